@@ -1,0 +1,46 @@
+"""Transformers as optimal-control problems, in JAX: infer with them, analyse them, train them.
+
+The public names are listed in `_HOME` below and load on first use, so that `import steerax` costs little more than
+nothing until a wing of the library is entered.
+"""
+
+import importlib
+import importlib.metadata
+
+__version__ = importlib.metadata.version("steerax")
+
+# public name -> module that defines it
+_HOME: dict[str, str] = {
+    # errors and results
+    "RESULTS": "steerax._results",
+    "Solution": "steerax._results",
+    "SteeraxError": "steerax._errors",
+    "DataError": "steerax._errors",
+    "ImpossibleTokenError": "steerax._errors",
+    "CheckpointError": "steerax._errors",
+    "ConfigurationError": "steerax._errors",
+    # data
+    "Sequences": "steerax.data.sequences",
+    "Vocabulary": "steerax.data.vocabulary",
+    # files
+    "save": "steerax.runs.models",
+    "load": "steerax.runs.models",
+}
+_WINGS = ("processes",)
+
+__all__ = ["__version__", *sorted(_HOME), *_WINGS]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _WINGS:
+        value = importlib.import_module(f"steerax.{name}")
+    else:
+        raise AttributeError(f"module 'steerax' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,31 @@
+"""What a user can be told: one sentence that says what is wrong, where, and what to try."""
+
+
+class SteeraxError(ValueError):
+    """Base of every error a user can cause. The command line prints these as one sentence and exits with 2."""
+
+
+class DataError(SteeraxError):
+    """The data cannot be used as they are: a file, a token, a length, a missing value."""
+
+
+class ImpossibleTokenError(DataError):
+    """A token has probability zero under the model, given the tokens before it.
+
+    **Attributes:** `sequence` (index in the batch), `position` (0-based), `token` (its code).
+    """
+
+    def __init__(self, sequence: int, position: int, token: int):
+        self.sequence, self.position, self.token = sequence, position, token
+        super().__init__(
+            f"Token {token} at position {position} of sequence {sequence} has probability zero under the model given "
+            'the tokens before it; check the model and the vocabulary, or pass on_impossible="skip" to step over it.'
+        )
+
+
+class CheckpointError(SteeraxError):
+    """A model or a run folder cannot be read: missing, torn, of another kind, or of a newer format."""
+
+
+class ConfigurationError(SteeraxError):
+    """An argument or option has a value that cannot work, alone or together with another."""

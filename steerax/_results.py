@@ -1,0 +1,40 @@
+"""How a computation ended, and what it returns."""
+
+from typing import Any
+
+import equinox as eqx
+
+
+class RESULTS(eqx.Enumeration):
+    """How an iteration ended; the text of a member is the sentence a user reads."""
+
+    successful = ""
+    max_steps_reached = (
+        "The iteration stopped at its largest number of steps before the residual fell below the tolerance; "
+        "allow more steps or ask for less accuracy."
+    )
+    diverged = (
+        "The iteration diverged: its residual grows without bound. Plain (Picard) iteration of layers diverges for "
+        "ordinary models; choose a Krylov solver."
+    )
+    undetectable = (
+        "The model is not detectable: an unstable mode leaves no trace in the observations, so no estimate has a "
+        "bounded error; observe that mode or remove it."
+    )
+    breakdown = (
+        "A numerical breakdown: a quantity that is positive in exact arithmetic was not; rescale the model or use a "
+        "solver for ill-conditioned problems."
+    )
+    impossible_token = "A token has probability zero under the model given the tokens before it."
+    degenerate_state = "A hidden state is visited with expected count zero; it was left as it was. Try fewer states."
+
+
+class Solution(eqx.Module):
+    """What `solve` verbs return: the value, how the iteration ended, and counted facts about it.
+
+    **Attributes:** `value`; `result`, a member of [`RESULTS`][]; `statistics`, name → number.
+    """
+
+    value: Any
+    result: RESULTS
+    statistics: dict[str, Any]

@@ -1,0 +1,24 @@
+"""Tests assert mathematics: in float64, with fixed keys, with every warning an error."""
+
+import os
+
+# Nested parallel scans with small factorisations can hang XLA's CPU thread pool; one thread per operation avoids it.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+_hook = install_import_hook("steerax", "beartype.beartype")
+_hook.__enter__()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key():
+    """A fixed typed random key."""
+    return jax.random.key(20260311)
