@@ -1,0 +1,203 @@
+"""A data set: sequences of tokens or of observations, of unequal length and with gaps."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from .._errors import DataError
+from .vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sequences:
+    """`B` sequences, padded to the longest: tokens (int32 `[B T]`) or observations (float64 `[B T p]`).
+
+    A missing token is −1 and a missing observation NaN. Padding looks the same and is told apart by `lengths`.
+    Build one with [`Sequences.from_arrays`][] or [`Sequences.read`][], which check the data.
+
+    **Attributes:** `values`; `lengths`, int `[B]`; `vocabulary`, or `None` for observations and for plain codes;
+    `names`, one per sequence, or `None`.
+    """
+
+    values: np.ndarray
+    lengths: np.ndarray
+    vocabulary: Vocabulary | None = None
+    names: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Iterable,
+        vocabulary: Vocabulary | None = None,
+        names: Sequence[str] | None = None,
+    ) -> "Sequences":
+        """Sequences from a list of arrays: integer `[T_i]` for tokens, float `[T_i]` or `[T_i p]` for observations.
+
+        Float arrays are observations, so tokens with gaps are integers with −1.
+
+        **Raises:** `DataError` for an empty list, unlike arrays, infinite values, or a code outside the vocabulary.
+        """
+        if isinstance(arrays, np.ndarray) and arrays.ndim < 2:
+            raise DataError("from_arrays takes a list of arrays, one per sequence; wrap a single array as [array].")
+        parts = [np.asarray(a) for a in arrays]
+        if not parts:
+            raise DataError("The data hold no sequence; give at least one.")
+        if all(p.dtype.kind in "iub" for p in parts):
+            parts = [_checked_tokens(p, i, vocabulary) for i, p in enumerate(parts)]
+        else:
+            parts = [_checked_observations(p, i) for i, p in enumerate(parts)]
+            widths = {p.shape[1] for p in parts}
+            if len(widths) > 1:
+                raise DataError(f"Sequences have {sorted(widths)} channels; every sequence needs the same number.")
+        lengths = np.asarray([len(p) for p in parts])
+        fill = -1 if parts[0].dtype == np.int32 else np.nan
+        values = np.full((len(parts), int(lengths.max()), *parts[0].shape[1:]), fill, dtype=parts[0].dtype)
+        for row, part in zip(values, parts, strict=True):
+            row[: len(part)] = part
+        return cls(values, lengths, vocabulary, None if names is None else tuple(names))
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike,
+        tokens: str = "token",
+        sequence: str | None = None,
+        vocabulary: Vocabulary | None = None,
+        *,
+        words: bool = False,
+        values: Sequence[str] | None = None,
+    ) -> "Sequences":
+        """Sequences from a `.txt`, `.csv`, `.tsv`, `.parquet`, `.npy` or `.npz` file; see `steerax.data.read`."""
+        from .read import read
+
+        return read(path, tokens, sequence, vocabulary, words=words, values=values)
+
+    def __post_init__(self):
+        if len(self.values) != len(self.lengths):
+            raise DataError(f"{len(self.values)} sequences but {len(self.lengths)} lengths.")
+        if self.names is not None and len(self.names) != len(self.values):
+            raise DataError(f"{len(self.values)} sequences but {len(self.names)} names.")
+
+    @property
+    def is_tokens(self) -> bool:
+        """True for tokens, False for observations."""
+        return self.values.dtype.kind == "i"
+
+    @property
+    def number(self) -> int:
+        """Number of sequences `B`."""
+        return len(self.values)
+
+    @property
+    def max_length(self) -> int:
+        """Length `T` of the longest sequence."""
+        return self.values.shape[1]
+
+    @property
+    def total(self) -> int:
+        """Number of positions in all sequences, gaps included."""
+        return int(self.lengths.sum())
+
+    @functools.cached_property
+    def n_observed(self) -> int:
+        """Number of positions at which something is observed."""
+        return int(self.mask.sum())
+
+    @functools.cached_property
+    def n_tokens(self) -> int:
+        """Size `V` of the vocabulary: given, or the largest code plus one."""
+        if not self.is_tokens:
+            raise DataError("Observations have no vocabulary; n_tokens is for token data.")
+        return len(self.vocabulary) if self.vocabulary is not None else int(self.values.max(initial=-1)) + 1
+
+    @functools.cached_property
+    def inside(self) -> np.ndarray:
+        """Bool `[B T]`: the position lies inside its sequence."""
+        return np.arange(self.max_length) < self.lengths[:, None]
+
+    @functools.cached_property
+    def mask(self) -> np.ndarray:
+        """Bool `[B T]`: inside its sequence and observed (for observations: at least one channel)."""
+        seen = self.values >= 0 if self.is_tokens else np.isfinite(self.values).any(-1)
+        return self.inside & seen
+
+    @property
+    def has_gaps(self) -> bool:
+        """True if something is missing inside a sequence."""
+        return self.n_observed < self.total
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.values[index, : self.lengths[index]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(self.number))
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Sequences":
+        """The sequences at `indices`, in that order, padded to their own longest."""
+        indices = np.asarray(indices, dtype=int)
+        if not len(indices):
+            raise DataError("The selection holds no sequence.")
+        lengths = self.lengths[indices]
+        names = None if self.names is None else tuple(self.names[i] for i in indices)
+        return Sequences(self.values[indices, : max(int(lengths.max()), 0)], lengths, self.vocabulary, names)
+
+    def split(self, fraction: float, seed: int = 0) -> tuple["Sequences", "Sequences"]:
+        """(training, held-out) sequences; `fraction` of the sequences, at least one, is held out at random.
+
+        **Raises:** `DataError` with fewer than two sequences ([`Sequences.cut`][] makes several of one long one).
+        """
+        if not 0 < fraction < 1:
+            raise DataError(f"The held-out fraction must lie between 0 and 1, not {fraction}.")
+        if self.number < 2:
+            raise DataError("A single sequence cannot be split by sequences; cut it into pieces first.")
+        held_out = min(max(1, round(fraction * self.number)), self.number - 1)
+        order = np.random.default_rng(seed).permutation(self.number)
+        return self.select(np.sort(order[held_out:])), self.select(np.sort(order[:held_out]))
+
+    def cut(self, length: int) -> "Sequences":
+        """Every sequence cut into consecutive pieces of at most `length` positions, in order."""
+        if length < 1:
+            raise DataError(f"Pieces need a length of at least 1, not {length}.")
+        pieces = [part[i : i + length] for part in self for i in range(0, max(len(part), 1), length)]
+        return Sequences.from_arrays(pieces, self.vocabulary)
+
+    def __repr__(self) -> str:
+        kind = f"tokens of {self.n_tokens} symbols" if self.is_tokens else f"{self.values.shape[2]} channels"
+        missing = f", {self.total - self.n_observed} missing" if self.has_gaps else ""
+        return f"Sequences({self.number} sequences, {self.total} positions{missing}, {kind})"
+
+
+def _checked_tokens(part: np.ndarray, index: int, vocabulary: Vocabulary | None) -> np.ndarray:
+    if part.ndim != 1:
+        raise DataError(f"Sequence {index} has shape {part.shape}; tokens are one integer per position.")
+    if part.size and (part.min() < -1 or part.max() >= 2**31 - 1):
+        raise DataError(
+            f"Sequence {index} holds the token {part.min() if part.min() < -1 else part.max()}; tokens are codes "
+            "0, 1, 2, … and −1 where one is missing."
+        )
+    if vocabulary is not None and part.size and part.max() >= len(vocabulary):
+        raise DataError(
+            f"Sequence {index} holds the token {part.max()} at position {int(part.argmax())}, outside the vocabulary "
+            f"of {len(vocabulary)} symbols."
+        )
+    return part.astype(np.int32)
+
+
+def _checked_observations(part: np.ndarray, index: int) -> np.ndarray:
+    try:
+        part = part.astype(np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"Sequence {index} holds values of type {part.dtype}, not numbers.") from None
+    part = part[:, None] if part.ndim == 1 else part
+    if part.ndim != 2:
+        raise DataError(f"Sequence {index} has shape {part.shape}; observations are [T] or [T channels].")
+    if np.isinf(part).any():
+        where = int(np.isinf(part).any(-1).argmax())
+        raise DataError(f"Sequence {index} is infinite at position {where}; mark a missing value by NaN.")
+    return part
