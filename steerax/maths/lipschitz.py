@@ -56,8 +56,8 @@ Bound = Certified | Estimated
 
 def _combine(a: _Constant, b: _Constant | float, value: float) -> Bound:
     kind = Estimated if isinstance(a, Estimated) or isinstance(b, Estimated) else Certified
-    sources = dict.fromkeys([a.source, *([b.source] if isinstance(b, _Constant) else [])])
-    return kind(value, "; ".join(sources))
+    sources = [a.source, b.source] if isinstance(b, _Constant) else [a.source]
+    return kind(value, "; ".join(dict.fromkeys(sources)))
 
 
 def attention_lipschitz(radius: float, score: float, value: float, residual: bool = True) -> Certified:
@@ -65,8 +65,8 @@ def attention_lipschitz(radius: float, score: float, value: float, residual: boo
 
     For tokens in the ball of radius $R$, scores $x^\top Ay$ and values $Vy$,
     $$\mathrm{Lip}\le\|V\|(1+2R^2\|A\|)\;(+1\text{ with a residual connection}),$$
-    whatever the number of tokens: tokens moved by $\epsilon$ move every score by at most $2R\|A\|\epsilon$, and the mean
-    moves by the covariance, under the attention weights, of tokens (deviation ≤ $R$) and score changes.
+    whatever the number of tokens: tokens moved by $\epsilon$ move every score by at most $2R\|A\|\epsilon$, and the
+    mean moves by the covariance, under the attention weights, of tokens (deviation ≤ $R$) and score changes.
 
     **Arguments:** `radius` $R$; `score` $\|A\|$ and `value` $\|V\|$, operator norms (upper bounds of them).
     """

@@ -36,7 +36,7 @@ def test_one_dimensional_attention_comes_close_to_the_bound():
     x = np.array([[0.0], [R], [-R]])
     move = np.array([[eps], [0.0], [0.0]])
     slope = abs(attention(x + move, np.array([[a]]), np.eye(1), 0) - attention(x, np.array([[a]]), np.eye(1), 0))[0, 0]
-    assert slope / eps == pytest.approx(2 / 3 * a, rel=1e-4)  # two of three equally weighted tokens lie at distance R
+    assert slope / eps == pytest.approx(2 / 3 * a + 1 / 3, rel=1e-4)  # variance of the tokens, and the moved one itself
     assert slope / eps <= attention_lipschitz(R, a, 1.0, residual=False).value
 
 
