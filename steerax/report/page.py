@@ -1,0 +1,62 @@
+"""One self-contained HTML file that works without a network and under a strict content-security policy."""
+
+import base64
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from ..runs.files import write_whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of a page: a heading, paragraphs of plain text, and figures (see `steerax.report.figures`)."""
+
+    heading: str
+    text: Sequence[str] = ()
+    figures: Sequence[dict] = ()
+
+
+def render(title: str, lead: str, sections: Sequence[Section], facts: Sequence[tuple[str, Any]] = ()) -> str:
+    """The HTML text of a page.
+
+    **Arguments:** `title`; `lead`, the answer in one or two sentences; `sections`; `facts`, (name, value) pairs for
+    the foot of the page: command, versions, time.
+    """
+    style, script = _asset("page.css"), _asset("page.js")
+    figures = [figure for section in sections for figure in section.figures if figure["kind"] != "table"]
+    numbers = iter(range(len(figures)))
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("page.html")).render(
+        title=title,
+        lead=lead,
+        sections=sections,
+        facts=facts,
+        number=lambda: next(numbers),
+        style=markupsafe.Markup(style),
+        script=markupsafe.Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=markupsafe.Markup(json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
+    )
+
+
+def write(path: str | os.PathLike, title: str, lead: str, sections: Sequence[Section], facts=()) -> None:
+    """Write the page to `path`, whole or not at all."""
+    write_whole(path, render(title, lead, sections, facts))
+
+
+def _asset(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """The source expression that allows exactly this inline text in a content-security policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,100 @@
+"""A report is one file that needs nothing else, and its pictures answer to the reader."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from steerax.report import figures, page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+def example_sections() -> list[page.Section]:
+    lower = np.tril(np.arange(12.0).reshape(4, 3), -1)
+    return [
+        page.Section(
+            "Predictions",
+            ["Text with <b>markup</b> that must stay text."],
+            [
+                figures.dots("Dots", "c", "nats", [figures.Dot("a", 1.0, 0.1, "filter")], ("floor", 0.5)),
+                figures.lines(
+                    "Lines", "c", "x", "y", [figures.Line("a", [1, 2, 3], [1.0, 0.1, 0.0], "dual")], log_y=True
+                ),
+                figures.table("Table", "c", ["name", "value"], [["a", 1.5], ["b", 2]]),
+            ],
+        ),
+        page.Section(
+            "Window",
+            [],
+            [
+                figures.profile(
+                    "Profile",
+                    "c",
+                    "step",
+                    [figures.Panel("p", "filter", {"one": lower})],
+                    list("abc"),
+                    "query",
+                    [f"note {q}" for q in range(4)],
+                ),
+                figures.matrix("Matrix", "c", "x", "y", "v", {"one": lower, "two": -lower}, True, "query"),
+            ],
+        ),
+    ]
+
+
+@pytest.fixture
+def example(tmp_path):
+    path = tmp_path / "page.html"
+    page.write(path, "A <title>", "lead", example_sections(), [("command", "x")])
+    return path
+
+
+def test_numbers_survive_with_their_shape_and_non_finite_ones_become_null():
+    spec = figures.matrix("t", "c", "x", "y", "v", {"m": np.array([[1.23456, np.nan], [np.inf, 0.0]])})
+    assert spec["choices"]["m"] == [[1.23, None], [None, 0.0]]
+    curve = figures.lines("t", "c", "x", "y", [figures.Line("a", [0, 1], [1e-300, 2.0], "dual")])
+    assert curve["series"][0]["y"] == [1e-300, 2.0]
+    assert json.loads(json.dumps(curve, allow_nan=False)) == curve
+
+
+def test_the_page_asks_for_nothing_outside_itself_and_escapes_text(example):
+    text = example.read_text()
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"']?https?:", text)
+    assert "&lt;b&gt;markup" in text
+    assert "A &lt;title&gt;" in text
+    assert "default-src 'none'" in text
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.filterwarnings("ignore")
+def test_in_a_browser_nothing_fails_and_a_query_changes_the_picture(example):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    faults: list[str] = []
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for width, scheme in ((1280, "light"), (400, "dark")):
+            tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            tab.on("console", lambda message: faults.append(message.text))
+            tab.on("pageerror", lambda error: faults.append(str(error)))
+            tab.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
+            tab.goto(example.as_uri())
+            assert tab.locator("svg").count() == 4
+            assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 1
+            slider, bars = tab.locator("input[type=range]"), "document.querySelectorAll('rect > title').length"
+            assert tab.evaluate(bars) == 3  # query 3, the last, sees three steps
+            slider.fill("1")
+            assert tab.locator("output").text_content() == "1"
+            assert "note 1" in tab.locator(".note").last.text_content()
+            assert tab.evaluate(bars) == 1
+            tab.locator("rect.hit").click(position={"x": 10, "y": 3})  # the first row of the heat map
+            assert tab.locator("output").text_content() == "0"
+            before = tab.locator("image").get_attribute("href")
+            tab.locator("select").last.select_option("two")
+            assert tab.locator("image").get_attribute("href") != before
+            assert not faults
+        browser.close()
