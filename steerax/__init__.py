@@ -22,9 +22,20 @@ _HOME: dict[str, str] = {
     # data
     "Sequences": "steerax.data.sequences",
     "Vocabulary": "steerax.data.vocabulary",
+    # processes
+    "HiddenMarkovModel": "steerax.processes.hmm",
+    "sample_sequences": "steerax.processes.sampling",
+    # inference: hidden Markov
+    "forward_filter": "steerax.inference.hmm.filter",
+    "score_tokens": "steerax.inference.hmm.filter",
+    "predict_next_tokens": "steerax.inference.hmm.filter",
     # files
     "save": "steerax.runs.models",
     "load": "steerax.runs.models",
+    # transformer and training
+    "GPT": "steerax.transformer.gpt",
+    "GPTConfig": "steerax.transformer.gpt",
+    "train_gpt": "steerax.training.gradient",
 }
 _WINGS = ("processes",)
 

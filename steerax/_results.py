@@ -13,6 +13,7 @@ class RESULTS(eqx.Enumeration):
         "The iteration stopped at its largest number of steps before the residual fell below the tolerance; "
         "allow more steps or ask for less accuracy."
     )
+    interrupted = "The run was interrupted before its last step; what it returns is the state it had reached."
     diverged = (
         "The iteration diverged: its residual grows without bound. Plain (Picard) iteration of layers diverges for "
         "ordinary models; choose a Krylov solver."

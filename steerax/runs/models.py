@@ -1,0 +1,133 @@
+"""Save and load every kind of model: a folder with `model.json` and `arrays.safetensors`.
+
+A class joins in three lines: an entry in `KINDS`; `to_config(self) -> dict` (JSON values); and a class method
+`from_config(config, arrays) -> model`. The arrays are the leaves of the model as a pytree, named by their path
+(`blocks.mlp.up.weight`); `fill` puts them back into a template of the same structure.
+"""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._errors import CheckpointError
+from . import files
+
+FORMAT, VERSION = "steerax-model", 1
+
+# kind -> "module:Class"; a class is imported when a model of its kind is saved or loaded
+KINDS: dict[str, str] = {
+    "gpt": "steerax.transformer.gpt:GPT",
+    "hidden_markov_model": "steerax.processes.hmm:HiddenMarkovModel",
+    "linear_gaussian_model": "steerax.processes.linear_gaussian:LinearGaussianModel",
+}
+
+
+def kind_of(model: Any) -> str:
+    """The kind under which a model is registered. Raises `CheckpointError` for any other object."""
+    home = f"{type(model).__module__}:{type(model).__qualname__}"
+    for kind, place in KINDS.items():
+        if place == home:
+            return kind
+    raise CheckpointError(f"A {type(model).__qualname__} cannot be saved; known kinds are {', '.join(KINDS)}.")
+
+
+def class_of(kind: str) -> type:
+    """The class registered under a kind. Raises `CheckpointError` for an unknown kind."""
+    if kind not in KINDS:
+        raise CheckpointError(f"Models of kind {kind!r} are not known here; known kinds are {', '.join(KINDS)}.")
+    module, name = KINDS[kind].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their path: attributes and indices joined with dots."""
+    import jax
+
+    def name(path) -> str:
+        parts = (getattr(p, "name", getattr(p, "key", getattr(p, "idx", None))) for p in path)
+        return ".".join(str(p) for p in parts)
+
+    return {name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def fill(template: Any, arrays: Mapping[str, np.ndarray], where: str = "the checkpoint") -> Any:
+    """The template with its leaves replaced by the arrays of the same names.
+
+    Names and shapes must agree exactly; the dtype is the array's own. The template may hold `jax.ShapeDtypeStruct`.
+    Raises `CheckpointError` naming the first array that is missing, left over or of another shape.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    wanted = named_leaves(template)
+    for name, leaf in wanted.items():
+        if name not in arrays:
+            raise CheckpointError(f"Array {name!r} is missing from {where}; it was written for another configuration.")
+        if tuple(arrays[name].shape) != tuple(leaf.shape):
+            raise CheckpointError(
+                f"Array {name!r} in {where} has shape {tuple(arrays[name].shape)}, the configuration asks for "
+                f"{tuple(leaf.shape)}."
+            )
+    if extra := sorted(set(arrays) - set(wanted)):
+        raise CheckpointError(f"Array {extra[0]!r} in {where} has no place in the configuration it comes with.")
+    return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in wanted])
+
+
+def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None) -> None:
+    """Write a model to a folder, whole or not at all.
+
+    **Arguments:** `model`, of a registered kind; `folder`, replaced if it exists and holds a model; `vocabulary`, a
+    `Vocabulary` or its symbols in order, kept beside the model. Raises `CheckpointError`.
+    """
+    folder = Path(folder)
+    kind = kind_of(model)
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "model.json").exists())):
+        raise CheckpointError(f"{folder} exists and is not a model folder; choose another place.")
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": kind,
+        "config": model.to_config(),
+        "vocabulary": list(getattr(vocabulary, "symbols", vocabulary or ())) or None,
+    }
+    arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(model).items()}
+
+    def fill_folder(beside: Path) -> None:
+        files.write_arrays(beside / "arrays.safetensors", arrays)
+        files.write_whole(beside / "model.json", json.dumps(record, indent=1))
+
+    files.write_folder(folder, fill_folder)
+
+
+def read_record(folder: str | os.PathLike) -> dict[str, Any]:
+    """The checked content of `model.json`: format, version, kind, config, vocabulary. Raises `CheckpointError`."""
+    path = Path(folder) / "model.json"
+    if not path.exists():
+        raise CheckpointError(f"{folder} holds no model: there is no model.json in it.")
+    record = files.read_json(path)
+    if record.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {record.get('format')!r} where {FORMAT!r} is expected.")
+    version = record.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise CheckpointError(f"{path} has format version {version}, newer than {VERSION}; upgrade steerax to read it.")
+    if not isinstance(record.get("kind"), str) or not isinstance(record.get("config"), dict):
+        raise CheckpointError(f"{path} lacks the kind or the configuration of its model.")
+    return record
+
+
+def load(folder: str | os.PathLike) -> Any:
+    """Read a model that `save` wrote, of whatever kind. Raises `CheckpointError`."""
+    record = read_record(folder)
+    arrays = files.read_arrays(Path(folder) / "arrays.safetensors")
+    cls: Any = class_of(record["kind"])
+    try:
+        return cls.from_config(record["config"], arrays)
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder} does not fit a model of kind {record['kind']!r}: {error}; it was written by another version."
+        ) from None

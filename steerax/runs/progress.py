@@ -1,0 +1,35 @@
+"""Progress of long work: a bar on a terminal, silence everywhere else."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+
+class Progress:
+    """A context manager with `update(step, text)`; draws only if standard error is a terminal and `shown` is true."""
+
+    def __init__(self, title: str, total: int, start: int = 0, shown: bool = True):
+        self._bar = self._task = None
+        self._title, self._total, self._start = title, total, start
+        self._shown = shown and sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        if self._shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=self._total, completed=self._start, text="")
+        return self
+
+    def update(self, step: int, text: str = "") -> None:
+        """Show that `step` steps are done."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=step, text=text)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,167 @@
+"""Where the tokens of training step n come from: always a pure function of (key, n).
+
+A source has two halves: `fetch(key, first, count)` runs on the host before a chunk of steps and returns arrays (for
+token files that do not fit into memory); `batch(fetched, key, n, i)` runs inside the compiled step and returns tokens
+int32 [B T+1], -1 where nothing is to be predicted.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from .._errors import ConfigurationError, DataError
+from ..data.sequences import Sequences
+
+BatchFunction = Callable[..., Any]
+LONGEST_FETCH = 16
+
+
+class Source(Protocol):
+    """What `train_gpt` asks of its data."""
+
+    longest_chunk: int
+
+    def fetch(self, key: Any, first: int, count: int) -> Any:
+        """Host arrays for steps first … first + count - 1, with a fixed shape."""
+        ...
+
+    def batch(self, fetched: Any, key: Key[Array, ""], n: Int[Array, ""], i: Int[Array, ""]) -> Int[Array, "B T"]:
+        """The tokens of step n, the i-th of its chunk."""
+        ...
+
+
+class Generated(eqx.Module):
+    """Fresh sequences of a process: `function(key, n) -> tokens [B T+1]`, traced into the step."""
+
+    function: BatchFunction = eqx.field(static=True)
+    longest_chunk: int = eqx.field(static=True, default=1024)
+
+    def fetch(self, key, first, count):
+        return None
+
+    def batch(self, fetched, key, n, i):
+        return jnp.asarray(self.function(jax.random.fold_in(key, n), n)).astype(jnp.int32)
+
+
+class Windows(eqx.Module):
+    """Windows of `length` tokens from sequences kept on the device, uniform over all starts in all sequences.
+
+    A sequence shorter than a window is taken whole and padded with -1.
+    """
+
+    tokens: Int[Array, "N"]  # all sequences, end to end
+    begin: Int[Array, "S"]  # first token of each sequence in `tokens`
+    end: Int[Array, "S"]
+    starts_before: Int[Array, "S"]  # number of window starts in earlier sequences
+    number_of_starts: int = eqx.field(static=True)
+    batch_size: int = eqx.field(static=True)
+    length: int = eqx.field(static=True)
+    longest_chunk: int = eqx.field(static=True, default=1024)
+
+    @classmethod
+    def of(cls, data: Sequences, batch_size: int, length: int) -> "Windows":
+        """Windows of a data set. Raises `DataError` if no sequence has two tokens."""
+        lengths = np.asarray(data.lengths)
+        kept = np.flatnonzero(lengths >= 2)
+        if not kept.size:
+            raise DataError("Every sequence has fewer than two tokens, so there is no next token to predict.")
+        lengths = lengths[kept]
+        end = np.cumsum(lengths)
+        starts = np.maximum(lengths - length + 1, 1)
+        as_int = lambda a: jnp.asarray(np.asarray(a, np.int32))
+        return cls(
+            tokens=as_int(np.concatenate([data[int(i)] for i in kept])),
+            begin=as_int(end - lengths),
+            end=as_int(end),
+            starts_before=as_int(np.cumsum(starts) - starts),
+            number_of_starts=int(starts.sum()),
+            batch_size=batch_size,
+            length=length,
+        )
+
+    def fetch(self, key, first, count):
+        return None
+
+    def batch(self, fetched, key, n, i):
+        draw = jax.random.randint(
+            jax.random.fold_in(key, n), (self.batch_size,), 0, self.number_of_starts, dtype=jnp.int32
+        )
+        sequence = jnp.searchsorted(self.starts_before, draw, side="right") - 1
+        first = self.begin[sequence] + draw - self.starts_before[sequence]
+        place = first[:, None] + jnp.arange(self.length, dtype=jnp.int32)[None, :]
+        inside = place < self.end[sequence][:, None]
+        return jnp.where(inside, self.tokens[jnp.minimum(place, self.tokens.shape[0] - 1)], -1)
+
+
+class TokenFile:
+    """Windows of one long token array that stays on disk (or in the host's memory)."""
+
+    longest_chunk = LONGEST_FETCH
+
+    def __init__(self, tokens: np.ndarray, batch_size: int, length: int):
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            raise DataError(f"A token array is one row of integers, not {tokens.dtype} of shape {tokens.shape}.")
+        if len(tokens) < length:
+            raise DataError(
+                f"The token array has {len(tokens)} tokens, fewer than one window of {length}; use a shorter block."
+            )
+        self.tokens, self.batch_size, self.length = tokens, batch_size, length
+
+    def fetch(self, key, first, count):
+        chunk = np.full((LONGEST_FETCH, self.batch_size, self.length), -1, np.int32)
+        words = [int(w) for w in np.asarray(jax.random.key_data(key)).ravel()]
+        for i in range(count):
+            start = np.random.default_rng([*words, first + i]).integers(
+                0, len(self.tokens) - self.length + 1, self.batch_size
+            )
+            for row, s in enumerate(start):
+                chunk[i, row] = self.tokens[s : s + self.length]
+        return chunk
+
+    def batch(self, fetched, key, n, i):
+        return fetched[i]
+
+
+def open_tokens(path: str | os.PathLike) -> np.ndarray:
+    """A memory-mapped token file: `.npy` (integers) or `.bin` (raw uint16, nanoGPT's). Raises `DataError`."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"There is no token file {path}; check the path.")
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.suffix == ".bin":
+            return np.memmap(path, dtype=np.uint16, mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as tokens ({error}).") from None
+    raise DataError(f"{path} is no token file; known endings are .npy (integers) and .bin (raw uint16).")
+
+
+def source_of(data: Any, batch_size: int, length: int, vocab_size: int, missing: bool) -> Source:
+    """The source behind whatever a user passes as `data`; see `train_gpt`. Raises `DataError`."""
+    if isinstance(data, Sequences):
+        if not data.is_tokens:
+            raise DataError("The data are observations, not tokens; a GPT reads tokens.")
+        highest = int(data.values.max(initial=-1))
+        if highest >= vocab_size:
+            raise DataError(f"The data hold token {highest} and the model knows 0 to {vocab_size - 1}.")
+        if data.has_gaps and not missing:
+            raise DataError("The data have missing tokens; build the model with GPTConfig(..., missing=True).")
+        return Windows.of(data, batch_size, length)
+    if isinstance(data, (str, os.PathLike)):
+        data = open_tokens(data)
+    if isinstance(data, np.ndarray):
+        return TokenFile(data, batch_size, length)
+    if callable(data):
+        return Generated(data)
+    raise ConfigurationError(
+        f"data is a {type(data).__name__}; give Sequences, a function (key, step) -> tokens, a 1-D integer array or a "
+        "path to a token file."
+    )

@@ -1,0 +1,280 @@
+"""The GPT-2 / nanoGPT architecture: learned positions, pre-LayerNorm blocks, tied unembedding.
+
+A block is two half-steps on the residual stream X [T D]; with A the attention and M the two-layer perceptron::
+
+    X_{l+1/2} = X_l       + A_l(X_l)           A(X) = Σ_h softmax(q_h k_hᵀ/√K) v_h W_h + b,  q, k, v = LN(X) W + b
+    X_{l+1}   = X_{l+1/2} + M_l(X_{l+1/2})     M(X) = gelu(LN(X) W_up + b) W_down + b
+    logits    = LN_f(X_L) Eᵀ                   X_0  = E[tokens] + P[positions]
+
+Every part can be called alone: `gpt.embed`, `gpt.block(l)` with `block.attention_increment`, `block.head_outputs`,
+`block.mlp_increment`, and `gpt.unembed`; `gpt.hidden_states` gives all X at once. The parameters of all blocks are
+stacked along a leading layer axis and the layers run in one `lax.scan`: it compiles once per block, not once per
+layer, and on a CPU it keeps XLA from recomputing the whole residual stream in every LayerNorm gradient.
+
+[Radford2019] Language models are unsupervised multitask learners; nanoGPT (github.com/karpathy/nanoGPT).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from .._errors import ConfigurationError
+from .attention import attend, attention_weights, dropout
+
+ACTIVATIONS = ("gelu", "gelu_tanh")
+ONE_HOT_LIMIT = 256  # below this many tokens a product with one-hot rows beats gather and its scattered gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT.
+
+    **Arguments:** `vocab_size` V; `block_size`, the longest input; `n_layer` L; `n_head` H; `n_embd` D, a multiple of
+    H; `bias`, in the linear maps and LayerNorms; `dropout`, a rate in [0, 1) used only where a key is given; `tied`,
+    whether the unembedding is the token embedding; `missing`, whether there is an input row for missing tokens (-1);
+    `activation`, "gelu" (nanoGPT) or "gelu_tanh" (Hugging Face GPT-2); `epsilon` of the LayerNorms.
+    Raises `ConfigurationError`.
+    """
+
+    vocab_size: int
+    block_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    bias: bool = True
+    dropout: float = 0.0
+    tied: bool = True
+    missing: bool = False
+    activation: str = "gelu"
+    epsilon: float = 1e-5
+
+    def __post_init__(self):
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name} is {value!r}; it must be a positive integer.")
+        if self.n_embd % self.n_head:
+            raise ConfigurationError(
+                f"n_embd={self.n_embd} cannot be divided among n_head={self.n_head} heads; make it a multiple."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigurationError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+        if self.activation not in ACTIVATIONS:
+            raise ConfigurationError(f"activation is {self.activation!r}; choose one of {', '.join(ACTIVATIONS)}.")
+
+
+class LayerNorm(eqx.Module):
+    """(x - mean)/√(variance + ε) · weight + bias over the last axis; the statistics in float32 at least."""
+
+    weight: Float[Array, "*L D"]
+    bias: Float[Array, "*L D"] | None
+    epsilon: float = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "T D"]) -> Float[Array, "T D"]:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centred = wide - wide.mean(-1, keepdims=True)
+        variance = (centred**2).mean(-1, keepdims=True)
+        y = (centred * jax.lax.rsqrt(variance + self.epsilon)).astype(x.dtype) * self.weight[None]
+        return y if self.bias is None else y + self.bias[None]
+
+
+class Linear(eqx.Module):
+    """x W + b, with W [in out]."""
+
+    weight: Float[Array, "*L m n"]
+    bias: Float[Array, "*L n"] | None
+
+    def __call__(self, x: Float[Array, "T m"]) -> Float[Array, "T n"]:
+        y = x @ self.weight
+        return y if self.bias is None else y + self.bias[None]
+
+
+class Block(eqx.Module):
+    """One layer: an attention half-step, then an MLP half-step. `gpt.blocks` is all of them, stacked."""
+
+    ln_attention: LayerNorm
+    qkv: Linear  # [D 3D]: the columns are q, k, v, each head after head
+    out: Linear  # [D D]: the rows are head after head
+    ln_mlp: LayerNorm
+    up: Linear  # [D 4D]
+    down: Linear  # [4D D]
+    config: GPTConfig = eqx.field(static=True)
+
+    def project(self, x: Float[Array, "T D"]) -> Float[Array, "3 H T K"]:
+        """Queries, keys and values of every head."""
+        heads = (3, self.config.n_head, self.config.n_embd // self.config.n_head)
+        return self.qkv(self.ln_attention(x)).reshape(x.shape[0], *heads).transpose(1, 2, 0, 3)
+
+    def attention_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
+        """A(X): what the attention half-step adds to the residual stream."""
+        on_weights, on_output = (None, None) if key is None else jax.random.split(key)
+        q, k, v = self.project(x)
+        read = attend(q, k, v, rate=self.config.dropout, key=on_weights)
+        return dropout(self.out(read.transpose(1, 0, 2).reshape(x.shape)), self.config.dropout, on_output)
+
+    def mlp_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
+        """M(X): what the MLP half-step adds to the residual stream."""
+        h = jax.nn.gelu(self.up(self.ln_mlp(x)), approximate=self.config.activation == "gelu_tanh")
+        return dropout(self.down(h), self.config.dropout, key)
+
+    def __call__(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
+        """Both half-steps: X_l to X_{l+1}."""
+        first, second = (None, None) if key is None else jax.random.split(key)
+        x = x + self.attention_increment(x, first)
+        return x + self.mlp_increment(x, second)
+
+    def attention(self, x: Float[Array, "T D"], queries: Int[Array, "q"] | None = None) -> Float[Array, "H q T"]:
+        """The attention matrices, or only the rows of some query positions (for long inputs)."""
+        q, k, _ = self.project(x)
+        if queries is None:
+            return attention_weights(q, k)
+        # One query at a time has its own offset; the rows of a batch of positions are a vmap over them.
+        row = lambda i: attention_weights(jax.lax.dynamic_slice_in_dim(q, i, 1, axis=1), k, i)[:, 0]
+        return jax.vmap(row, out_axes=1)(queries)
+
+    def head_outputs(self, x: Float[Array, "T D"]) -> Float[Array, "H T D"]:
+        """What each head adds: their sum plus `out.bias` is `attention_increment(x)`."""
+        read = attend(*self.project(x))
+        weight = self.out.weight.reshape(self.config.n_head, -1, self.config.n_embd)
+        return jnp.einsum("htk,hkd->htd", read, weight)
+
+
+class GPT(eqx.Module):
+    """A GPT on one token sequence: `gpt(tokens) -> logits [T V]`; row t predicts token t + 1.
+
+    There is no begin-of-sequence token: the first token is read and never predicted. A loss is therefore scored from
+    the second token on, and a filter it is compared with is scored on the same tokens. `jax.vmap` gives batches. The
+    parameters are float32 whatever JAX's default is; `gpt.astype(jnp.float64)` changes that.
+
+    **Arguments:** `config`; `key` for the GPT-2 initialisation (normal, 0.02, and 0.02/√(2L) into the residual).
+    """
+
+    token_embedding: Float[Array, "V D"]
+    position_embedding: Float[Array, "block_size D"]
+    missing_embedding: Float[Array, "D"] | None
+    blocks: Block
+    ln_final: LayerNorm
+    unembedding: Float[Array, "V D"] | None
+    config: GPTConfig = eqx.field(static=True)
+
+    def __init__(self, config: GPTConfig, *, key: Key[Array, ""]):
+        D, L = config.n_embd, config.n_layer
+        keys = iter(jax.random.split(key, 8))
+        normal = lambda *shape, scale=0.02: np.float32(scale) * jax.random.normal(next(keys), shape, jnp.float32)
+        zeros = lambda *shape: jnp.zeros(shape, jnp.float32) if config.bias else None
+        norm = lambda *shape: LayerNorm(jnp.ones(shape, jnp.float32), zeros(*shape), config.epsilon)
+        into_residual = 0.02 / (2 * L) ** 0.5
+        self.config = config
+        self.token_embedding = normal(config.vocab_size, D)
+        self.position_embedding = normal(config.block_size, D)
+        self.blocks = Block(
+            ln_attention=norm(L, D),
+            qkv=Linear(normal(L, D, 3 * D), zeros(L, 3 * D)),
+            out=Linear(normal(L, D, D, scale=into_residual), zeros(L, D)),
+            ln_mlp=norm(L, D),
+            up=Linear(normal(L, D, 4 * D), zeros(L, 4 * D)),
+            down=Linear(normal(L, 4 * D, D, scale=into_residual), zeros(L, D)),
+            config=config,
+        )
+        self.ln_final = norm(D)
+        self.unembedding = None if config.tied else normal(config.vocab_size, D)
+        self.missing_embedding = normal(D) if config.missing else None
+
+    # ---- forward ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, tokens: Int[Array, "T"], *, key: Key[Array, ""] | None = None) -> Float[Array, "T V"]:
+        """Logits of the next token at every position; dropout is on only if a key is given.
+
+        Raises `ConfigurationError` for more than `block_size` tokens.
+        """
+        x = self.embed(tokens, None if key is None else jax.random.fold_in(key, 0))
+        return self.unembed(self.run_blocks(x, key))
+
+    def embed(self, tokens: Int[Array, "T"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
+        """X_0: token plus position. A missing token (-1) has its own row, or is an error the caller must exclude."""
+        T = tokens.shape[0]
+        if self.config.block_size < T:
+            raise ConfigurationError(
+                f"The input has {T} tokens and the model reads at most {self.config.block_size}; cut it into windows."
+            )
+        if self.config.vocab_size <= ONE_HOT_LIMIT:
+            x = jax.nn.one_hot(tokens, self.config.vocab_size, dtype=self.token_embedding.dtype) @ self.token_embedding
+        else:
+            x = self.token_embedding[jnp.maximum(tokens, 0)]
+        if self.missing_embedding is not None:
+            x = jnp.where(tokens[:, None] < 0, self.missing_embedding[None], x)
+        return dropout(x + self.position_embedding[:T], self.config.dropout, key)
+
+    def run_blocks(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
+        """X_L from X_0. Gradients keep the outputs of the linear maps and recompute the rest."""
+        keys = None if key is None else jax.random.split(jax.random.fold_in(key, 1), self.config.n_layer)
+        step = jax.checkpoint(
+            lambda x, block, key: block(x, key),
+            policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+            prevent_cse=False,
+        )
+        return jax.lax.scan(lambda x, layer: (step(x, *layer), None), x, (self.blocks, keys))[0]
+
+    def unembed(self, x: Float[Array, "T D"]) -> Float[Array, "T V"]:
+        """Logits from X_L: the final LayerNorm, then the unembedding."""
+        matrix = self.token_embedding if self.unembedding is None else self.unembedding
+        return self.ln_final(x) @ matrix.T
+
+    # ---- what else can be looked at ---------------------------------------------------------------------------------
+
+    def block(self, layer: int | Int[Array, ""]) -> Block:
+        """Block `layer` (0-based) on its own."""
+        return jax.tree.map(lambda leaf: leaf[layer], self.blocks)
+
+    def hidden_states(self, tokens: Int[Array, "T"]) -> Float[Array, "M T D"]:
+        """X_0, X_{1/2}, X_1, …, X_L: the residual stream before and after every half-step; M = 2L + 1."""
+
+        def step(x, block):
+            half = x + block.attention_increment(x)
+            full = half + block.mlp_increment(half)
+            return full, jnp.stack([half, full])
+
+        x = self.embed(tokens)
+        states = jax.lax.scan(step, x, self.blocks)[1]
+        return jnp.concatenate([x[None], states.reshape(-1, *x.shape)])
+
+    def attention(self, tokens: Int[Array, "T"], queries: Int[Array, "q"] | None = None) -> Float[Array, "L H q T"]:
+        """Attention matrices of all layers and heads; rows sum to 1, the future has weight 0.
+
+        `queries` asks for the rows of some positions only: memory `L·H·q·T` instead of `L·H·T·T`.
+        """
+        step = lambda x, block: (block(x), block.attention(x, queries))
+        return jax.lax.scan(step, self.embed(tokens), self.blocks)[1]
+
+    def astype(self, dtype: Any) -> Self:
+        """The same model with parameters of another floating dtype (float64 needs JAX's x64 mode)."""
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), self)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the model has, embeddings included, a tied matrix once."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self))
+
+    # ---- files ------------------------------------------------------------------------------------------------------
+
+    def to_config(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return dataclasses.asdict(self.config)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "GPT":
+        """A model from a configuration and its named arrays. Raises `CheckpointError` where they disagree."""
+        from ..runs.models import fill
+
+        return fill(cls.template(GPTConfig(**config)), arrays)
+
+    @classmethod
+    def template(cls, config: GPTConfig) -> "GPT":
+        """A model of shapes without numbers."""
+        return eqx.filter_eval_shape(lambda: cls(config, key=jax.random.key(0)))
