@@ -1,0 +1,195 @@
+"""The forward filter: the law of the hidden state and of the next token, given the tokens so far."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ..._errors import ConfigurationError, DataError, ImpossibleTokenError
+from ...data.sequences import Sequences
+from ...processes.hmm import HiddenMarkovModel
+from .kernels import block_length, filter_checked, filter_deferred
+
+
+class Filtered(eqx.Module):
+    """What [`forward_filter`][] returns.
+
+    `state_probabilities[t]` is `π_t`, the law of `X_t` given the first `t` tokens, `t = 0 … T` — what others call the
+    one-step *predicted* law, since token `t+1` is emitted by `X_t`. For a `Sequences` a batch axis comes first, and
+    rows beyond a sequence's end are its forecasts.
+
+    **Attributes:** `log_likelihood`, nats, scalar or `[B]`, −∞ if a token was impossible; `tokens`, the tokens that
+    count: impossible ones that were stepped over are −1 here.
+    """
+
+    model: HiddenMarkovModel
+    tokens: Int[Array, "T *batch"]  # time first, as the recursions produce them
+    states: Float[Array, "T1 *batch d"]
+    log_likelihood: Float[Array, "*batch"]
+
+    @property
+    def state_probabilities(self) -> Float[Array, "*batch T1 d"]:
+        """`π_0 … π_T`."""
+        return _batch_first(self.states)
+
+    def next_token_probabilities(self, t: int | None = None) -> Float[Array, "..."]:
+        """`p(z | Z_{1:t}) = π_t C`: `[V]` for one `t` (−1 is `T`), `[T+1 V]` for `None`; a batch axis first."""
+        states = self.state_probabilities if t is None else self.state_probabilities[..., t, :]
+        return states @ self.model.emission
+
+    @property
+    def token_log_likelihoods(self) -> Float[Array, "*batch T"]:
+        """`log p(Z_{t+1} | Z_{1:t})`, zero where a token is missing."""
+        return _batch_first(token_log_likelihoods(self.states, self.model.emission, self.tokens), 1)
+
+
+@jax.jit
+def token_log_likelihoods(states, C, z):
+    """`log(π_t · C_{z_{t+1}})`, `[T …]`, zero for a missing token, from states `[T+1 … d]`."""
+    seen = z >= 0
+    q = jnp.sum(states[:-1] * C.T[jnp.where(seen, z, 0)], -1)
+    return jnp.where(seen, jnp.log(jnp.where(seen, q, 1)), 0)
+
+
+def forward_filter(
+    hmm: HiddenMarkovModel, tokens: Int[Array | np.ndarray, " T"] | Sequences, on_impossible: str = "raise"
+) -> Filtered:
+    """The filter of a hidden Markov model along one sequence `[T]` or a `Sequences`; −1 is a missing token.
+
+        π_0 = μ,    π_{t+1} = A^⊤(π_t ⊙ C_{z_{t+1}}) / q_t,    q_t = π_t · C_{z_{t+1}},    log-likelihood = Σ log q_t.
+
+    `O(d² T)` per sequence. Differentiable and traceable: inside `jit` an impossible token cannot raise, is stepped
+    over (`π_{t+1} = A^⊤ π_t`) and makes the log-likelihood −∞.
+
+    **Raises:** `ImpossibleTokenError` for a token of probability zero, unless `on_impossible="skip"`; `DataError` for
+    tokens that are not codes of the model.
+    """
+    z = as_tokens(hmm, tokens)
+    check_choice("on_impossible", on_impossible, ("raise", "skip"))
+    if isinstance(z, jax.core.Tracer) or any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(hmm)):
+        states, q = filter_checked(*hmm.arrays, z)
+        return _from_checked(hmm, z, states, q)
+    block = block_length(hmm.n_states, z[0].size if z.ndim > 1 else 1, hmm.emission.dtype)
+    if block > 1:
+        states, log_likelihood, smallest = filter_deferred(*hmm.arrays, z, block)
+        if np.asarray(smallest).min(initial=1.0) > 1e-200:
+            return Filtered(hmm, z, states, log_likelihood)
+    states, q = filter_checked(*hmm.arrays, z)
+    if on_impossible == "raise":
+        raise_if_impossible(q, z)
+    return _from_checked(hmm, z, states, q)
+
+
+def raise_if_impossible(q, z) -> None:
+    """Raise `ImpossibleTokenError` for the first token with `q = 0`; `q` and `z` are `[T]` or `[T B]`."""
+    zero = np.asarray(q) == 0
+    if zero.any():
+        place = np.argwhere(zero)[0]
+        position, sequence = int(place[0]), int(place[1]) if len(place) > 1 else 0
+        raise ImpossibleTokenError(sequence, position, int(np.asarray(z)[tuple(place)]))
+
+
+def _from_checked(hmm, z, states, q) -> Filtered:
+    possible = q > 0
+    log_likelihood = jnp.sum(jnp.where(possible, jnp.log(jnp.where(possible, q, 1)), -jnp.inf), 0)
+    return Filtered(hmm, jnp.where(possible, z, -1), states, log_likelihood)
+
+
+def _batch_first(x, features: int = 2):
+    return jnp.moveaxis(x, 0, -features) if x.ndim > features else x
+
+
+def check_choice(name: str, value: Any, choices: tuple) -> None:
+    """Raises `ConfigurationError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ConfigurationError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, choices))}.")
+
+
+def as_tokens(hmm: HiddenMarkovModel, tokens) -> Int[Array, "T ..."]:
+    """Checked codes, time first: `[T]` for one sequence, `[T B]` for a `Sequences`.
+
+    **Raises:** `DataError` for observations, a wrong rank, or a code outside −1 … V−1.
+    """
+    if isinstance(tokens, Sequences):
+        tokens = tokens.values if tokens.values.ndim == 3 else tokens.values.T
+    elif isinstance(tokens, jax.core.Tracer):
+        return tokens
+    elif not isinstance(tokens, jax.Array):
+        tokens = np.asarray(tokens)
+        tokens = tokens.astype(np.int32) if tokens.size == 0 else tokens
+        if tokens.ndim == 2:
+            raise DataError(f"Tokens of shape {tokens.shape} are several sequences; wrap them in `Sequences`.")
+    host = np.asarray(tokens)
+    if host.dtype.kind not in "iu" or host.ndim > 2:
+        raise DataError(f"Tokens are integer codes, one per position; got an array {host.dtype}{list(host.shape)}.")
+    if host.size and (host.min() < -1 or host.max() >= hmm.n_tokens):
+        at = np.argwhere((host < -1) | (host >= hmm.n_tokens))[0]
+        where = f"position {at[0]}" + (f" of sequence {at[1]}" if len(at) > 1 else "")
+        raise DataError(
+            f"Token {host[tuple(at)]} at {where} is not a code of the model: codes are 0 … {hmm.n_tokens - 1}, "
+            "and -1 for a missing token."
+        )
+    return jnp.asarray(host, jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenScores:
+    """Log-likelihood of every token of a data set under a predictor, in nats.
+
+    **Attributes:** `log_likelihoods` `[B T]`, zero where nothing is scored; `scored` bool `[B T]`; `cross_entropy`, the
+    mean of `-log p` over scored tokens; `standard_error`, from the spread between sequences (0 for a single one).
+    """
+
+    log_likelihoods: np.ndarray
+    scored: np.ndarray
+
+    @property
+    def cross_entropy(self) -> float:
+        return float(-self.log_likelihoods.sum() / max(self.scored.sum(), 1))
+
+    @property
+    def standard_error(self) -> float:
+        n = self.scored.sum(1)
+        if len(n) < 2:
+            return 0.0
+        # ratio estimator: total loss over total tokens, sequences being the independent units
+        residual = -self.log_likelihoods.sum(1) - self.cross_entropy * n
+        return float(np.sqrt(np.sum(residual**2) * len(n) / (len(n) - 1)) / n.sum())
+
+
+def score_tokens(
+    hmm: HiddenMarkovModel, data: Sequences, *, chunk: int = 256, on_impossible: str = "raise"
+) -> TokenScores:
+    """Next-token log-likelihoods of a whole data set, `chunk` sequences at a time.
+
+    With `on_impossible="skip"` an impossible token scores −∞.
+
+    **Raises:** `ImpossibleTokenError`, `DataError` as [`forward_filter`][].
+    """
+    scores = np.zeros(data.values.shape)
+    for start in range(0, data.number, chunk):
+        rows = np.arange(start, min(start + chunk, data.number))
+        part = Sequences(data.values[rows], data.lengths[rows])
+        try:
+            found = forward_filter(hmm, part, on_impossible)
+        except ImpossibleTokenError as error:
+            raise ImpossibleTokenError(start + error.sequence, error.position, error.token) from None
+        skipped = part.mask & (np.asarray(found.tokens).T < 0)
+        scores[rows] = np.where(skipped, -np.inf, np.asarray(found.token_log_likelihoods))
+    return TokenScores(scores, data.mask)
+
+
+def predict_next_tokens(hmm: HiddenMarkovModel, data: Sequences, *, chunk: int = 256) -> np.ndarray:
+    """`p(z | Z_{1:t})` for every prefix of every sequence, `[B T+1 V]` on the host, `chunk` sequences at a time.
+
+    Rows beyond a sequence's end are forecasts. **Raises** as [`forward_filter`][].
+    """
+    parts = [
+        forward_filter(hmm, Sequences(data.values[i : i + chunk], data.lengths[i : i + chunk]))
+        for i in range(0, data.number, chunk)
+    ]
+    return np.concatenate([np.asarray(part.next_token_probabilities()) for part in parts])

@@ -1,0 +1,85 @@
+"""Forward recursions of hidden Markov models, on arrays.
+
+Letters: `mu` `[d]` initial law, `A` transition (dense or acting as a matrix, see `OrderKTransition`), `C` `[d V]`
+emission, `z` `[T]` or time-major `[T B]` tokens with −1 for missing. `π_t` is the law of `X_t` given `z_1..z_t`, so
+`π_0 = mu` and
+
+    π_{t+1} = A^⊤(π_t ⊙ C_{z_{t+1}}) / q_t,        q_t = π_t · C_{z_{t+1}}      (factor 1 for a missing token).
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+
+def emission_table(C) -> Float[Array, "V1 d"]:
+    """Rows `C_z`, and a last row of ones for a missing token."""
+    return jnp.concatenate([C.T, jnp.ones((1, C.shape[0]), C.dtype)])
+
+
+def row_numbers(z, n_tokens: int):
+    """Rows of [`emission_table`][] for tokens."""
+    return jnp.where(z < 0, n_tokens, z)
+
+
+def block_length(d: int, batch: int, dtype) -> int:
+    """Tokens between two normalisations: eight while a step is cheap, one where arithmetic or range forbids it."""
+    return 8 if batch * d * d <= 100_000 and dtype == jnp.float64 else 1
+
+
+@functools.partial(jax.jit, static_argnames="block")
+def filter_deferred(mu, A, C, z: Int[Array, "T ..."], block: int):
+    """`(states [T+1 … d], log-likelihood […], smallest mass […])`, normalising only once per `block` tokens.
+
+    Between normalisations a step is a gather, a product and a matrix product; all states are normalised at the end in
+    one pass. The masses at the ends of blocks give the likelihood, since `Π q_t` telescopes. If the smallest mass is
+    close to underflow (or a token is impossible) the result is not valid: use [`filter_checked`][].
+    """
+    T, batch = z.shape[0], z.shape[1:]
+    n_blocks = T // block + 1  # at least one step more than tokens, so that π_T is among the emitted states
+    rows = jnp.full((n_blocks * block, *batch), C.shape[1], z.dtype).at[:T].set(row_numbers(z, C.shape[1]))
+    table = emission_table(C)
+
+    def step(p, rows_of_block):
+        mass = p.sum(-1, keepdims=True)
+        p = p / jnp.where(mass > 0, mass, 1)
+        states = []
+        for row in rows_of_block:
+            states.append(p)
+            p = (p * table[row]) @ A
+        return p, (jnp.stack(states), mass[..., 0])
+
+    start = jnp.broadcast_to(mu, (*batch, mu.shape[0]))
+    last, (states, mass) = lax.scan(step, start, rows.reshape(n_blocks, block, *batch))
+    states = states.reshape(n_blocks * block, *start.shape)[: T + 1]
+    total = states.sum(-1, keepdims=True)
+    mass = jnp.concatenate([mass[1:], last.sum(-1)[None]])
+    log_likelihood = jnp.sum(jnp.log(jnp.where(mass > 0, mass, 1)), 0)
+    return states / jnp.where(total > 0, total, 1), log_likelihood, mass.min(0)
+
+
+@jax.jit
+def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
+    """`(states [T+1 … d], q [T …])`, normalised at each token. An impossible token has `q = 0` and is stepped over."""
+    table = emission_table(C)
+
+    def step(p, row):
+        joint = p * table[row]
+        q = joint.sum(-1, keepdims=True)
+        possible = q > 0
+        after = jnp.where(possible, joint / jnp.where(possible, q, 1), p) @ A
+        return after, (p, q[..., 0])
+
+    start = jnp.broadcast_to(mu, (*z.shape[1:], mu.shape[0]))
+    unroll = 4 if math.prod(z.shape[1:]) > 1 else 1
+    last, (states, q) = lax.scan(step, start, row_numbers(z, C.shape[1]), unroll=unroll)
+    return jnp.concatenate([states, last[None]]), q
+
+
+def prior_laws(mu, A, length: int) -> Float[Array, "T1 d"]:
+    """`μ A^t` for `t = 0 … length`: what is known of `X_t` before any token."""
+    return lax.scan(lambda p, _: (p @ A, p), mu, None, length=length + 1)[1]

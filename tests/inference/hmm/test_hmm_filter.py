@@ -1,0 +1,134 @@
+"""The forward filter against sums over all paths, and at its edges."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import steerax as sx
+from steerax.inference.hmm import filter as room
+from steerax.inference.hmm.kernels import filter_checked, filter_deferred
+
+
+@pytest.mark.parametrize(("zeros", "missing"), [(0.0, False), (0.4, True)])
+def test_filter_is_the_sum_over_all_paths(zeros, missing):
+    rng = np.random.default_rng(1)
+    mu, A, C = oracles.sparse_hmm(rng, 3, 4, zeros)
+    z = oracles.draw(rng, mu, A, C, 7)
+    if missing:
+        z[[0, 3, 4]] = -1
+    states, log_likelihood = oracles.filter_by_enumeration(mu, A, C, z)
+    r = sx.forward_filter(sx.HiddenMarkovModel(mu, A, C), z)
+    np.testing.assert_allclose(r.state_probabilities, states, atol=1e-14)
+    np.testing.assert_allclose(r.log_likelihood, log_likelihood, atol=1e-12)
+    np.testing.assert_allclose(r.next_token_probabilities(), states @ C, atol=1e-14)
+    np.testing.assert_allclose(r.token_log_likelihoods.sum(), log_likelihood, atol=1e-12)
+
+
+def test_a_batch_of_unequal_lengths_is_each_sequence_alone():
+    rng = np.random.default_rng(2)
+    mu, A, C = oracles.sparse_hmm(rng, 3, 4, 0.3)
+    hmm = sx.HiddenMarkovModel(mu, A, C)
+    parts = [oracles.draw(rng, mu, A, C, T) for T in (7, 0, 5, 7)]
+    parts[2][1] = -1
+    r = sx.forward_filter(hmm, sx.Sequences.from_arrays(parts))
+    for i, part in enumerate(parts):
+        states, q = oracles.loop_filter(mu, A, C, part)
+        np.testing.assert_allclose(r.state_probabilities[i, : len(part) + 1], states, atol=1e-14)
+        np.testing.assert_allclose(r.log_likelihood[i], np.log(q).sum(), atol=1e-12)
+
+
+def test_deferred_normalisation_gives_the_same_as_normalising_at_each_token():
+    hmm = sx.processes.random_hmm(jax.random.key(3), 5, 4)
+    z = hmm.sample(jax.random.key(4), 43)[1]
+    states, q = filter_checked(*hmm.arrays, z)
+    deferred, log_likelihood, _ = filter_deferred(*hmm.arrays, z, 8)
+    np.testing.assert_allclose(deferred, states, rtol=1e-12)
+    np.testing.assert_allclose(log_likelihood, jnp.log(q).sum(), rtol=1e-13)
+
+
+def test_emissions_of_1e_minus_60_do_not_underflow():
+    C = np.array([[1e-60, 1 - 1e-60], [2e-60, 1 - 2e-60]])
+    hmm = sx.HiddenMarkovModel([0.3, 0.7], [[0.6, 0.4], [0.2, 0.8]], C)
+    z = np.zeros(43, np.int32)
+    states, q = oracles.loop_filter(np.array([0.3, 0.7]), np.asarray(hmm.transition), C, z)
+    r = sx.forward_filter(hmm, z)
+    np.testing.assert_allclose(r.state_probabilities, states, rtol=1e-12)
+    np.testing.assert_allclose(r.log_likelihood, np.log(q).sum(), rtol=1e-14)
+
+
+def test_an_impossible_token_is_named_or_stepped_over():
+    hmm = sx.processes.two_cycle()
+    z = np.array([1, 0, 0, 0, 1, 0, 0, 0])
+    with pytest.raises(sx.ImpossibleTokenError, match="position 4 of sequence 0") as caught:
+        sx.forward_filter(hmm, z)
+    assert (caught.value.position, caught.value.token) == (4, 1)
+    with pytest.raises(sx.ImpossibleTokenError) as caught:
+        sx.forward_filter(hmm, sx.Sequences.from_arrays([z[:4], z]))
+    assert (caught.value.sequence, caught.value.position) == (1, 4)
+    r = sx.forward_filter(hmm, z, on_impossible="skip")
+    gap = np.where(np.arange(8) == 4, -1, z)
+    np.testing.assert_allclose(r.state_probabilities, sx.forward_filter(hmm, gap).state_probabilities, atol=1e-15)
+    assert r.log_likelihood == -np.inf
+    np.testing.assert_array_equal(r.tokens, gap)
+
+
+def test_the_filter_is_differentiable_and_its_gradient_is_the_difference_quotient():
+    z = np.array([0, 1, 1, -1, 2, 0, 1, 1, 0, 0], np.int32)
+    logits = jax.random.normal(jax.random.key(5), (3, 3))
+
+    def log_likelihood(logits):
+        return sx.forward_filter(sx.HiddenMarkovModel(jnp.ones(3) / 3, jax.nn.softmax(logits), C), z).log_likelihood
+
+    C = jax.nn.softmax(jax.random.normal(jax.random.key(6), (3, 3)))
+    direction = jax.random.normal(jax.random.key(7), (3, 3))
+    slope = jnp.vdot(jax.grad(log_likelihood)(logits), direction)
+    h = 1e-5
+    quotient = (log_likelihood(logits + h * direction) - log_likelihood(logits - h * direction)) / (2 * h)
+    np.testing.assert_allclose(slope, quotient, rtol=1e-8)
+
+
+def test_scores_of_a_data_set_and_their_standard_error():
+    hmm = sx.processes.casino()
+    data = sx.sample_sequences(hmm, jax.random.key(8), 600, 20)
+    scores = sx.score_tokens(hmm, data, chunk=250)
+    r = sx.forward_filter(hmm, data)
+    np.testing.assert_allclose(scores.log_likelihoods.sum(1), r.log_likelihood, atol=1e-11)
+    floor = sx.processes.conditional_entropy(hmm, 20)
+    assert abs(scores.cross_entropy - floor.mean) < 4 * np.hypot(scores.standard_error, floor.standard_error)
+    spread = -scores.log_likelihoods.mean(1)
+    np.testing.assert_allclose(scores.standard_error, spread.std(ddof=1) / np.sqrt(600), rtol=1e-10)
+    P = sx.predict_next_tokens(hmm, data, chunk=250)
+    picked = np.take_along_axis(P[:, :-1], data.values[:, :, None], 2)[..., 0]
+    np.testing.assert_allclose(np.log(picked), scores.log_likelihoods, atol=1e-13)
+
+
+def test_float32_models_stay_float32():
+    hmm = sx.HiddenMarkovModel(*(np.asarray(a, np.float32) for a in sx.processes.casino().arrays))
+    r = sx.forward_filter(hmm, np.array([0, 5, 5], np.int32))
+    assert r.states.dtype == np.float32
+    assert r.log_likelihood.dtype == np.float32
+
+
+def test_forward_filter_rejects_what_is_not_a_sequence_of_tokens():
+    hmm = sx.processes.casino()
+    with pytest.raises(sx.DataError, match="not a code"):
+        sx.forward_filter(hmm, np.array([0, 6]))
+    with pytest.raises(sx.DataError, match="integer codes"):
+        sx.forward_filter(hmm, np.array([0.5]))
+    with pytest.raises(sx.DataError, match="wrap them in"):
+        sx.forward_filter(hmm, np.zeros((2, 3), int))
+    with pytest.raises(sx.DataError):
+        sx.forward_filter(hmm, sx.Sequences.from_arrays([np.zeros(4)]))
+    with pytest.raises(sx.ConfigurationError, match="on_impossible"):
+        sx.forward_filter(hmm, np.array([0]), on_impossible="ignore")
+
+
+def test_a_change_of_length_within_a_block_does_not_change_the_likelihood():
+    hmm = sx.processes.mess3()
+    z = hmm.sample(jax.random.key(9), 16)[1]
+    together = sx.forward_filter(hmm, z).token_log_likelihoods
+    for T in (1, 7, 8, 9):
+        np.testing.assert_allclose(sx.forward_filter(hmm, z[:T]).log_likelihood, together[:T].sum(), atol=1e-13)
+    assert room.as_tokens(hmm, np.array([], int)).shape == (0,)
