@@ -54,7 +54,7 @@ def write(path: str | os.PathLike, title: str, lead: str, sections: Sequence[Sec
 
 
 def _asset(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+    return importlib.resources.files("steerax.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -251,12 +251,11 @@ for (const figure of figures) {
 function drawAll() {
   for (const host of document.querySelectorAll("[data-figure]")) {
     const figure = figures[+host.dataset.figure];
+    if (host.clientWidth < 1) continue; // not laid out yet; the resize that follows draws it
     host.replaceChildren();
     draws[figure.kind](host, figure, host.clientWidth);
   }
 }
 let drawn = 0;
-window.addEventListener("resize", () => { if (drawn !== document.body.clientWidth) { drawn = document.body.clientWidth; drawAll(); } });
+new ResizeObserver(() => { if (drawn !== document.body.clientWidth) { drawn = document.body.clientWidth; drawAll(); } }).observe(document.body);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-drawn = document.body.clientWidth;
-drawAll();

@@ -1,0 +1,76 @@
+"""The options of `steerax compare`, with a reason beside each default."""
+
+import dataclasses
+import pathlib
+
+from ..._errors import ConfigurationError
+
+PROCESSES = ("two-cycle", "casino", "mess3")
+REFERENCES = ("support", "uniform", "hmm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What `compare` compares, on what, and how long it may train. `None` means: what suits the source.
+
+    **Raises:** `ConfigurationError` for a value that cannot work.
+    """
+
+    source: str = "two-cycle"
+    out: str | None = None  # compare/SOURCE
+    tokens: str = "token"  # column of a table
+    sequence: str | None = None  # column that names the sequence of a row
+    words: bool = False  # a text file as whitespace-separated tokens, one sequence per line
+    states: int | None = None  # None: the true model of a named process, 16 states for data
+    restarts: int = 3  # Baum-Welch finds local optima; three starts rarely agree on a bad one
+    iterations: int = 200  # Baum-Welch steps per start at most; it stops earlier once it no longer gains
+    length: int = 64  # window, and block size of the GPT: four to ten cycles of the default process
+    layers: int | None = None
+    heads: int | None = None
+    width: int | None = None
+    steps: int | None = None
+    batch: int = 64
+    held_out: float = 0.1  # share of the data kept for the comparison
+    reference: str | None = None  # continuations averaged over in path contributions
+    samples: int = 64  # continuations per step where they cannot all be counted
+    seed: int = 0
+    quick: bool = False  # a fifth of the training steps
+
+    def __post_init__(self):
+        counts = ("restarts", "iterations", "length", "layers", "heads", "width", "steps", "batch", "samples", "states")
+        for name in counts:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"--{name} must be at least 1, not {value}.")
+        if self.length < 2:
+            raise ConfigurationError("--length must be at least 2, so that a window has a token to predict.")
+        if self.samples < 4:
+            raise ConfigurationError("--samples must be at least 4, so that there is a standard error.")
+        if not 0 < self.held_out < 1:
+            raise ConfigurationError(f"--held-out must lie between 0 and 1, not {self.held_out}.")
+        if self.reference is not None and self.reference not in REFERENCES:
+            raise ConfigurationError(f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.")
+        if self.seed < 0:
+            raise ConfigurationError(f"--seed must not be negative, not {self.seed}.")
+
+    @property
+    def is_process(self) -> bool:
+        """True for a named process, False for data."""
+        return self.source in PROCESSES
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where everything is written."""
+        return pathlib.Path(self.out) if self.out else pathlib.Path("compare") / pathlib.Path(self.source).stem
+
+    def network(self) -> dict[str, int]:
+        """Layers, heads, width and steps: the paper's one-head network of width 8 for binary processes, four heads
+        for others, and a small language model for data. `quick` divides the steps by five."""
+        sizes = {
+            "two-cycle": {"layers": 1, "heads": 1, "width": 8, "steps": 4000},
+            "casino": {"layers": 1, "heads": 1, "width": 16, "steps": 3000},
+            "mess3": {"layers": 2, "heads": 2, "width": 32, "steps": 2500},
+        }.get(self.source, {"layers": 2, "heads": 4, "width": 64, "steps": 2000})
+        if self.quick:
+            sizes["steps"] = max(1, sizes["steps"] // 5)
+        return {name: getattr(self, name) or value for name, value in sizes.items()}

@@ -1,0 +1,118 @@
+"""From what a user names to sequences: training data (or a process that makes them) and held-out windows."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from ..._errors import ConfigurationError, DataError
+from ...data.sequences import Sequences
+from ...data.vocabulary import Vocabulary
+from ...processes.hmm import HiddenMarkovModel
+from .config import PROCESSES, Config
+
+HELD_OUT_OF_A_PROCESS = 512  # sequences: a standard error near 1 % of the loss of the default process
+TRAINING_FOR_COUNTS = 4096  # sequences of a process from which unigram and bigram are counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is compared on: `training` and `held_out` sequences of at most `length + 1` tokens, and the process if
+    it is known. `vocabulary` names the tokens."""
+
+    name: str
+    description: str
+    training: Sequences
+    held_out: Sequences
+    vocabulary: Vocabulary
+    process: HiddenMarkovModel | None = None
+
+
+def resolve(config: Config) -> Source:
+    """The source a configuration names.
+
+    **Raises:** `DataError` for data that cannot be used, `ConfigurationError` for an unknown name.
+    """
+    if config.is_process:
+        return _from_process(config)
+    if config.source == "pydoc":
+        text = pydoc_text()
+        vocabulary = Vocabulary.collect(text)
+        data = Sequences.from_arrays([vocabulary.encode(text)], vocabulary)
+        return _from_data(config, data, "the text of Python's language reference (pydoc_data.topics), by character")
+    if "." not in config.source and "/" not in config.source:
+        raise ConfigurationError(
+            f"{config.source!r} is no known source; use {', '.join(PROCESSES)}, pydoc, or the path of a file."
+        )
+    data = Sequences.read(config.source, config.tokens, config.sequence, words=config.words)
+    if not data.is_tokens:
+        raise DataError(f"{config.source} holds real numbers; compare needs tokens (integers or symbols).")
+    return _from_data(config, data, f"the file {config.source}")
+
+
+def pydoc_text() -> str:
+    """All topics of Python's own documentation, in alphabetical order: about 465 000 characters."""
+    import pydoc_data.topics
+
+    topics = pydoc_data.topics.topics
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def _from_process(config: Config) -> Source:
+    import jax
+
+    from ... import processes
+
+    makers: dict[str, Callable[[], HiddenMarkovModel]] = {
+        "two-cycle": processes.two_cycle,
+        "casino": processes.casino,
+        "mess3": processes.mess3,
+    }
+    process = makers[config.source]()
+    keys = jax.random.split(jax.random.key(config.seed), 2)
+    draw = lambda key, number: processes.sample_sequences(process, key, number, config.length + 1)
+    return Source(
+        config.source,
+        f"the process {config.source}: {process.n_states} hidden states, {process.n_tokens} tokens",
+        draw(keys[0], TRAINING_FOR_COUNTS),
+        draw(keys[1], HELD_OUT_OF_A_PROCESS),
+        Vocabulary.of_codes(process.n_tokens),
+        process,
+    )
+
+
+def _from_data(config: Config, data: Sequences, description: str) -> Source:
+    if int(data.lengths.max()) < 2:
+        raise DataError(
+            f"{config.source}: no sequence has two tokens, so there is nothing to predict; compare needs sequences of "
+            "two tokens or more (for a table, name the column that tells them apart with --sequence)."
+        )
+    if data.number >= 10:
+        training, held_out = data.split(config.held_out, config.seed)
+    else:
+        training, held_out = _split_along(data, config.held_out)
+    held_out = with_something_to_predict(held_out.cut(config.length + 1))
+    if held_out is None or with_something_to_predict(training) is None:
+        raise DataError(
+            f"{config.source}: {data.total} tokens are too few to train on one part and compare on another; give "
+            "more data, or another share with --held-out."
+        )
+    assert data.vocabulary is not None  # every reader sets it
+    gaps = f", {data.total - data.n_observed:,} of them missing" if data.has_gaps else ""
+    text = f"{description}: {data.number:,} sequence{'s' * (data.number > 1)}, {data.total:,} tokens{gaps}"
+    return Source(config.source, f"{text}, {data.n_tokens} distinct", training, held_out, data.vocabulary)
+
+
+def _split_along(data: Sequences, fraction: float) -> tuple[Sequences, Sequences]:
+    """Few long sequences: the last part of each is held out, so that training never sees what follows."""
+    ends = [max(1, round(len(part) * (1 - fraction))) for part in data]
+    first = [part[:end] for part, end in zip(data, ends, strict=True)]
+    last = [part[end:] for part, end in zip(data, ends, strict=True) if len(part) > end]
+    held_out = last or [np.array([-1])]
+    return Sequences.from_arrays(first, data.vocabulary), Sequences.from_arrays(held_out, data.vocabulary)
+
+
+def with_something_to_predict(data: Sequences) -> Sequences | None:
+    """The sequences with an observed token after the first position, or `None` if there is none."""
+    kept = np.flatnonzero(data.mask[:, 1:].any(axis=1))
+    return data.select(kept) if len(kept) else None
