@@ -27,6 +27,12 @@ _HOME: dict[str, str] = {
     "sample_sequences": "steerax.processes.sampling",
     # inference: hidden Markov
     "forward_filter": "steerax.inference.hmm.filter",
+    "dual_filter": "steerax.inference.hmm.dual",
+    "explain": "steerax.inference.hmm.explain",
+    "fit_hmm": "steerax.inference.hmm.em",
+    "represent": "steerax.inference.represent",
+    "support": "steerax.inference.reference",
+    "next_token_predictor": "steerax.inference.predictor",
     "score_tokens": "steerax.inference.hmm.filter",
     "predict_next_tokens": "steerax.inference.hmm.filter",
     # files
@@ -35,6 +41,9 @@ _HOME: dict[str, str] = {
     # transformer and training
     "GPT": "steerax.transformer.gpt",
     "GPTConfig": "steerax.transformer.gpt",
+    "load_gpt": "steerax.transformer.checkpoint",
+    "save_gpt": "steerax.transformer.checkpoint",
+    "sample_tokens": "steerax.transformer.sample",
     "train_gpt": "steerax.training.gradient",
 }
 _WINGS = ("processes",)

@@ -82,7 +82,7 @@ def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None) -> None:
     """Write a model to a folder, whole or not at all.
 
     **Arguments:** `model`, of a registered kind; `folder`, replaced if it exists and holds a model; `vocabulary`, a
-    `Vocabulary` or its symbols in order, kept beside the model. Raises `CheckpointError`.
+    `Vocabulary` (kept as the list of its symbols) or another JSON value, kept beside the model. Raises `CheckpointError`.
     """
     folder = Path(folder)
     kind = kind_of(model)
@@ -93,7 +93,7 @@ def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None) -> None:
         "version": VERSION,
         "kind": kind,
         "config": model.to_config(),
-        "vocabulary": list(getattr(vocabulary, "symbols", vocabulary or ())) or None,
+        "vocabulary": list(vocabulary.symbols) if hasattr(vocabulary, "symbols") else vocabulary,
     }
     arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(model).items()}
 

@@ -2,7 +2,6 @@
 
 import sys
 from types import TracebackType
-from typing import Self
 
 
 class Progress:
@@ -13,7 +12,7 @@ class Progress:
         self._title, self._total, self._start = title, total, start
         self._shown = shown and sys.stderr.isatty()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         if self._shown:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -8,11 +8,11 @@ from .._errors import ConfigurationError
 
 
 def learning_rate_for(n_embd: int) -> float:
-    """A peak rate that suits a width: 0.02·(8/D)^0.77; 2e-2 at width 8, 1e-3 at 384, 6e-4 at 768.
+    """A peak rate that suits a width: 0.01·(8/D)^0.6; 1e-2 at width 8, 1e-3 at 384, 6e-4 at 768.
 
     A rule of thumb through the settings that work for the two-cycle process and nanoGPT's, not a law.
     """
-    return 0.02 * (8 / n_embd) ** 0.77
+    return 0.01 * (8 / n_embd) ** 0.6
 
 
 def decayed(parameters: Any) -> Any:
@@ -34,7 +34,7 @@ def adamw(
     weight_decay: float = 0.0,
     clip: float = 1.0,
     b1: float = 0.9,
-    b2: float = 0.99,
+    b2: float = 0.95,
 ):
     """AdamW with linear warm-up, cosine decay and clipping of the global gradient norm: an optax transformation.
 

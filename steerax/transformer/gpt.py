@@ -16,7 +16,7 @@ layer, and on a CPU it keeps XLA from recomputing the whole residual stream in e
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -197,19 +197,27 @@ class GPT(eqx.Module):
         return self.unembed(self.run_blocks(x, key))
 
     def embed(self, tokens: Int[Array, "T"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
-        """X_0: token plus position. A missing token (-1) has its own row, or is an error the caller must exclude."""
+        """X_0: token plus position."""
         T = tokens.shape[0]
         if self.config.block_size < T:
             raise ConfigurationError(
                 f"The input has {T} tokens and the model reads at most {self.config.block_size}; cut it into windows."
             )
+        return dropout(self.token_rows(tokens) + self.position_embedding[:T], self.config.dropout, key)
+
+    def embed_one(self, token: Int[Array, ""], position: Int[Array, ""]) -> Float[Array, "D"]:
+        """The row of X_0 of one token at one position."""
+        return self.token_rows(token[None])[0] + self.position_embedding[position]
+
+    def token_rows(self, tokens: Int[Array, "T"]) -> Float[Array, "T D"]:
+        """E[tokens]. Below 0 stands the row of a missing token, and a row without meaning if the model has none."""
         if self.config.vocab_size <= ONE_HOT_LIMIT:
             x = jax.nn.one_hot(tokens, self.config.vocab_size, dtype=self.token_embedding.dtype) @ self.token_embedding
         else:
             x = self.token_embedding[jnp.maximum(tokens, 0)]
-        if self.missing_embedding is not None:
-            x = jnp.where(tokens[:, None] < 0, self.missing_embedding[None], x)
-        return dropout(x + self.position_embedding[:T], self.config.dropout, key)
+        if self.missing_embedding is None:
+            return x
+        return jnp.where(tokens[:, None] < 0, self.missing_embedding[None], x)
 
     def run_blocks(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
         """X_L from X_0. Gradients keep the outputs of the linear maps and recompute the rest."""
@@ -252,7 +260,7 @@ class GPT(eqx.Module):
         step = lambda x, block: (block(x), block.attention(x, queries))
         return jax.lax.scan(step, self.embed(tokens), self.blocks)[1]
 
-    def astype(self, dtype: Any) -> Self:
+    def astype(self, dtype: Any) -> "GPT":
         """The same model with parameters of another floating dtype (float64 needs JAX's x64 mode)."""
         return jax.tree.map(lambda leaf: leaf.astype(dtype), self)
 

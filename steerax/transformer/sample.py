@@ -1,0 +1,127 @@
+"""Continue a sequence token by token, with the keys and values of earlier tokens kept."""
+
+import functools
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from .._errors import ConfigurationError, DataError
+from .attention import attend
+from .gpt import GPT, Block
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens read so far, in every layer; places not yet read hold anything."""
+
+    k: Float[Array, "L H block_size K"]
+    v: Float[Array, "L H block_size K"]
+
+
+def read_prompt(gpt: GPT, tokens: Int[Array, "T"]) -> tuple[Float[Array, "V"], Cache]:
+    """Logits of the token after the prompt, and the cache that holds the prompt."""
+
+    def step(x, block: Block):
+        _, k, v = block.project(x)
+        return block(x), Cache(k, v)
+
+    x, cache = jax.lax.scan(step, gpt.embed(tokens), gpt.blocks)
+    room = ((0, 0), (0, 0), (0, gpt.config.block_size - tokens.shape[0]), (0, 0))
+    return gpt.unembed(x[-1:])[0], jax.tree.map(lambda a: jnp.pad(a, room), cache)
+
+
+def read_token(gpt: GPT, cache: Cache, token: Int[Array, ""], t: Int[Array, ""]) -> tuple[Float[Array, "V"], Cache]:
+    """Logits of the token after `token`, which stands at position t, and the cache with it: O(T) instead of O(T²)."""
+
+    def step(x, layer):
+        block, past = layer
+        q, k, v = block.project(x)
+        put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, t, axis=1)
+        now = Cache(put(past.k, k), put(past.v, v))
+        x = x + block.out(attend(q, now.k, now.v, t).transpose(1, 0, 2).reshape(x.shape))
+        return x + block.mlp_increment(x), now
+
+    x = gpt.embed_one(token, t)[None]
+    x, cache = jax.lax.scan(step, x, (gpt.blocks, cache))
+    return gpt.unembed(x)[0], cache
+
+
+def choose(
+    logits: Float[Array, "V"], key: Key[Array, ""], temperature: Float[Array, ""] | float, top_k: int | None
+) -> Int[Array, ""]:
+    """A token from softmax(logits / temperature) over the `top_k` most likely; the most likely at temperature 0."""
+    if top_k is not None and top_k < logits.shape[0]:
+        logits = jnp.where(logits >= jax.lax.top_k(logits, top_k)[0][-1], logits, -jnp.inf)
+    drawn = jax.random.categorical(key, logits / jnp.where(temperature > 0, temperature, 1))
+    return jnp.where(temperature > 0, drawn, logits.argmax()).astype(jnp.int32)
+
+
+@eqx.filter_jit
+def cached(gpt: GPT, prompt, key, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
+    """`number` tokens after the prompt while all of them fit into the block."""
+    logits, cache = read_prompt(gpt, prompt)
+
+    def step(carry, i):
+        logits, cache = carry
+        token = choose(logits, jax.random.fold_in(key, i), temperature, top_k)
+        return read_token(gpt, cache, token, prompt.shape[0] + i), token
+
+    return jax.lax.scan(step, (logits, cache), jnp.arange(number, dtype=jnp.int32))[1]
+
+
+@eqx.filter_jit
+def sliding(gpt: GPT, window, key, first: int, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
+    """`number` more tokens after a full block: positions move with the window, so everything is read again."""
+
+    def step(window, i):
+        token = choose(gpt(window)[-1], jax.random.fold_in(key, i), temperature, top_k)
+        return jnp.concatenate([window[1:], token[None]]), token
+
+    return jax.lax.scan(step, window, first + jnp.arange(number, dtype=jnp.int32))[1]
+
+
+def sample_tokens(
+    gpt: GPT,
+    prompt: Int[Array, "T"] | Int[np.ndarray, "T"],
+    number: int,
+    key: Key[Array, ""],
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    samples: int = 1,
+) -> Int[np.ndarray, "samples n"]:
+    """Continuations of a prompt: `number` tokens each, drawn from softmax(logits / temperature).
+
+    As long as prompt and continuation fit into the block, keys and values are kept and a token costs O(T); after that
+    the model reads the last `block_size` tokens anew for every token, as nanoGPT does. Token i of a sample is a pure
+    function of (key, sample, i) and the tokens before it.
+
+    **Arguments:** `prompt`, at least one token; `number` of new tokens; `temperature`, 0 for the most likely token;
+    `top_k`, how many of the most likely tokens may be drawn; `samples`, independent continuations.
+    Raises `DataError` for an empty prompt or unknown tokens, `ConfigurationError` for the other arguments.
+    """
+    prompt = np.asarray(prompt)
+    V, block_size = gpt.config.vocab_size, gpt.config.block_size
+    if not prompt.size:
+        raise DataError("The prompt is empty; a GPT continues at least one token, such as a line break.")
+    if prompt.min() < (-1 if gpt.config.missing else 0) or prompt.max() >= V:
+        raise DataError(f"The prompt holds tokens outside 0 to {V - 1}; encode it with the model's own vocabulary.")
+    if number < 0 or samples < 1:
+        raise ConfigurationError(f"{samples} samples of {number} tokens cannot be drawn.")
+    if not (temperature >= 0 and np.isfinite(temperature)):
+        raise ConfigurationError(f"The temperature is {temperature}; it must be zero or positive and finite.")
+    if top_k is not None and top_k < 1:
+        raise ConfigurationError(f"top_k is {top_k}; at least one token must be allowed.")
+    heat = jnp.asarray(temperature, gpt.token_embedding.dtype)
+    window = jnp.asarray(prompt[-block_size:], jnp.int32)
+    keys = jax.random.split(key, samples)
+    fitting = min(number, block_size - window.shape[0])
+    drawn = jax.vmap(lambda k: cached(gpt, window, k, fitting, heat, top_k))(keys)
+    if number > fitting:
+        text = jnp.concatenate([jnp.broadcast_to(window, (samples, window.shape[0])), drawn], axis=1)
+        more = functools.partial(sliding, gpt, first=fitting, number=number - fitting, temperature=heat, top_k=top_k)
+        drawn = jnp.concatenate([drawn, jax.vmap(more)(text[:, -block_size:], keys)], axis=1)
+    return np.asarray(drawn)

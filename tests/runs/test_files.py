@@ -1,0 +1,91 @@
+"""A file is whole or absent, whatever interrupts its writing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from steerax._errors import CheckpointError
+from steerax.runs import files
+
+
+def test_a_failed_write_leaves_the_old_folder_and_no_debris(tmp_path):
+    files.write_folder(tmp_path / "a", lambda beside: files.write_whole(beside / "x", "old"))
+
+    def fail(beside):
+        files.write_whole(beside / "x", "new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write_folder(tmp_path / "a", fail)
+    assert (tmp_path / "a" / "x").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    files.write_folder(tmp_path / "a", lambda beside: files.write_whole(beside / "x", "old"))
+    files.write_folder(tmp_path / "a", lambda beside: files.write_whole(beside / "y", "new"))
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "y"]
+
+
+def test_arrays_come_back_bit_for_bit(tmp_path):
+    arrays = {"a": np.arange(6.0).reshape(2, 3).T, "scalar": np.asarray(np.pi), "empty": np.zeros((0, 2), np.float32)}
+    files.write_arrays(tmp_path / "a.safetensors", arrays)
+    found = files.read_arrays(tmp_path / "a.safetensors")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 8, 20, -1])
+def test_rejects_a_file_cut_short(tmp_path, cut):
+    files.write_arrays(tmp_path / "a.safetensors", {"a": np.ones(10)})
+    content = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(content[:cut])
+    with pytest.raises(CheckpointError, match="cut short"):
+        files.read_arrays(tmp_path / "a.safetensors")
+
+
+def test_rejects_a_header_that_points_outside_the_file(tmp_path):
+    header = json.dumps({"a": {"dtype": "F64", "shape": [2**40], "data_offsets": [0, 2**43]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError):
+        files.read_arrays(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100_000])
+def test_rejects_broken_json(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(CheckpointError):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_the_hash_tells_dtypes_shapes_and_parts_apart():
+    a = np.arange(4)
+    hashes = {files.content_hash(x) for x in (a, a.astype(np.int32), a.reshape(2, 2), a[::-1], [0, 1, 2, 3], "")}
+    assert len(hashes) == 6
+    assert files.content_hash(a, a) != files.content_hash(np.concatenate([a, a]))
+
+
+def test_a_run_keeps_two_checkpoints_and_cuts_its_log_to_the_newest(tmp_path):
+    run = files.RunFolder(tmp_path / "r", {"config": 1})
+    for step in (10, 20, 30):
+        run.save(step, {"x": np.asarray(step)}, {"reason": "finished"})
+        run.log({"step": step})
+    run.log({"step": 35})
+    with open(tmp_path / "r" / "progress.jsonl", "a") as file:
+        file.write('{"step": 3')  # torn by a crash
+    assert run.steps() == [20, 30]
+    arrays, state = files.RunFolder(tmp_path / "r", {"config": 1}, resume=True).latest()
+    assert arrays["x"] == 30
+    assert state["step"] == 30
+    assert [r["step"] for r in run.records()] == [10, 20, 30]
+
+
+def test_rejects_a_run_of_another_configuration(tmp_path):
+    files.RunFolder(tmp_path / "r", {"config": 1})
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        files.RunFolder(tmp_path / "r", {"config": 1})
+    with pytest.raises(CheckpointError, match="differs in config"):
+        files.RunFolder(tmp_path / "r", {"config": 2}, resume=True)

@@ -1,0 +1,175 @@
+"""Every layout gives the same network; a file that is wrong gives one sentence."""
+
+import json
+
+import gpt_twin
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import steerax as sx
+from steerax._errors import CheckpointError, ConfigurationError
+from steerax.transformer.checkpoint import parity
+
+TOKENS = np.array([3, 1, 4, 1, 5, 9, 2])
+
+
+def hugging_face(state):
+    """The tensors under Hugging Face's names: linear maps transposed, no prefix, no tied copy."""
+    flip = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+    named = {k.removeprefix("transformer."): v.T if k.endswith(flip) else v for k, v in state.items()}
+    del named["lm_head.weight"]
+    return {k: np.ascontiguousarray(v) for k, v in named.items()}
+
+
+def write_hugging_face(folder, state, shards=1, **config):
+    folder.mkdir()
+    tensors = hugging_face(state)
+    told = {"model_type": "gpt2", "n_head": 3, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
+    (folder / "config.json").write_text(json.dumps(told | config))
+    if shards == 1:
+        save_file(tensors, folder / "model.safetensors")
+        return folder
+    places = {name: f"model-{i % shards:05d}.safetensors" for i, name in enumerate(sorted(tensors))}
+    for place in set(places.values()):
+        save_file({n: t for n, t in tensors.items() if places[n] == place}, folder / place)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def state():
+    return gpt_twin.random_state()
+
+
+def test_hugging_face_folders_whole_and_in_shards(tmp_path, state):
+    logits, _, _ = gpt_twin.forward(state, TOKENS, 3, tanh=True)
+    for shards in (1, 3):
+        gpt = sx.load_gpt(write_hugging_face(tmp_path / str(shards), state, shards))
+        np.testing.assert_allclose(gpt(jnp.asarray(TOKENS)), logits, rtol=0, atol=1e-12)
+
+
+def test_nanogpt_names_prefixes_masks_and_heads_from_metadata(tmp_path, state):
+    compiled = {f"_orig_mod.{name}": tensor for name, tensor in state.items()}
+    compiled["_orig_mod.transformer.h.0.attn.bias"] = np.tril(np.ones((1, 1, 9, 9)))
+    save_file(compiled, tmp_path / "a.safetensors", {"n_head": "3"})
+    gpt = sx.load_gpt(tmp_path / "a.safetensors")
+    logits, _, _ = gpt_twin.forward(state, TOKENS, 3)
+    report = parity(gpt, TOKENS[None], logits[None])
+    assert report.largest < 1e-12
+    assert report.agree == 1
+    assert "7 positions" in str(report)
+
+
+def test_padding_rows_of_a_vocabulary_can_be_cut(tmp_path, state):
+    save_file(state, tmp_path / "a.safetensors")
+    whole = sx.load_gpt(tmp_path / "a.safetensors", n_head=3)
+    cut = sx.load_gpt(tmp_path / "a.safetensors", n_head=3, vocab_size=10)
+    tokens = jnp.asarray(TOKENS)
+    np.testing.assert_allclose(cut(tokens), whole(tokens)[:, :10], atol=1e-13)
+
+
+def test_half_precision_becomes_float32(tmp_path, state):
+    save_file({n: t.astype(np.float16) for n, t in state.items()}, tmp_path / "a.safetensors")
+    gpt = sx.load_gpt(tmp_path / "a.safetensors", n_head=3)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gpt)} == {np.dtype(np.float32)}
+
+
+def test_our_own_folder_comes_back_bit_for_bit(tmp_path, key):
+    config = sx.GPTConfig(7, 8, 2, 2, 8, bias=False, dropout=0.1, tied=False, missing=True)
+    gpt = sx.GPT(config, key=key)
+    sx.save_gpt(gpt, tmp_path / "a")
+    for found in (sx.load_gpt(tmp_path / "a"), sx.load(tmp_path / "a")):
+        assert found.config == config
+        assert jax.tree.structure(found) == jax.tree.structure(gpt)
+        jax.tree.map(np.testing.assert_array_equal, found, gpt)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s: s.pop("transformer.wte.weight"), "'wte.weight' is missing"),
+        (lambda s: s.pop("transformer.h.1.mlp.c_fc.bias"), "'h.1.mlp.c_fc.bias' is missing"),
+        (lambda s: s.update({"transformer.ln_f.weight": np.ones(5)}), "'ln_f.weight' .* has shape"),
+        (lambda s: s.update({"transformer.h.0.attn.c_attn.weight": np.ones((12, 12))}), "neither"),
+        (lambda s: s.update({"lm_head.weight": np.ones((3, 12))}), "'lm_head.weight' .* has shape"),
+        (lambda s: s.update({"transformer.h.0.lora.weight": np.ones(3)}), "'h.0.lora.weight' .* no place"),
+        (lambda s: s.update({"transformer.h.3.ln_1.weight": np.ones(12)}), "without a gap"),
+        (lambda s: s.update({"transformer.wpe.weight": np.ones((9, 12), np.int32)}), "not real numbers"),
+        (lambda s: s.update({"transformer.wte.weight": np.ones((0, 12))}), "has shape"),
+    ],
+)
+def test_rejects_tensors_that_are_missing_left_over_or_misshapen(tmp_path, spoil, message):
+    tensors = dict(gpt_twin.random_state())
+    spoil(tensors)
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        sx.load_gpt(tmp_path / "a.safetensors", n_head=3)
+
+
+def test_rejects_unknown_or_contradictory_heads(tmp_path, state):
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="pass n_head"):
+        sx.load_gpt(tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="cannot share"):
+        sx.load_gpt(tmp_path / "a.safetensors", n_head=5)
+    with pytest.raises(ConfigurationError, match="1 to 11"):
+        sx.load_gpt(tmp_path / "a.safetensors", n_head=3, vocab_size=12)
+    with pytest.raises(CheckpointError, match="drop the argument"):
+        sx.load_gpt(write_hugging_face(tmp_path / "hf", state), n_head=2)
+
+
+def test_rejects_other_architectures_and_hostile_indices(tmp_path, state):
+    with pytest.raises(CheckpointError, match="activation"):
+        sx.load_gpt(write_hugging_face(tmp_path / "a", state, activation_function="relu"))
+    with pytest.raises(CheckpointError, match="scales its attention"):
+        sx.load_gpt(write_hugging_face(tmp_path / "b", state, scale_attn_by_inverse_layer_idx=True))
+    folder = write_hugging_face(tmp_path / "c", state, shards=2)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../secret"}}))
+    with pytest.raises(CheckpointError, match="not a file beside it"):
+        sx.load_gpt(folder)
+
+
+def test_rejects_what_is_no_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        sx.load_gpt(tmp_path / "absent")
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        sx.load_gpt(tmp_path / "a.txt")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        sx.load_gpt(tmp_path)
+
+
+def test_a_pickle_is_never_run(tmp_path):
+    """Without torch the file is refused; with torch it is read as weights only, which refuses code."""
+    trap = tmp_path / "sprung"
+    content = b"cos\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR."
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(CheckpointError):
+        sx.load_gpt(tmp_path / "a.pt", n_head=1)
+    assert not trap.exists()
+
+
+def test_rejects_models_of_unknown_kinds_and_newer_versions(tmp_path, key):
+    with pytest.raises(CheckpointError, match="cannot be saved"):
+        sx.save(object(), tmp_path / "a")
+    sx.save_gpt(sx.GPT(sx.GPTConfig(3, 4, 1, 1, 4), key=key), tmp_path / "b")
+    record = json.loads((tmp_path / "b" / "model.json").read_text())
+    for change, message in (
+        ({"version": 2}, "newer"),
+        ({"format": "x"}, "format"),
+        ({"kind": "x"}, "not known"),
+        ({"config": record["config"] | {"n_embd": 8}}, "has shape"),
+        ({"config": {}}, "does not fit"),
+    ):
+        (tmp_path / "b" / "model.json").write_text(json.dumps(record | change))
+        with pytest.raises(CheckpointError, match=message):
+            sx.load(tmp_path / "b")
+
+
+def test_rejects_reference_logits_of_another_shape(key):
+    gpt = sx.GPT(sx.GPTConfig(3, 4, 1, 1, 4), key=key)
+    with pytest.raises(CheckpointError, match="do not go together"):
+        parity(gpt, np.zeros((1, 4), int), np.zeros((1, 3, 3)))
