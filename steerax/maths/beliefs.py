@@ -12,22 +12,25 @@ import numpy as np
 Product = Callable[[np.ndarray], np.ndarray]
 
 
+def distinct(beliefs: np.ndarray, tolerance: float = 1e-11) -> tuple[np.ndarray, np.ndarray]:
+    """`(representatives [m d], index [n])` of beliefs `[n d]` that agree when rounded to the tolerance."""
+    rounded = np.round(beliefs / tolerance).astype(np.int64)
+    _, first, index = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+    return beliefs[first], index.ravel()
+
+
 def merge(beliefs: np.ndarray, weights: np.ndarray, tolerance: float = 1e-11) -> tuple[np.ndarray, np.ndarray]:
-    """Beliefs `[n d]` that agree to the tolerance become one, weights `[r n]` add up; zero weight is dropped.
+    """Beliefs `[n d]` that agree to the tolerance become one, weights `[n]` add up; zero weight is dropped.
 
     The merged belief is the weighted mean, so that sums of linear functions keep their value at any tolerance.
     """
-    kept = weights.any(0)
-    beliefs, weights = beliefs[kept], weights[:, kept]
-    _, index = np.unique(np.round(beliefs / tolerance).astype(np.int64), axis=0, return_inverse=True)
-    index = index.ravel()
-    n = index.max() + 1 if len(index) else 0
-    merged = np.zeros((len(weights), n))
-    np.add.at(merged.T, index, weights.T)
-    size = weights.sum(0)
-    mean = np.zeros((n, beliefs.shape[1]))
-    np.add.at(mean, index, beliefs * size[:, None])
-    return mean / np.bincount(index, size, n)[:, None], merged
+    kept = weights > 0
+    beliefs, weights = beliefs[kept], weights[kept]
+    first, index = distinct(beliefs, tolerance)
+    merged = np.bincount(index, weights, len(first))
+    mean = np.zeros_like(first)
+    np.add.at(mean, index, beliefs * weights[:, None])
+    return mean / merged[:, None], merged
 
 
 def children(beliefs: np.ndarray, times_A: Product, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,12 +44,7 @@ def children(beliefs: np.ndarray, times_A: Product, C: np.ndarray) -> tuple[np.n
     return times_A(joint / mass), q
 
 
-def spread(beliefs: np.ndarray, weights: np.ndarray, times_A: Product, C: np.ndarray, law: np.ndarray | None = None):
-    """One step of a cloud: every belief `[n d]` goes to its children, its weights `[r n]` shared by `law` `[n V]`.
-
-    Without a law a token has its own probability `b·C_z`. Returns merged `(beliefs, weights)`.
-    """
+def spread(beliefs: np.ndarray, weights: np.ndarray, times_A: Product, C: np.ndarray):
+    """One step of a cloud: every belief `[n d]` with weight `[n]` goes to its children, with their probabilities."""
     after, q = children(beliefs, times_A, C)
-    share = q if law is None else law
-    n, V = share.shape
-    return merge(after.reshape(V * n, -1), (weights[:, None, :] * share.T[None]).reshape(len(weights), V * n))
+    return merge(after.reshape(-1, beliefs.shape[1]), (weights * q.T).ravel())

@@ -80,12 +80,12 @@ def _host(hmm: HiddenMarkovModel):
 
 def _exact_profile(hmm: HiddenMarkovModel, length: int, max_beliefs: int) -> np.ndarray | None:
     points, times_A, C = _host(hmm)
-    weights = np.ones((1, 1))
+    weights = np.ones(1)
     profile = []
     for _ in range(length):
         if len(points) > max_beliefs:
             return None
-        profile.append(float(weights[0] @ _entropy(points @ C)))
+        profile.append(float(weights @ _entropy(points @ C)))
         points, weights = cloud.spread(points, weights, times_A, C)
     return np.array(profile)
 

@@ -47,10 +47,10 @@ def test_simulation_agrees_with_the_exact_sum_within_its_standard_error():
 def test_merging_keeps_the_mean_belief_and_the_weight():
     rng = np.random.default_rng(1)
     points = np.repeat(rng.dirichlet(np.ones(3), size=4), 3, axis=0) + 1e-13 * rng.random((12, 3))
-    weights = rng.random((2, 12))
+    weights = rng.random(12)
     merged, total = cloud.merge(points, weights, 1e-9)
     assert len(merged) == 4
-    np.testing.assert_allclose(total.sum(1), weights.sum(1))
+    np.testing.assert_allclose(total.sum(), weights.sum())
     np.testing.assert_allclose(total @ merged, weights @ points, atol=1e-12)
 
 

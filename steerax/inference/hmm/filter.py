@@ -56,7 +56,7 @@ def token_log_likelihoods(states, C, z):
 
 
 def forward_filter(
-    hmm: HiddenMarkovModel, tokens: Int[Array | np.ndarray, " T"] | Sequences, on_impossible: str = "raise"
+    hmm: HiddenMarkovModel, tokens: Array | np.ndarray | Sequences, on_impossible: str = "raise"
 ) -> Filtered:
     """The filter of a hidden Markov model along one sequence `[T]` or a `Sequences`; −1 is a missing token.
 

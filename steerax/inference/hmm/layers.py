@@ -1,0 +1,94 @@
+"""One layer of the dual filter, for every query at once, on arrays.
+
+A layer takes a sequence of laws `ρ_0 … ρ_T` and returns `ρ⁺_0 … ρ⁺_T`. At each step the tokens are merged into "seen"
+(`z_{t+1}`) and "not seen". With the posteriors under the input law
+
+    ρ⁺ = ρ ⊙ C_z / ρ·C_z,        ρ⁻ = ρ ⊙ (1 - C_z) / ρ·(1 - C_z),        k = (ρ⁺ - ρ⁻) / 2,
+
+the dual control system backward from a query `T`, for a target function `F`, is
+
+    y_T = F,    u_t = -k_t·A y_{t+1},    y_t = A y_{t+1} + (2 C_{z_{t+1}} - 1) u_t,    ρ⁺_T(F) = μ(y_0) - Σ_{t<T} u_t.
+
+Its transpose gives the output of all queries in one forward pass of cost `O(d² T)`:
+
+    p_0 = μ,    p_{t+1} = A^⊤[p_t + ((1 - C_{z_{t+1}})·p_t)(ρ⁺_t - ρ⁻_t)],
+
+"move the predicted mass that was not seen from ρ⁻ to ρ⁺": a delta rule with key `1 - C_z` and value `ρ⁺ - ρ⁻`. With
+`ρ = π` it returns `π`. `k` is a difference of two laws, so its entries sum to zero whatever the mass of `ρ`, and it
+keeps full relative accuracy for rare tokens; `ρ ⊙ (c - ρ·c) / (1 - (ρ·c)²)` is the same number without these
+properties. Theorem 7 of [KudreChangMehta2026]; the layered form is Eq. (1c) there.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from .kernels import emission_table, row_numbers
+
+
+@jax.jit
+def gain_differences(rho: Float[Array, "T *batch d"], C, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
+    """`ρ⁺ - ρ⁻ = 2k` at each step.
+
+    Zero where the token is missing or certain under `ρ`. Where it is impossible under `ρ`, `ρ⁺ = C_z / ΣC_z`.
+    """
+    Cz = emission_table(C)[row_numbers(z, C.shape[1])]
+    seen, unseen = rho * Cz, rho * (1 - Cz)
+    q, r = seen.sum(-1, keepdims=True), unseen.sum(-1, keepdims=True)
+    total = Cz.sum(-1, keepdims=True)
+    uninformed = Cz / jnp.where(total > 0, total, 1)
+    plus = jnp.where(q > 0, seen / jnp.where(q > 0, q, 1), uninformed)
+    minus = unseen / jnp.where(r > 0, r, 1)
+    return jnp.where((r > 0) & (total > 0), plus - minus, 0)
+
+
+@functools.partial(jax.jit, static_argnames="block")
+def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"], block: int = 1):
+    """`ρ⁺_0 … ρ⁺_T`, every law kept non-negative and of mass one.
+
+    Where the input is far from the filter the linear recursion leaves the simplex and can grow without bound; negative
+    parts are therefore cut and the mass restored once per `block` tokens and in the output. The filter itself is not
+    touched by that, so it remains the fixed point, and the layer stays causal.
+    """
+    T = z.shape[0]
+    n_blocks = T // block + 1
+    spare = n_blocks * block - T
+    rows = jnp.pad(row_numbers(z, C.shape[1]), [(0, spare)] + [(0, 0)] * (z.ndim - 1), constant_values=C.shape[1])
+    delta = gain_differences(rho[:-1], C, z)
+    delta = jnp.pad(delta, [(0, spare)] + [(0, 0)] * (delta.ndim - 1))
+    keys = 1 - emission_table(C)
+
+    def step(p, x):
+        p = _onto_simplex(p)
+        laws = []
+        for row, change in zip(*x, strict=True):
+            laws.append(p)
+            p = (p + jnp.sum(keys[row] * p, -1, keepdims=True) * change) @ A
+        return p, jnp.stack(laws)
+
+    start = jnp.broadcast_to(mu, rho.shape[1:])
+    blocks = tuple(a.reshape(n_blocks, block, *a.shape[1:]) for a in (rows, delta))
+    laws = lax.scan(step, start, blocks)[1]
+    return _onto_simplex(laws.reshape(n_blocks * block, *start.shape)[: T + 1])
+
+
+@jax.jit
+def layer_by_associative_scan(rho: Float[Array, "T1 d"], mu, A, C, z: Int[Array, " T"]) -> Float[Array, "T1 d"]:
+    """The same layer as a product of `T` matrices in `O(log T)` depth and `O(d³ T)` work: for wide machines.
+
+    Equal to [`layer`][] with one clipping at the end (`block > T`). `A` must be dense.
+    """
+    delta = gain_differences(rho[:-1], C, z)
+    keys = 1 - emission_table(C)[row_numbers(z, C.shape[1])]
+    steps = A[None] + keys[:, :, None] * (delta @ A)[:, None, :]
+    products = lax.associative_scan(jnp.matmul, steps)
+    return _onto_simplex(jnp.concatenate([mu[None], jnp.einsum("i,tij->tj", mu, products)]))
+
+
+def _onto_simplex(p):
+    p = jnp.maximum(p, 0)
+    mass = p.sum(-1, keepdims=True)
+    return p / jnp.where(mass > 0, mass, 1)

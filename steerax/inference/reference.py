@@ -1,0 +1,100 @@
+"""References: the law from which a predictor's continuations are drawn."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from .._errors import ConfigurationError
+from ..processes.hmm import HiddenMarkovModel
+from .hmm.filter import forward_filter
+
+
+@dataclasses.dataclass(frozen=True)
+class Support:
+    """Uniform over the tokens that are admissible next under a process."""
+
+    process: HiddenMarkovModel
+
+
+def support(process: HiddenMarkovModel) -> Support:
+    """The reference that draws uniformly among the tokens of positive probability under a process."""
+    return Support(process)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """The law of the next token as a function of the belief of a process, on the host in float64.
+
+    **Attributes:** `process`; `uniform`, whether the law is uniform on the support (so that weights exist).
+    """
+
+    process: HiddenMarkovModel
+    uniform: bool
+
+    @classmethod
+    def of(cls, reference: Any, vocab: int) -> "Reference":
+        """The reference of `represent`: `"uniform"`, a [`Support`][], or a process.
+
+        **Raises:** `ConfigurationError` for anything else or another vocabulary.
+        """
+        if isinstance(reference, str) and reference == "uniform":
+            # independent uniform tokens are a process with one state
+            found = cls(HiddenMarkovModel([1.0], [[1.0]], np.full((1, vocab), 1 / vocab)), True)
+        elif isinstance(reference, Support):
+            found = cls(reference.process, True)
+        elif isinstance(reference, HiddenMarkovModel):
+            found = cls(reference, False)
+        else:
+            raise ConfigurationError(
+                f"{reference!r} is no reference; use 'uniform', support(process), or a hidden Markov model."
+            )
+        if found.process.n_tokens != vocab:
+            raise ConfigurationError(
+                f"The reference has {found.process.n_tokens} tokens and the predictor {vocab}; they must be equal."
+            )
+        return found
+
+    def along(self, tokens: np.ndarray) -> np.ndarray:
+        """Beliefs `[T+1 d]` along the observed tokens. Raises `ImpossibleTokenError` if it forbids one of them."""
+        return np.asarray(forward_filter(self.process, tokens).states, np.float64)
+
+    def law(self, beliefs: np.ndarray) -> np.ndarray:
+        """Law of the next token `[n V]` for beliefs `[n d]`."""
+        q = beliefs @ np.asarray(self.process.emission, np.float64)
+        if self.uniform:
+            q = q > 0
+        return q / q.sum(1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Beliefs:
+    """The beliefs of one or more processes side by side, moved together by the same tokens."""
+
+    processes: tuple[HiddenMarkovModel, ...]
+
+    def initial(self) -> np.ndarray:
+        return np.concatenate([np.asarray(p.initial, np.float64) for p in self.processes])[None]
+
+    def split(self, beliefs: np.ndarray) -> list[np.ndarray]:
+        """`[n d_1 + d_2 + …]` → `[n d_1]`, `[n d_2]`, …"""
+        return np.split(beliefs, np.cumsum([p.n_states for p in self.processes])[:-1], axis=1)
+
+    def after(self, beliefs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """The beliefs after one token each, `[n D]`; −1 is a missing token, and so is one that a process forbids."""
+        out = []
+        for b, (A, C) in zip(self.split(beliefs), self._matrices, strict=True):
+            joint = np.where((tokens >= 0)[:, None], b * C[:, tokens].T, b)
+            mass = joint.sum(1, keepdims=True)
+            out.append(np.where(mass > 0, joint / np.where(mass > 0, mass, 1), b) @ A)
+        return np.concatenate(out, axis=1)
+
+    @functools.cached_property
+    def _matrices(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Transition and emission of each process, dense, in float64."""
+        transitions = [p.transition.dense() if hasattr(p.transition, "dense") else p.transition for p in self.processes]
+        return [
+            (np.asarray(A, np.float64), np.asarray(p.emission, np.float64))
+            for A, p in zip(transitions, self.processes, strict=True)
+        ]

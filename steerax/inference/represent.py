@@ -1,0 +1,233 @@
+"""Any predictor, of any process, as a sum of what each token contributed."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from .._errors import ConfigurationError, DataError
+from ..maths import beliefs as cloud
+from .predictor import HMMPredictor
+from .reference import Beliefs, Reference, Support
+
+Predictor = Callable[[Any], Any]
+
+# a cloud of more beliefs, or a tree of more strings, is sampled instead
+MAX_BELIEFS, MAX_STRINGS = 4096, 2**16
+REPLICATES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Representation:
+    """What [`represent`][] returns.
+
+    **Attributes:** `values` `[T+1]`, `S_0 … S_T`; `contributions` `[T]`, `S_t - S_{t+1}`, the term of `tokens[t]`;
+    `weights` `[T V-1]`, `U_t`, or `None`; `standard_error` `[T+1]` of the values and `contribution_errors` `[T]`, zero
+    if exact; `method`, `"merged beliefs"`, `"enumeration"` or `"sampling"`; `evaluations`, strings given to the
+    predictor.
+    """
+
+    values: Float[np.ndarray, " T1"]
+    contributions: Float[np.ndarray, " T"]
+    weights: Float[np.ndarray, "T m"] | None
+    standard_error: Float[np.ndarray, " T1"]
+    contribution_errors: Float[np.ndarray, " T"]
+    method: str
+    evaluations: int
+
+
+def represent(
+    predictor: Predictor,
+    tokens: Any,
+    vocab: int,
+    reference: Any = None,
+    samples: int | None = None,
+    weights: bool = False,
+    key: Any = None,
+    *,
+    batch: int = 4096,
+) -> Representation:
+    """The nonlinear predictor representation of `S_T = predictor(Z_{1:T})` along one string, Prop. 4 of
+    [KudreChangMehta2026].
+
+        S_T = S_0 - Σ_{t<T} U_t·e(Z_{t+1}),        U_t[z] = -(S_{t+1}(z_{1:t}, z) - S_t(z_{1:t})),
+
+    where `S_t(z_{1:t})` is the mean of `S_T` over continuations of `z_{1:t}` drawn from a reference. The weights are
+    unique if every string is possible; otherwise they depend on the reference, which is therefore always named:
+
+    - `"uniform"`: independent uniform tokens, as in the paper;
+    - `support(process)`: uniform over the tokens that the process admits next. Where only one is admissible `U_t = 0`;
+    - a process: its predictive law. Then `S_{t+1} - S_t` is the *news* in token `t+1`, and only contributions exist.
+
+    `None` is the support of the predictor's own hidden Markov model if it has one, else `"uniform"`. Compare predictors
+    under one reference. Exact where few beliefs or strings are reachable; otherwise sampled, with common random numbers
+    and stratified (Latin) columns, so that every token occurs equally often in every position. A missing token has
+    contribution zero.
+
+    **Arguments:** `predictor`, int `[n T]` → float `[n]`, called with batches of at most `batch` strings; `tokens`
+    `[T]`; `vocab`, `V`; `samples` per time (256 or a little more by default; giving it forces sampling); `weights`, also
+    return all `U_t` (`V` times the work); `key` for sampling.
+
+    **Raises:** `DataError` for tokens that are no codes; `ImpossibleTokenError` if the reference forbids one;
+    `ConfigurationError` for an unknown reference, or weights under a process.
+    """
+    z = np.asarray(tokens)
+    if z.ndim != 1 or (z.size and (z.dtype.kind not in "iu" or z.min() < -1 or z.max() >= vocab)):
+        raise DataError(f"The tokens must be one sequence of codes 0 … {vocab - 1}, and -1 for a missing one.")
+    z = z.astype(np.int32)
+    if reference is None:
+        reference = Support(predictor.model) if isinstance(predictor, HMMPredictor) else "uniform"
+    law = Reference.of(reference, vocab)
+    if weights and not law.uniform:
+        raise ConfigurationError("Weights exist for uniform references only; a process gives contributions.")
+    law.along(z)  # names a token that the reference forbids
+    if samples is None:
+        for merge in (True, False) if isinstance(predictor, HMMPredictor) else (False,):
+            found = _exact(predictor, z, law, merge, batch)
+            if found is not None:
+                return _assemble(*found, z, law, weights, "merged beliefs" if merge else "enumeration")
+    return _by_sampling(predictor, z, law, weights, samples, key, batch)
+
+
+def _assemble(branches, last, evaluations: int, z, law: Reference, weights: bool, method: str) -> Representation:
+    """A representation from exact `branches[t, z] = S_{t+1}(z_{1:t}, z)` (NaN where the reference forbids `z`)."""
+    values, U = _values_and_weights(branches, last, z, law)
+    zero = np.zeros(len(z) + 1)
+    steps = values[:-1] - values[1:]
+    return Representation(values, steps, U if weights else None, zero, zero[1:], method, evaluations)
+
+
+def _values_and_weights(branches, last, z, law: Reference):
+    """`S_t = Σ_z law_t(z) branches[t, z]` `[T+1]`, and `U` `[T V-1]` with no deviation for a forbidden token."""
+    shares = law.law(law.along(z)[:-1])
+    present = np.where(np.isnan(branches), 0, branches)
+    means = np.sum(shares * present, axis=1)
+    values = np.append(means, last)
+    for t in reversed(np.flatnonzero(z < 0)):
+        values[t] = values[t + 1]
+    deviation = np.where(np.isnan(branches) | (z < 0)[:, None], 0, present - means[:, None])
+    return values, -deviation[:, 1:]
+
+
+def _exact(predictor: Predictor, z: np.ndarray, law: Reference, merge: bool, batch: int):
+    """`(branches [T V], S_T, evaluations)` by backward averaging over all admissible continuations at once.
+
+    Nodes of level `s` are the strings of length `s`, or (`merge`) the beliefs they lead to. `None` if there are too many.
+    """
+    own = merge and predictor.model is law.process
+    world = Beliefs((predictor.model, law.process) if merge and not own else (law.process,))
+    nodes, strings, path, levels = world.initial(), np.zeros((1, 0), np.int32), [0], []
+    for token_seen in z:
+        share = law.law(world.split(nodes)[-1]) if token_seen >= 0 else np.ones((len(nodes), 1))
+        parent, token = np.nonzero(share > 0)
+        if len(parent) > MAX_STRINGS:
+            return None
+        moved = token if token_seen >= 0 else np.full(len(token), -1)
+        nodes = world.after(nodes[parent], moved)
+        index = np.arange(len(nodes))
+        if merge:
+            nodes, index = cloud.distinct(nodes)
+        else:
+            strings = np.concatenate([strings[parent], moved[:, None].astype(np.int32)], axis=1)
+        child = np.zeros(share.shape, int)
+        child[parent, token] = index
+        levels.append((share, child))
+        path.append(int(child[path[-1], max(token_seen, 0)]))
+        if merge and len(nodes) > MAX_BELIEFS:
+            return None
+    S = world.split(nodes)[0] @ np.asarray(predictor.target) if merge else _evaluate(predictor, strings, batch)
+    last, branches = float(S[path[-1]]), np.full((len(z), law.process.n_tokens), np.nan)
+    for t, (share, child) in reversed(list(enumerate(levels))):
+        if z[t] >= 0:
+            branches[t] = np.where(share[path[t]] > 0, S[child[path[t]]], np.nan)
+        S = np.sum(share * S[child], axis=1)
+    return branches, last, 0 if merge else len(strings)
+
+
+def _by_sampling(predictor, z, law: Reference, weights: bool, samples, key, batch: int) -> Representation:
+    """Means over `REPLICATES` independent Latin tables of continuations, with standard errors from their spread."""
+    T, V = len(z), law.process.n_tokens
+    wanted = 256 if samples is None else samples
+    if wanted < 1:
+        raise ConfigurationError(f"The number of samples must be at least 1, not {samples}.")
+    size = V * -(-wanted // (REPLICATES * V))
+    rng = np.random.default_rng(0 if key is None else _seed(key))
+    along = law.along(z)
+    found, evaluations = [], 0
+    for _ in range(REPLICATES):
+        table = (rng.permuted(np.tile(np.arange(size)[:, None], T), axis=0) + rng.random((size, T))) / size
+        if weights:
+            strings, index = _branching_strings(z, law, along, table)
+        else:
+            strings, index = _continued_strings(z, law, along, table), None
+        S = _evaluate(predictor, strings.reshape(-1, T), batch).reshape(-1, size).mean(1)
+        evaluations += strings.shape[0] * size
+        if weights:
+            branches = np.full((T, V), np.nan)
+            branches[tuple(index)] = S[:-1]
+            found.append(_values_and_weights(branches, S[-1], z, law))
+        else:
+            found.append((S, np.zeros((T, V - 1))))
+    values = np.stack([v for v, _ in found])
+    steps = values[:, :-1] - values[:, 1:]
+    error = lambda x: x.std(0, ddof=1) / np.sqrt(REPLICATES)
+    U = np.mean([u for _, u in found], axis=0) if weights else None
+    return Representation(values.mean(0), steps.mean(0), U, error(values), error(steps), "sampling", evaluations)
+
+
+def _seed(key) -> list[int]:
+    import jax
+
+    return np.asarray(jax.random.key_data(key)).ravel().tolist()
+
+
+def _continue(strings, belief, start: int, z, law: Reference, table):
+    """Fill `strings` `[n T]` from position `start` with tokens of the reference; column `s` uses `table[:, s]`."""
+    world = Beliefs((law.process,))
+    for s in range(start, len(z)):
+        token = np.full(len(strings), -1)
+        if z[s] >= 0:
+            cumulative = np.cumsum(law.law(belief), axis=1)
+            cumulative /= cumulative[:, -1:]
+            token = np.sum(cumulative <= table[:, s, None], axis=1)
+        strings[:, s] = token
+        belief = world.after(belief, token)
+    return strings
+
+
+def _continued_strings(z, law: Reference, along, table) -> np.ndarray:
+    """Observed up to `t`, sampled after, for `t = 0 … T`: `[T+1 size T]`, all from one table."""
+    size, T = table.shape
+    strings = np.tile(z, (T + 1, size, 1))
+    for t in range(T):
+        _continue(strings[t], np.repeat(along[t : t + 1], size, axis=0), t, z, law, table)
+    return strings
+
+
+def _branching_strings(z, law: Reference, along, table):
+    """Observed up to `t`, then each admissible token, then sampled: `[n size T]` and their `(t, z)`; last the string."""
+    world = Beliefs((law.process,))
+    size = len(table)
+    strings, index = [], []
+    for t in map(int, np.flatnonzero(z >= 0)):
+        for token in np.flatnonzero(law.law(along[t : t + 1])[0] > 0):
+            block = np.tile(z, (size, 1))
+            block[:, t] = token
+            belief = np.repeat(world.after(along[t : t + 1], np.array([token])), size, axis=0)
+            strings.append(_continue(block, belief, t + 1, z, law, table))
+            index.append((t, token))
+    return np.stack([*strings, np.tile(z, (size, 1))]), np.array(index, dtype=int).reshape(-1, 2).T
+
+
+def _evaluate(predictor: Predictor, strings: np.ndarray, batch: int) -> np.ndarray:
+    """The predictor on every string `[n T]`, each distinct one once, in batches of few different sizes."""
+    distinct, inverse = np.unique(strings, axis=0, return_inverse=True)
+    out = np.zeros(len(distinct))
+    for start in range(0, len(distinct), batch):
+        part = distinct[start : start + batch]
+        size = min(batch, 1 << (len(part) - 1).bit_length())  # powers of two, so that few shapes are compiled
+        padded = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)]) if size > len(part) else part
+        out[start : start + batch] = np.asarray(predictor(padded), np.float64)[: len(part)]
+    return out[inverse.ravel()]

@@ -1,0 +1,138 @@
+"""Layers of the dual filter against the textbook backward passes and the forward filter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import steerax as sx
+from steerax.inference.hmm.layers import gain_differences, layer, layer_by_associative_scan
+
+
+def example(seed=0, d=4, V=5, T=12, zeros=0.3, missing=True):
+    rng = np.random.default_rng(seed)
+    mu, A, C = oracles.sparse_hmm(rng, d, V, zeros)
+    z = oracles.draw(rng, mu, A, C, T)
+    if missing:
+        z[[2, 7]] = -1
+    return sx.HiddenMarkovModel(mu, A, C), z
+
+
+def test_a_layer_is_the_backward_pass_of_every_query():
+    hmm, z = example(zeros=0.0)
+    mu, A, C = map(np.asarray, hmm.arrays)
+    pi = np.asarray(sx.forward_filter(hmm, z).states)
+    rho = 0.95 * pi + 0.05 / 4  # near enough to the filter for the output to stay in the simplex
+    prior, u = oracles.backward_controls(rho, mu, A, C, z, np.eye(4))
+    out = prior - u.sum(1)
+    assert (out >= 0).all()
+    for block in (1, 4, 64):
+        np.testing.assert_allclose(layer(jnp.asarray(rho), *hmm.arrays, z, block), out, atol=1e-14)
+    np.testing.assert_allclose(layer_by_associative_scan(jnp.asarray(rho), *hmm.arrays, z), out, atol=1e-13)
+
+
+def test_the_filter_is_the_fixed_point_verified_by_one_layer():
+    hmm, z = example(1)
+    s = sx.dual_filter(hmm, z)
+    np.testing.assert_allclose(s.state_probabilities, sx.forward_filter(hmm, z).state_probabilities, atol=1e-14)
+    assert s.layers == 1
+    assert s.result == sx.RESULTS.successful
+    assert s.residuals[-1] < 1e-14
+
+
+@pytest.mark.parametrize(("initial", "at_most"), [("prior", 12), ("uniform", 13), ("stationary", 13), ("random", 13)])
+def test_layers_are_exact_after_as_many_as_there_are_tokens(initial, at_most):
+    hmm, z = example(2)
+    pi = sx.forward_filter(hmm, z).state_probabilities
+    if initial == "random":
+        initial = np.random.default_rng(0).dirichlet(np.ones(4), size=13)
+    s = sx.dual_filter(hmm, z, layers=at_most, initial=initial)
+    np.testing.assert_allclose(s.state_probabilities, pi, atol=1e-13)
+    free = sx.dual_filter(hmm, z, initial=initial)
+    assert free.result == sx.RESULTS.successful
+    assert free.layers <= at_most + 1
+    np.testing.assert_allclose(free.state_probabilities, pi, atol=1e-13)
+
+
+def test_each_layer_makes_at_least_one_more_law_exact():
+    hmm, z = example(3, missing=False)
+    pi = sx.forward_filter(hmm, z).state_probabilities
+    s = sx.dual_filter(hmm, z, layers=12, keep=True)
+    assert s.history.shape == (13, 13, 4)
+    for n, laws in enumerate(s.history):
+        np.testing.assert_allclose(laws[: n + 1], pi[: n + 1], atol=1e-13)
+    np.testing.assert_array_equal(s.history[-1], s.state_probabilities)
+    np.testing.assert_allclose(s.residuals, jnp.abs(jnp.diff(s.history, axis=0)).sum(-1).max(-1), atol=1e-15)
+
+
+def test_a_sticky_informative_chain_needs_many_layers_though_its_filter_forgets_fast():
+    hmm = sx.HiddenMarkovModel([0.5, 0.5], [[0.99, 0.01], [0.01, 0.99]], [[0.9, 0.1], [0.1, 0.9]])
+    z = hmm.sample(jax.random.key(1), 100)[1]
+    sticky = sx.dual_filter(hmm, z, initial="prior").layers
+    random = sx.processes.random_hmm(jax.random.key(3), 2, 2)
+    quick = sx.dual_filter(random, random.sample(jax.random.key(1), 100)[1], initial="prior").layers
+    assert sticky > 60 > 30 > quick
+
+
+def test_a_cap_on_layers_is_reported():
+    hmm, z = example(4)
+    s = sx.dual_filter(hmm, z, initial="uniform", max_layers=2)
+    assert s.layers == 2
+    assert s.result == sx.RESULTS.max_steps_reached
+    assert s.residuals[-1] > 1e-6
+
+
+def test_a_batch_is_each_sequence_alone():
+    hmm, z = example(5)
+    data = sx.Sequences.from_arrays([z, z[:8]])
+    s = sx.dual_filter(hmm, data, layers=3, keep=True)
+    assert s.history.shape == (4, 2, 13, 4)
+    for i, part in enumerate(data):
+        alone = sx.dual_filter(hmm, part, layers=3, keep=True)
+        np.testing.assert_allclose(s.state_probabilities[i, : len(part) + 1], alone.state_probabilities, atol=1e-13)
+        np.testing.assert_allclose(s.history[:, i, : len(part) + 1], alone.history, atol=1e-13)
+    np.testing.assert_allclose(
+        sx.dual_filter(hmm, data).state_probabilities, sx.forward_filter(hmm, data).state_probabilities, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("q", [1e-3, 1e-9, 1e-15])
+def test_the_gain_keeps_its_accuracy_for_rare_tokens(q):
+    rho = np.array([0.2, 0.5, 0.3])
+    C = np.array([[2 * q, 1 - 2 * q], [q, 1 - q], [0.5 * q, 1 - 0.5 * q]])
+    k = np.asarray(gain_differences(jnp.asarray(rho)[None], jnp.asarray(C), jnp.array([0])))[0] / 2
+    posterior = rho * C[:, 0] / (rho @ C[:, 0])
+    np.testing.assert_allclose(rho + 2 * (rho @ (1 - C[:, 0])) * k, posterior, rtol=4e-15)
+    assert abs(k.sum()) < 1e-16
+
+
+def test_gains_at_their_limits():
+    C = jnp.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]])
+    rho = jnp.array([[1.0, 0, 0], [1.0, 0, 0], [0.5, 0.25, 0.25]])
+    delta = gain_differences(rho, C, jnp.array([0, 1, -1]))
+    np.testing.assert_allclose(delta[0], 0)  # certain
+    np.testing.assert_allclose(delta[1], [-1, 0.5, 0.5])  # impossible under the input: no preference among emitters
+    np.testing.assert_allclose(delta[2], 0)  # missing
+
+
+def test_an_impossible_token_is_stepped_over_on_request():
+    hmm = sx.processes.two_cycle()
+    z = np.array([1, 0, 0, 0, 1, 0, 0, 0])
+    with pytest.raises(sx.ImpossibleTokenError):
+        sx.dual_filter(hmm, z)
+    s = sx.dual_filter(hmm, z, initial="uniform", on_impossible="skip")
+    pi = sx.forward_filter(hmm, z, on_impossible="skip").state_probabilities
+    np.testing.assert_allclose(s.state_probabilities, pi, atol=1e-14)
+
+
+def test_dual_filter_rejects_options_that_cannot_work():
+    hmm, z = example()
+    with pytest.raises(sx.DataError, match="shape"):
+        sx.dual_filter(hmm, z, initial=np.ones((3, 4)))
+    with pytest.raises(sx.ConfigurationError, match="no start called"):
+        sx.dual_filter(hmm, z, initial="warm")
+    with pytest.raises(sx.ConfigurationError, match="cannot be -1"):
+        sx.dual_filter(hmm, z, layers=-1)
+    with pytest.raises(sx.ConfigurationError, match="keep"):
+        sx.dual_filter(hmm, z, keep=True)

@@ -1,0 +1,158 @@
+"""Expected counts against sums over all paths; Baum-Welch as an ascent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import steerax as sx
+from steerax.inference.hmm import em, statistics
+from steerax.inference.hmm.kernels import row_numbers
+from steerax.processes import random_order_k
+
+
+def counts_of(mu, A, C, parts, block=8, per_chunk=2):
+    data = sx.Sequences.from_arrays(parts)
+    rows = row_numbers(jnp.asarray(data.values.T), C.shape[1])
+    return statistics.expected_counts(
+        jnp.asarray(mu), jnp.asarray(A) if isinstance(A, np.ndarray) else A, jnp.asarray(C), rows,
+        jnp.asarray(data.lengths), block, per_chunk,
+    )  # fmt: skip
+
+
+def test_expected_counts_are_sums_over_all_paths():
+    rng = np.random.default_rng(0)
+    mu, A, C = oracles.sparse_hmm(rng, 3, 4, 0.2)
+    parts = [oracles.draw(rng, mu, A, C, T) for T in (6, 1, 5, 0)]
+    parts[0][[0, 3]] = -1
+    initial, transition, emission, log_likelihood = np.zeros(3), np.zeros((3, 3)), np.zeros((3, 4)), 0.0
+    for part in parts[:3]:
+        law, _, _ = oracles.smoother_by_enumeration(mu, A, C, part)
+        initial += law[0]
+        for t, token in enumerate(part):
+            if token >= 0:
+                emission[:, token] += law[t]
+        transition += oracles_pairs(mu, A, C, part)
+        log_likelihood += oracles.filter_by_enumeration(mu, A, C, part)[1]
+    for block, per_chunk in ((8, 1), (1, 2), (2, 2)):
+        found = counts_of(mu, A, C, parts, block, per_chunk)
+        np.testing.assert_allclose(found.initial, initial, atol=1e-13)
+        np.testing.assert_allclose(found.transition, transition, atol=1e-13)
+        np.testing.assert_allclose(found.emission, emission, atol=1e-13)
+        np.testing.assert_allclose(found.log_likelihood, log_likelihood, atol=1e-12)
+
+
+def oracles_pairs(mu, A, C, z):
+    """Expected transitions among X_0 … X_{T-1}: the counts of all T transitions less the last, unobserved one."""
+    law, pairs, _ = oracles.smoother_by_enumeration(mu, A, C, z)
+    return pairs - law[len(z) - 1][:, None] * A
+
+
+def test_chunks_of_time_give_the_same_counts_as_one_chunk():
+    hmm = sx.processes.random_hmm(jax.random.key(1), 5, 200)  # so many tokens that counts are summed by segments
+    parts = [np.asarray(hmm.sample(jax.random.key(i), T)[1]) for i, T in enumerate((50, 33))]
+    one, many = counts_of(*hmm.arrays, parts, 8, 7), counts_of(*hmm.arrays, parts, 4, 3)
+    for a, b in zip(one, many, strict=True):
+        if a.ndim:
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(one.emission.sum(), 83)
+    np.testing.assert_allclose(one.transition.sum(), 81)
+
+
+def test_order_k_counts_are_those_of_the_dense_form():
+    hmm = random_order_k(jax.random.key(2), 2, 3, 2)
+    parts = [np.asarray(hmm.sample(jax.random.key(3), 20)[1])]
+    found = counts_of(*hmm.arrays, parts)
+    dense = counts_of(hmm.initial, hmm.transition.dense(), hmm.emission, parts)
+    np.testing.assert_allclose(found.emission, dense.emission, atol=1e-13)
+    tuples = np.asarray(dense.transition).reshape(2, 2, 2, 2)  # (i, b) → (b', j) with b' = b
+    np.testing.assert_allclose(found.transition, np.einsum("abbc->abc", tuples), atol=1e-13)
+
+
+DATA = sx.sample_sequences(sx.processes.casino(), jax.random.key(4), 30, 40)
+
+
+def test_the_objective_never_decreases_and_the_likelihood_is_that_of_the_model():
+    data = sx.Sequences(np.where(np.arange(40) % 11 == 5, -1, DATA.values), DATA.lengths)
+    for pseudocounts in (0.0, 0.5):
+        fit = sx.fit_hmm(data, 2, jax.random.key(5), max_iterations=60, tolerance=0.0, pseudocounts=pseudocounts)
+        assert (np.diff(fit.objective) >= -1e-10).all()
+        assert len(fit.log_likelihoods) == 61
+        total = sx.forward_filter(fit.model, data).log_likelihood.sum()
+        np.testing.assert_allclose(fit.log_likelihoods[-1], total, rtol=1e-12)
+    assert fit.model.emission.min() > 1e-4  # the prior keeps every token possible
+
+
+def test_a_fixed_point_is_stationary_for_the_likelihood():
+    fit = sx.fit_hmm(DATA, 2, jax.random.key(5), max_iterations=800, tolerance=1e-12, pseudocounts=1.0)
+    assert fit.result == sx.RESULTS.successful
+
+    def objective(logits):
+        mu, A, C = (jax.nn.softmax(x) for x in logits)
+        log_prior = sum(jnp.log(p).sum() for p in (mu, A, C))
+        return sx.forward_filter(sx.HiddenMarkovModel(mu, A, C), DATA).log_likelihood.sum() + log_prior
+
+    slope = jax.grad(objective)(tuple(map(jnp.log, fit.model.arrays)))
+    assert max(float(jnp.abs(g).max()) for g in slope) < 1e-2
+
+
+def test_restarts_are_compared_and_the_best_goes_on():
+    fit = sx.fit_hmm(DATA, 2, jax.random.key(6), restarts=3, max_iterations=30, screening=5)
+    assert len(fit.restarts) == 3
+    assert fit.log_likelihoods[5] == pytest.approx(fit.restarts.max(), abs=1e-12)
+    alone = sx.fit_hmm(DATA, 2, jax.random.key(6), max_iterations=0, start=fit.model)
+    np.testing.assert_allclose(alone.log_likelihoods[0], fit.log_likelihoods[-1])
+    assert fit.log_likelihoods[-1] > fit.restarts.max()
+
+
+def test_a_state_without_counts_keeps_its_row_and_is_named():
+    start = sx.HiddenMarkovModel([1.0, 0], [[1.0, 0], [0.5, 0.5]], np.array([[0.2, 0.2, 0.2, 0.2, 0.1, 0.1]] * 2))
+    fit = sx.fit_hmm(DATA, 2, jax.random.key(7), start=start, max_iterations=3, tolerance=0.0)
+    assert fit.degenerate[0] == (1, 1)
+    np.testing.assert_array_equal(fit.model.emission[1], start.emission[1])
+    assert sx.fit_hmm(DATA, 2, jax.random.key(7), start=start).result == sx.RESULTS.degenerate_state
+
+
+def test_a_caller_sees_every_iteration_and_can_stop():
+    seen = []
+    fit = sx.fit_hmm(
+        DATA,
+        2,
+        jax.random.key(8),
+        on_iteration=lambda n, value, model: seen.append(value) or ("stop" if n == 3 else None),
+    )
+    assert len(seen) == 4 == len(fit.log_likelihoods)
+    assert fit.result == sx.RESULTS.max_steps_reached
+
+
+def test_a_second_fit_of_the_same_shapes_compiles_nothing():
+    sx.fit_hmm(DATA, 2, jax.random.key(9), max_iterations=2)
+    before = em.em_step._cache_size()
+    sx.fit_hmm(DATA, 2, jax.random.key(10), max_iterations=2)
+    assert em.em_step._cache_size() == before
+
+
+def test_an_order_two_fit_beats_order_one_on_order_two_data():
+    tensor = np.array([[[0.9, 0.1], [0.1, 0.9]], [[0.1, 0.9], [0.9, 0.1]]])  # mostly the exclusive or of the last two
+    process = sx.processes.order_k(tensor, np.array([[0.95, 0.05], [0.05, 0.95]]))
+    data = sx.sample_sequences(process, jax.random.key(11), 30, 40)
+    one = sx.fit_hmm(data, 2, jax.random.key(12), restarts=3, max_iterations=60)
+    two = sx.fit_hmm(data, 2, jax.random.key(12), restarts=3, order=2, max_iterations=60)
+    assert (np.diff(two.log_likelihoods) >= -1e-10).all()
+    assert two.log_likelihoods[-1] > one.log_likelihoods[-1] + 10
+    np.testing.assert_allclose(two.model.emission[:2], two.model.emission[2:])
+
+
+def test_fit_hmm_rejects_data_and_options_that_cannot_work():
+    key = jax.random.key(0)
+    with pytest.raises(sx.DataError, match="hold none"):
+        sx.fit_hmm(sx.Sequences.from_arrays([np.array([-1, -1])]), 2, key)
+    with pytest.raises(sx.DataError, match="hold none"):
+        sx.fit_hmm(sx.Sequences.from_arrays([np.zeros(3)]), 2, key)
+    with pytest.raises(sx.ConfigurationError):
+        sx.fit_hmm(DATA, 0, key)
+    with pytest.raises(sx.ConfigurationError, match="negative"):
+        sx.fit_hmm(DATA, 2, key, pseudocounts=-1.0)
+    with pytest.raises(sx.ImpossibleTokenError):
+        sx.fit_hmm(DATA, 2, key, start=sx.HiddenMarkovModel([1.0], [[1.0]], [[1.0, 0, 0, 0, 0, 0]]))
