@@ -25,11 +25,17 @@ _HOME: dict[str, str] = {
     # processes
     "HiddenMarkovModel": "steerax.processes.hmm",
     "sample_sequences": "steerax.processes.sampling",
+    # inference
+    "forecast": "steerax.inference.forecast",
     # inference: hidden Markov
     "forward_filter": "steerax.inference.hmm.filter",
     "dual_filter": "steerax.inference.hmm.dual",
     "explain": "steerax.inference.hmm.explain",
     "fit_hmm": "steerax.inference.hmm.em",
+    "Pseudocounts": "steerax.inference.hmm.em",
+    "smooth": "steerax.inference.hmm.smoother",
+    "most_likely_states": "steerax.inference.hmm.smoother",
+    "optimal_control": "steerax.inference.hmm.tree",
     "represent": "steerax.inference.represent",
     "support": "steerax.inference.reference",
     "next_token_predictor": "steerax.inference.predictor",

@@ -80,6 +80,6 @@ def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
     return jnp.concatenate([states, last[None]]), q
 
 
-def prior_laws(mu, A, length: int) -> Float[Array, "T1 d"]:
+def prior_laws(mu, A, length: int) -> Float[Array, "T1 *batch d"]:
     """`μ A^t` for `t = 0 … length`: what is known of `X_t` before any token."""
     return lax.scan(lambda p, _: (p @ A, p), mu, None, length=length + 1)[1]
