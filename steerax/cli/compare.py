@@ -28,7 +28,7 @@ def compare(
     reference: Annotated[
         str | None, typer.Option(help="continuations for contributions: support, uniform or hmm  [default: by source]")
     ] = None,
-    samples: Annotated[int, typer.Option(help="sampled continuations per step")] = 64,
+    samples: Annotated[int, typer.Option(help="sampled continuations per step")] = 256,
     seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="a fifth of the training steps")] = False,
     resume: Annotated[

@@ -67,5 +67,5 @@ def main() -> None:
     try:
         app()
     except SteeraxError as error:
-        print(f"steerax: {error}", file=sys.stderr)
+        typer.echo(f"steerax: {error}", err=True)
         sys.exit(2)

@@ -7,6 +7,7 @@ from ..._errors import ConfigurationError
 
 PROCESSES = ("two-cycle", "casino", "mess3")
 REFERENCES = ("support", "uniform", "hmm")
+KEY_USES = ("held out", "counts", "baum-welch", "gpt", "entropy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Config:
     batch: int = 64
     held_out: float = 0.1  # share of the data kept for the comparison
     reference: str | None = None  # continuations averaged over in path contributions
-    samples: int = 64  # continuations per step where they cannot all be counted
+    samples: int = 256  # continuations per step; standard errors are shown
     seed: int = 0
     quick: bool = False  # a fifth of the training steps
 
@@ -44,8 +45,8 @@ class Config:
                 raise ConfigurationError(f"--{name} must be at least 1, not {value}.")
         if self.length < 2:
             raise ConfigurationError("--length must be at least 2, so that a window has a token to predict.")
-        if self.samples < 4:
-            raise ConfigurationError("--samples must be at least 4, so that there is a standard error.")
+        if self.samples < 8:
+            raise ConfigurationError("--samples must be at least 8, so that there is a standard error.")
         if not 0 < self.held_out < 1:
             raise ConfigurationError(f"--held-out must lie between 0 and 1, not {self.held_out}.")
         if self.reference is not None and self.reference not in REFERENCES:
@@ -62,6 +63,12 @@ class Config:
     def folder(self) -> pathlib.Path:
         """Where everything is written."""
         return pathlib.Path(self.out) if self.out else pathlib.Path("compare") / pathlib.Path(self.source).stem
+
+    def key(self, use: str):
+        """The random key for one use of the seed."""
+        import jax
+
+        return jax.random.fold_in(jax.random.key(self.seed), KEY_USES.index(use))
 
     def network(self) -> dict[str, int]:
         """Layers, heads, width and steps: the paper's one-head network of width 8 for binary processes, four heads

@@ -1,4 +1,4 @@
-"""What the comparison says to a reader: a lead, sections and figures from the numbers, nothing computed."""
+"""What the comparison says to a reader: a lead, sections and figures made from the numbers; nothing is computed here."""
 
 import numpy as np
 
@@ -7,236 +7,241 @@ from ...report.figures import Dot, Line, Panel
 from ...report.page import Section
 from .result import Result
 
-TOKEN_NAMES = {"\n": "⏎", " ": "␣", "\t": "⇥"}
+SHOWN_AS = {"\n": "⏎", " ": "␣", "\t": "⇥"}
+MISSING = "·"
+ROUNDING = 1e-15  # differences of probabilities below this are rounding
 
 
 def lead(result: Result) -> str:
     """The answer in two or three sentences."""
-    gpt, hmm = result.score("GPT"), result.score("HMM filter")
-    parts = []
+    gpt, hmm, bigram = (result.score(name) for name in ("GPT", "HMM filter", "bigram"))
+    above, spread = result.excess["GPT"]
     if result.floor is not None:
-        above = 100 * (gpt.value / result.floor - 1)
-        parts.append(
-            f"The GPT reaches {gpt.value:.4f} ± {gpt.error:.4f} nats per token on held-out sequences, {above:+.1f} % from "
-            f"the entropy floor of {result.floor:.4f}."
+        first = (
+            f"The trained GPT loses {above:.4f} ± {spread:.4f} nats per token more than the exact filter, "
+            f"{100 * above / result.floor:.1f} % of the entropy floor ({result.floor:.4f})."
         )
     else:
-        better = "below" if gpt.value < result.score("bigram").value else "above"
-        parts.append(
-            f"On held-out sequences the GPT reaches {gpt.value:.3f} ± {gpt.error:.3f} nats per token and the hidden "
-            f"Markov model {hmm.value:.3f}; the bigram baseline has {result.score('bigram').value:.3f}, so the GPT is "
-            f"{better} it and the hidden Markov model is {'below' if hmm.value < result.score('bigram').value else 'above'}."
+        side = lambda s: "beats" if s.value < bigram.value else "does not beat"
+        first = (
+            f"The GPT ({gpt.value:.3f} nats per token on held-out sequences) {side(gpt)} the bigram baseline "
+            f"({bigram.value:.3f}), and the hidden Markov model ({hmm.value:.3f}) {side(hmm)} it."
         )
-    parts.append(
-        f"The dual filter equals the exact filter to {result.dual_difference:.0e} after {result.layers_needed} of at "
-        f"most {result.window.length} layers."
+    second = (
+        f"The dual filter reproduces the exact filter to {result.dual_difference:.0e} in {result.layers_needed} layers, for "
+        f"{result.window.length} tokens."
     )
+    third = ""
     if result.interrupted:
-        parts.append(f"Training was interrupted after {result.steps:,} of {result.config.network()['steps']:,} steps.")
-    return " ".join(parts)
+        third = f" Training was interrupted after {result.steps:,} of {result.config.network()['steps']:,} steps."
+    return f"{first} {second}{third}"
 
 
 def sections(result: Result) -> list[Section]:
     """The parts of the page in reading order."""
-    return [
-        _predictions(result),
-        _layers(result),
-        _sources(result),
-        _matrices(result),
-        _agreement(result),
-        _training(result),
-    ]
+    parts = (_predictions, _layers, _weights, _matrices, _agreement, _training)
+    return [part(result) for part in parts]
 
 
 def _predictions(result: Result) -> Section:
     rows = [Dot(s.name, s.value, s.error, s.role) for s in result.scores]
-    reference = ("entropy floor", result.floor) if result.floor is not None else None
-    below = " No predictor can be below the dashed line except by chance." if reference else ""
-    table = [
-        [s.name, s.value, s.error, None if result.floor is None else s.value / result.floor - 1] for s in result.scores
-    ]
-    for row in table:
-        row[1:] = [f"{row[1]:.4f}", f"{row[2]:.4f}", "–" if row[3] is None else f"{100 * row[3]:+.2f} %"]
+    caption = "Smaller is better."
+    if result.floor is not None:
+        caption += " The dashed line is the smallest loss any predictor of this process can have on average."
+    table = []
+    for s in result.scores:
+        above, spread = result.excess[s.name]
+        paired = "–" if s.name == "HMM filter" else difference(above, spread)
+        table.append([s.name, f"{s.value:.4f} ± {s.error:.4f}", paired])
     return Section(
         "How well each one predicts the next token",
         [
-            f"Compared on {result.description}. {result.held_out} held-out sequences, {result.scored:,} scored tokens: all "
-            "but the first of each sequence, because a GPT needs one token to start from.",
+            f"Compared on {result.description}.",
             result.model_text,
+            f"{result.held_out:,} held-out sequences with {result.scored:,} scored tokens: every token but the first of "
+            "its sequence, since a GPT needs one token to start from.",
         ],
         [
             figures.dots(
-                "Cross-entropy on held-out sequences",
-                "Smaller is better." + below,
+                "Loss on held-out sequences",
+                caption,
                 "nats per token",
                 rows,
-                reference,
+                None if result.floor is None else ("entropy floor", result.floor),
             ),
             figures.table(
                 "The same in numbers",
-                "Standard errors are over sequences, of the ratio of total loss to total tokens.",
-                ["predictor", "nats per token", "standard error", "above the floor"],
+                "Nats per token ± one standard error over sequences. The last column compares on the same sequences, which "
+                "removes most of the chance in their choice.",
+                ["predictor", "loss", "loss above the HMM filter"],
                 table,
             ),
         ],
     )
 
 
+def difference(value: float, error: float) -> str:
+    """A signed number with its standard error, to the digits that mean something."""
+    if not np.isfinite(value):
+        return "infinite"
+    if abs(value) < 5e-7:
+        return "0"
+    decimals = 4 if error == 0 else int(np.clip(1 - np.floor(np.log10(error)), 4, 7))
+    return f"{value:+.{decimals}f} ± {error:.{decimals}f}"
+
+
 def _layers(result: Result) -> Section:
-    n = np.arange(len(result.layer_scores))
-    excess = np.asarray(result.layer_scores) - result.layer_limit
+    residuals = np.where(result.residuals > ROUNDING, result.residuals, 0.0)
+    shown = int(np.flatnonzero(residuals)[-1]) + 4 if residuals.any() else 4
+    n = np.arange(len(result.layer_scores))[:shown]
+    excess = np.asarray(result.layer_scores)[:shown] - result.layer_limit
+    excess = np.where(excess > ROUNDING, excess, 0.0)
     return Section(
         "Inference in layers",
         [
-            "A dual-filter layer maps a sequence of beliefs about the hidden state to a better one, as a transformer layer "
-            "maps embeddings; its fixed point is the exact filter. The first layer starts from what is known without any "
-            "token. A layer is causal, so as many layers as tokens always suffice; how many are needed is a property of the "
-            "process.",
+            "A layer of the dual filter turns a sequence of beliefs about the hidden state into a better one, as a transformer "
+            "layer does with embeddings. Its fixed point is the exact filter. The first layer starts from what is known "
+            "before any token. Since a layer is causal, as many layers as tokens always suffice; how many are needed tells "
+            "something about the process.",
         ],
         [
             figures.lines(
-                "Loss above the exact filter, by number of layers",
-                f"The loss falls to that of the exact filter; {result.layers_needed} layers bring the beliefs themselves "
-                "within 64 rounding errors of it on the window shown below.",
+                "Loss above the exact filter",
+                "Where the curve leaves the picture the loss is that of the exact filter to all digits.",
                 "layers",
-                "nats per token above the filter",
-                [Line("dual filter", n, np.maximum(excess, 0), "dual")],
+                "nats per token",
+                [Line("dual filter", n, excess, "dual")],
                 log_y=True,
             ),
             figures.lines(
-                "Largest change a layer makes to a belief",
-                "The change of the last layer is the residual of the fixed point: zero means exact, whatever the start.",
+                "Change made by each layer",
+                "The largest change of a belief, over all tokens of some held-out sequences. Once it is at rounding level the "
+                "result is exact, wherever the first layer started.",
                 "layer",
                 "sum of absolute changes",
-                [Line("residual", n[1:], result.residuals[: len(n) - 1], "dual")],
+                [Line("residual", n[1:], residuals[: len(n) - 1], "dual")],
                 log_y=True,
             ),
         ],
     )
 
 
-def _names(result: Result) -> list[str]:
-    symbols = result.vocabulary
-    return [("·" if t < 0 else TOKEN_NAMES.get(symbols[t], symbols[t]))[:6] for t in result.window.tokens]
-
-
-def _sources(result: Result) -> Section:
-    window = result.window
-    names = _names(result)
-    symbols = result.vocabulary
-    notes = []
-    for q in range(window.length + 1):
-        target = symbols[window.targets[q]]
-        shown = ", ".join(
-            f"{name} {'–' if not np.isfinite(p[q]) else f'{p[q]:.3f}'}" for name, p in window.probability.items()
-        )
-        notes.append(f"Probability that the token after step {q} is {TOKEN_NAMES.get(target, target)!r}: {shown}.")
+def _weights(result: Result) -> Section:
+    window, names = result.window, token_names(result)
     panels = [
         Panel(
             "Control of the dual filter",
             "dual",
-            {"size over all states": window.control, "for this token alone": window.control_target},
-        ),
-        *(
-            Panel(
-                f"Contribution to the probability, {name}",
-                "filter" if name != "GPT" else "transformer",
-                {"all": matrix},
-            )
-            for name, matrix in window.contributions.items()
-        ),
-        Panel(
-            "Attention of the GPT",
-            "transformer",
-            {"mean of all heads": window.mean_attention(), **window.attention},
-        ),
+            {"size over all states": window.control, "for this probability": window.control_target},
+        )
     ]
-    certain = window.certain
-    highlight = ~certain if certain.any() and not certain.all() else None
-    marked = (
-        " Shaded steps are those where the exact filter was not certain of the token." if highlight is not None else ""
+    for name, matrix in window.contributions.items():
+        role = "transformer" if name == "GPT" else "filter"
+        panels.append(Panel(f"Change of the expected prediction, {name}", role, {"all": -matrix}))
+    panels.append(
+        Panel("Attention of the GPT", "transformer", {"mean of all heads": window.mean_attention(), **window.attention})
     )
+    marked = window.certain.any() and not window.certain.all()
+    shade = " Shaded: the exact filter was not certain of this token." if marked else ""
     return Section(
         "Where a prediction comes from",
         [
-            "One held-out window. Move the slider: for the prediction after that many tokens, each panel shows how much every "
-            "earlier token matters, by three different measures.",
-            "Control: the weight of the dual filter's optimal-control solution; prior plus weights is exactly the prediction. "
-            "It uses the whole string up to the query. Contribution: by how much the token at a step changed the expected "
-            f"prediction, averaged over continuations ({window.reference}); it uses the past of that step only, and is computed "
-            "for filter and GPT on the same continuations. Attention: what the GPT's heads read. None of the three is the "
-            "others' definition, so agreement between them is a finding.",
+            "One held-out window, three measures of how much each past token matters for one prediction.",
+            "Control: the solution of the optimal-control problem, by the dual filter; prior plus weights is exactly the "
+            "prediction. It uses the whole string up to the query.",
+            "Change of the expected prediction: how much the token changed it when it came, averaged over "
+            f"continuations ({window.reference}), the same ones for filter and GPT. These changes also add up to the "
+            "prediction, and each uses only the past of its step.",
+            "Attention: what the heads of the GPT read. None of the three is defined by another, so where they agree, that is "
+            "a finding.",
         ],
         [
             figures.profile(
-                "Weights of past tokens for one prediction",
-                "Tall bars are the tokens the prediction rests on." + marked,
+                "Weights of the past tokens for one prediction",
+                f"Choose a prediction with the slider: the tallest bars are the tokens it rests on.{shade}",
                 "step and its token",
                 panels,
                 names,
                 "query",
-                notes,
-                highlight,
+                _notes(result),
+                [not certain for certain in window.certain] if marked else None,
             )
         ],
     )
 
 
+def token_names(result: Result) -> list[str]:
+    """The tokens of the window as short labels."""
+    symbols = [MISSING if t < 0 else result.vocabulary[t] for t in result.window.tokens]
+    return [SHOWN_AS.get(s, s)[:6] for s in symbols]
+
+
+def _notes(result: Result) -> list[str]:
+    """For every query: which probability is explained, and what each predictor says."""
+    window, notes = result.window, []
+    for q, target in enumerate(window.targets):
+        symbol = SHOWN_AS.get(result.vocabulary[target], result.vocabulary[target])
+        said = [f"{name} {p[q]:.3f}" for name, p in window.probability.items() if np.isfinite(p[q])]
+        notes.append(f"P(next token = {symbol}): {', '.join(said)}")
+    return notes
+
+
 def _matrices(result: Result) -> Section:
     window = result.window
-    axes = ("step", "query")
-    figure_list = [
+    control = {"size over all states": window.control, "for the next token alone": np.abs(window.control_target)}
+    attention = {"mean of all heads": window.mean_attention(), **window.attention}
+    shown = [
         figures.matrix(
-            "Control matrix of the dual filter",
-            "Each row is a query, each column a past token: a vertical line is a token that stays important for all later "
-            "predictions. Colours grow with the square root of the weight. Click a row to choose it above.",
-            *axes,
+            "Control of the dual filter",
+            "Row: a prediction; column: a past token. A vertical line is a token that stays important.",
+            "step",
+            "query",
             "size",
-            {"size over all states": window.control, "for the next token alone": np.abs(window.control_target)},
+            control,
             link="query",
         ),
         figures.matrix(
             "Attention of the GPT",
-            "The same axes: the last layer's prediction after a query reads from the columns that are dark.",
-            *axes,
+            "The same axes. Compare which columns are dark.",
+            "step",
+            "query",
             "weight",
-            {"mean of all heads": window.mean_attention(), **window.attention},
+            attention,
             link="query",
         ),
-        *(
+    ]
+    for name, matrix in window.contributions.items():
+        largest = float(window.errors[name].max(initial=0.0))
+        shown.append(
             figures.matrix(
-                f"Path contributions, {name}",
-                f"By how much each token raised or lowered the expected prediction; {_error_note(window, name)}.",
-                *axes,
-                "signed",
-                {"contribution": matrix},
+                f"Change of the expected prediction, {name}",
+                "Orange raised, blue lowered the prediction when the token came"
+                + (f"; standard errors up to {largest:.1g}." if largest else "; exact."),
+                "step",
+                "query",
+                "change",
+                {"contribution": -matrix},
                 diverging=True,
                 link="query",
             )
-            for name, matrix in window.contributions.items()
-        ),
-    ]
+        )
     for name, matrix in window.steps.items():
-        figure_list.append(
+        shown.append(
             figures.matrix(
-                f"Adapted weights U of the last query, {name}",
-                "One row per token that could have come, except the first: the change of the expected prediction if it comes, "
-                "with the sign of the representation (negative raises the prediction).",
+                f"Adapted weights U of the last prediction, {name}",
+                "At each step, one weight for every token but the first that could have come. Zero where only one token was "
+                "possible: nothing was learned there.",
                 "step and its token",
                 "token",
                 "U",
                 {"U": matrix},
                 diverging=True,
-                columns=_names(result),
-                row_labels=[TOKEN_NAMES.get(s, s)[:6] for s in result.vocabulary[1:]],
+                columns=token_names(result),
+                row_labels=[SHOWN_AS.get(s, s)[:6] for s in result.vocabulary[1:]],
             )
         )
-    return Section("The same for all predictions at once", [], figure_list)
-
-
-def _error_note(window, name: str) -> str:
-    largest = np.nanmax(window.errors[name]) if window.errors[name].size else 0.0
-    return "exact" if largest == 0 else f"standard errors are at most {largest:.1g}"
+    text = "Colour grows with the square root of the value, so that small weights stay visible. Click a row to choose it above."
+    return Section("All predictions of the window at once", [text], shown)
 
 
 def _agreement(result: Result) -> Section:
@@ -244,21 +249,21 @@ def _agreement(result: Result) -> Section:
         [a.one, a.other, f"{a.overlap:.2f}", f"{a.chance:.2f}", f"{a.rank_correlation:.2f}", f"{a.correlation:.2f}"]
         for a in result.agreements
     ]
-    k = result.agreements[0].k if result.agreements else 0
-    facts = [[name, value] for name, value in result.facts]
+    k = result.agreements[0].k
+    facts = [[name, value if isinstance(value, str) else f"{value:.4g}"] for name, value in result.facts]
     return Section(
         "How far they agree",
         [],
         [
             figures.table(
-                "Agreement of the weights in the window",
-                f"Overlap: share of the {k} largest weights of a query that both have, mean over queries, next to what two "
-                "unrelated rankings would share. Rank correlation: Spearman, mean over queries. Correlation: Pearson over all "
-                "entries, with sign.",
-                ["one", "other", f"overlap of top {k}", "by chance", "rank correlation", "correlation"],
+                "Weights in the window",
+                f"Overlap: the share of the {k} largest weights of a prediction that both have, next to what two unrelated "
+                "rankings would share. Rank correlation: Spearman, of sizes. Both are means over predictions. Correlation: "
+                "Pearson, over all entries, with their signs.",
+                ["one", "other", f"overlap of {k}", "by chance", "rank correlation", "correlation"],
                 rows,
             ),
-            figures.table("Agreement of the predictions", "Over all held-out sequences.", ["", "value"], facts),
+            figures.table("Predictions", "On all held-out sequences, unless it says otherwise.", ["", "value"], facts),
         ],
     )
 
@@ -266,20 +271,21 @@ def _agreement(result: Result) -> Section:
 def _training(result: Result) -> Section:
     losses = np.asarray(result.losses, dtype=float)
     size = max(1, len(losses) // 200)
-    kept = losses[: len(losses) // size * size].reshape(-1, size).mean(1)
-    x = (np.arange(len(kept)) + 1) * size
-    floor = ("entropy floor", result.floor) if result.floor is not None else ("bigram", result.score("bigram").value)
+    points = losses[: len(losses) // size * size].reshape(-1, size).mean(1)
+    x = (np.arange(len(points)) + 1) * size
+    bigram = result.score("bigram").value
+    kind = "fresh windows of the process" if result.floor is not None else "random windows of the training data"
     return Section(
         "Training of the GPT",
         [result.network_text],
         [
             figures.lines(
                 "Training loss",
-                f"Mean of {size} steps per point, on fresh windows; logarithmic axes." if size > 1 else "Every step.",
+                f"On {kind}; a point is the mean of {size} steps." if size > 1 else f"On {kind}, every step.",
                 "step",
                 "nats per token",
-                [Line("GPT", x, kept, "transformer")],
-                floor,
+                [Line("GPT", x, points, "transformer")],
+                ("entropy floor", result.floor) if result.floor is not None else ("bigram", bigram),
                 log_x=True,
                 log_y=True,
             )

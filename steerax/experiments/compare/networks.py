@@ -22,6 +22,9 @@ STATES_FOR_DATA = 16
 PIECE = 256  # long sequences are cut for Baum-Welch, so that its recursions run side by side
 
 
+PSEUDOCOUNT = 0.1  # of every token in every state, so that no held-out token is impossible
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A GPT after `steps` of training, with the loss of each step, and what it is in words."""
@@ -47,15 +50,23 @@ def hidden_markov_model(config: Config, source: Source, folder: pathlib.Path) ->
     from ...inference.hmm.em import fit_hmm
 
     data = source.training.cut(PIECE)
-    fit = fit_hmm(data, states, jax.random.key(config.seed + 1), restarts=config.restarts, iterations=config.iterations)
+    fit = fit_hmm(
+        data,
+        states,
+        config.key("baum-welch"),
+        restarts=config.restarts,
+        pseudocounts=PSEUDOCOUNT,
+        max_iterations=config.iterations,
+        tolerance=1e-5,
+    )
     models.save(fit.model, folder, source.vocabulary)
     return fit.model, f"{text} (best of {config.restarts} starts)."
 
 
-def gpt(config: Config, source: Source, folder: pathlib.Path, train: bool) -> Trained:
-    """The GPT after training, continued from the newest checkpoint in `folder`; untouched if `train` is false."""
+def shape_of(config: Config, source: Source) -> GPTConfig:
+    """The shape of the GPT for a source. **Raises:** `ConfigurationError` if there is none."""
     size = config.network()
-    shape = GPTConfig(
+    return GPTConfig(
         vocab_size=len(source.vocabulary),
         block_size=config.length,
         n_layer=size["layers"],
@@ -63,7 +74,11 @@ def gpt(config: Config, source: Source, folder: pathlib.Path, train: bool) -> Tr
         n_embd=size["width"],
         missing=source.training.has_gaps or source.held_out.has_gaps,
     )
-    keys = jax.random.split(jax.random.key(config.seed + 2), 2)
+
+
+def gpt(config: Config, source: Source, shape: GPTConfig, folder: pathlib.Path, train: bool) -> Trained:
+    """The GPT after training, continued from the newest checkpoint in `folder`; untouched if `train` is false."""
+    keys = jax.random.split(config.key("gpt"))
     model = GPT(shape, key=keys[0])
     text = (
         f"A GPT of {shape.n_layer} layer{'s' * (shape.n_layer > 1)}, {shape.n_head} head{'s' * (shape.n_head > 1)}, width "
@@ -76,16 +91,17 @@ def gpt(config: Config, source: Source, folder: pathlib.Path, train: bool) -> Tr
     data = source.training
     if process is not None:
         data = lambda key, step: sample_batch(process, key, config.batch, config.length + 1)
+    steps = config.network()["steps"]
     run = train_gpt(
         model,
         data,
-        size["steps"],
+        steps,
         keys[1],
-        adamw(size["steps"], learning_rate(shape.n_embd), b2=0.95),
+        adamw(steps, learning_rate(shape.n_embd), b2=0.95),
         batch_size=config.batch,
         run_folder=folder,
         resume=True,
-        save_every=max(100, size["steps"] // 20),
+        save_every=max(100, steps // 20),
     )
     if run.result == RESULTS.diverged:
         raise ConfigurationError(f"Training diverged after {run.step} steps; try another --seed, or a wider network.")
@@ -93,7 +109,7 @@ def gpt(config: Config, source: Source, folder: pathlib.Path, train: bool) -> Tr
 
 
 def learning_rate(width: int) -> float:
-    """The peak rate: 1e-2 at width 8, where 2e-2 leaves every third start in a poor optimum, falling like 1/√width."""
+    """The peak rate: 1e-2 at width 8, where 2e-2 ends in a poor optimum more often, falling like 1/√width."""
     return 1e-2 * (8 / width) ** 0.5
 
 

@@ -14,7 +14,8 @@ from .window import Agreement, Window
 class Result:
     """The findings of `compare`; every number of the report is in `numbers`.
 
-    **Attributes:** `scores`, best known last; `floor`, the entropy floor in nats per token (`None` for data);
+    **Attributes:** `scores`, simplest first; `excess`, name → loss above that of the HMM filter on the same sequences and
+    its standard error; `floor`, the entropy floor in nats per token (`None` for data);
     `layer_scores[n]`, cross-entropy of the dual filter with `n` layers, and `layer_limit`, that of the filter, on the
     same sequences; `residuals`, largest change made by each layer; `layers_needed` on the window until the beliefs are
     those of the filter; `dual_difference`, the largest difference between dual and forward filter then; `losses` of the
@@ -30,6 +31,7 @@ class Result:
     scored: int
     floor: float | None
     scores: list[Score]
+    excess: dict[str, tuple[float, float]]
     layer_scores: np.ndarray
     layer_limit: float
     residuals: np.ndarray
@@ -59,7 +61,13 @@ class Result:
             "scored_tokens": self.scored,
             "entropy_floor": self.floor,
             "cross_entropy": {
-                s.name: {"nats_per_token": plain(s.value), "standard_error": plain(s.error)} for s in self.scores
+                s.name: {
+                    "nats_per_token": plain(s.value),
+                    "standard_error": plain(s.error),
+                    "above_the_hmm_filter": plain(self.excess[s.name][0]),
+                    "its_standard_error": plain(self.excess[s.name][1]),
+                }
+                for s in self.scores
             },
             "dual_filter": {
                 "difference_to_filter": plain(self.dual_difference),
@@ -83,10 +91,10 @@ class Result:
         width = max(len(s.name) for s in self.scores)
         lines = [self.description, ""]
         for s in self.scores:
-            above = "" if self.floor is None else f"   {100 * (s.value / self.floor - 1):+7.2f} % from the floor"
-            error = f" ± {s.error:.4f}" if np.isfinite(s.error) and s.error else ""
-            lines.append(f"  {s.name:<{width}}  {s.value:.4f}{error:<9} nats/token{above}")
-        lines.append("")
+            above, spread = self.excess[s.name]
+            paired = "" if s.name == "HMM filter" else f"   {above:+.4f} ± {spread:.4f} from the HMM filter"
+            lines.append(f"  {s.name:<{width}}  {s.value:.4f} ± {s.error:.4f} nats/token{paired}")
+        lines.append("" if self.floor is None else f"  {'entropy floor':<{width}}  {self.floor:.4f}\n")
         lines.append(
             f"dual filter = exact filter to {self.dual_difference:.1e} after {self.layers_needed} layers; "
             f"{sum(self.seconds.values()):.0f} s in all"

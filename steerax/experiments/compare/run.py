@@ -15,7 +15,7 @@ from ..._errors import ConfigurationError
 from ...data.sequences import Sequences
 from ...inference.hmm.dual import dual_filter
 from ...inference.hmm.explain import explain
-from ...inference.hmm.filter import forward_filter, predict_next_tokens, score_tokens
+from ...inference.hmm.filter import TokenScores, forward_filter, predict_next_tokens, score_tokens
 from ...processes.entropy import conditional_entropy
 from ...processes.hmm import HiddenMarkovModel
 from ...report import page
@@ -50,6 +50,7 @@ def run(config: Config, resume: bool = False, overwrite: bool = False, train: bo
     """
     clock = Clock()
     source = resolve(config)
+    shape = networks.shape_of(config, source)
     unfinished = config.folder / "unfinished"
     if unfinished.exists() and not (resume or overwrite):
         raise ConfigurationError(
@@ -65,7 +66,7 @@ def run(config: Config, resume: bool = False, overwrite: bool = False, train: bo
     say(f"{source.description}")
     hmm, model_text = networks.hidden_markov_model(config, source, unfinished / "hmm")
     clock.lap("hidden Markov model")
-    trained = networks.gpt(config, source, unfinished / "gpt", train)
+    trained = networks.gpt(config, source, shape, unfinished / "gpt", train)
     clock.lap("training the GPT")
     if trained.interrupted and train:
         raise Interrupted(
@@ -90,6 +91,7 @@ def run(config: Config, resume: bool = False, overwrite: bool = False, train: bo
         scored=int(source.held_out.mask[:, 1:].sum()),
         floor=floor,
         scores=scores,
+        excess=excess_over(scores, "HMM filter"),
         **layers,
         window=window,
         agreements=agreements(window),
@@ -137,8 +139,22 @@ def all_scores(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: GPT)
     scores.append(score("GPT", "transformer", gpt_log_probabilities(gpt, held_out), held_out))
     if source.process is None:
         return scores, None
-    floor = conditional_entropy(source.process, config.length + 1, key=jax.random.key(config.seed))
+    floor = conditional_entropy(source.process, config.length + 1, key=config.key("entropy"))
     return scores, float(floor.per_token[1:].mean())
+
+
+def excess_over(scores: list[Score], name: str) -> dict[str, tuple[float, float]]:
+    """Loss above that of the predictor `name` on the same sequences, nats per token, and its standard error."""
+    base = next(s for s in scores if s.name == name).scores
+    found = {}
+    for s in scores:
+        with np.errstate(invalid="ignore"):
+            difference = TokenScores(s.scores.log_likelihoods - base.log_likelihoods, base.scored)
+        finite = np.isfinite(difference.cross_entropy)
+        found[s.name] = (
+            (difference.cross_entropy, difference.standard_error) if finite else (float("inf"), float("nan"))
+        )
+    return found
 
 
 def layer_findings(source: Source, hmm: HiddenMarkovModel, tokens: np.ndarray) -> dict[str, Any]:
@@ -238,7 +254,7 @@ def targets_of(sequence: np.ndarray, predictive: np.ndarray, T: int) -> np.ndarr
 def agreements(window: Window) -> list[Agreement]:
     """Every pair of weights that a reader will want to compare."""
     weights = {"control of the dual filter": window.control, "attention of the GPT": window.mean_attention()}
-    weights |= {f"contributions, {name}": matrix for name, matrix in window.contributions.items()}
+    weights |= {f"change of expectation, {name}": matrix for name, matrix in window.contributions.items()}
     names = list(weights)
     return [agree(a, weights[a], b, weights[b]) for i, a in enumerate(names) for b in names[i + 1 :]]
 
@@ -266,7 +282,7 @@ def facts(source: Source, hmm: HiddenMarkovModel, gpt: GPT, window: Window) -> l
                 float(window.control[:, window.certain].max()),
             )
         )
-        found.append(("Steps of the window where it is certain", f"{int(window.certain.sum())} of {window.length}"))
+        found.append(("Steps of the window where it is certain", int(window.certain.sum())))
     return found
 
 
@@ -308,4 +324,4 @@ class Clock:
 def say(text: str) -> None:
     """One line of progress on a terminal."""
     if sys.stderr.isatty():
-        print(text, file=sys.stderr)
+        sys.stderr.write(text + "\n")

@@ -10,20 +10,27 @@ from ...inference.hmm.filter import TokenScores
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Cross-entropy in nats per token and its standard error over sequences (infinite if a token was impossible)."""
+    """Cross-entropy of a predictor in nats per token, infinite if it held a token impossible."""
 
     name: str
     role: str
-    value: float
-    error: float
+    scores: TokenScores
+
+    @property
+    def value(self) -> float:
+        """Mean of `-log p` over the scored tokens."""
+        return self.scores.cross_entropy
+
+    @property
+    def error(self) -> float:
+        """Its standard error over sequences; NaN if the value is infinite."""
+        return self.scores.standard_error if np.isfinite(self.value) else float("nan")
 
 
 def score(name: str, role: str, log_p: np.ndarray, data: Sequences) -> Score:
     """The score of `log_p [B T-1]`, the log-probability given to each token from the second on."""
     mask = data.mask[:, 1:]
-    scores = TokenScores(np.where(mask, log_p, 0.0), mask)
-    value = scores.cross_entropy
-    return Score(name, role, value, scores.standard_error if np.isfinite(value) else float("nan"))
+    return Score(name, role, TokenScores(np.where(mask, log_p, 0.0), mask))
 
 
 def unigram(training: Sequences, size: int) -> np.ndarray:

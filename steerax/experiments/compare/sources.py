@@ -59,8 +59,6 @@ def pydoc_text() -> str:
 
 
 def _from_process(config: Config) -> Source:
-    import jax
-
     from ... import processes
 
     makers: dict[str, Callable[[], HiddenMarkovModel]] = {
@@ -69,13 +67,12 @@ def _from_process(config: Config) -> Source:
         "mess3": processes.mess3,
     }
     process = makers[config.source]()
-    keys = jax.random.split(jax.random.key(config.seed), 2)
-    draw = lambda key, number: processes.sample_sequences(process, key, number, config.length + 1)
+    draw = lambda use, number: processes.sample_sequences(process, config.key(use), number, config.length + 1)
     return Source(
         config.source,
         f"the process {config.source}: {process.n_states} hidden states, {process.n_tokens} tokens",
-        draw(keys[0], TRAINING_FOR_COUNTS),
-        draw(keys[1], HELD_OUT_OF_A_PROCESS),
+        draw("counts", TRAINING_FOR_COUNTS),
+        draw("held out", HELD_OUT_OF_A_PROCESS),
         Vocabulary.of_codes(process.n_tokens),
         process,
     )

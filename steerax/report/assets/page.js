@@ -22,6 +22,12 @@ function short(v) {
 }
 function ticks(low, high, count, log) {
   if (log) {
+    if (high / low < 30) { // less than a decade and a half: 1, 2, 5 in each decade
+      const out = [];
+      for (let k = Math.floor(Math.log10(low)); k <= Math.log10(high); k++)
+        for (const m of [1, 2, 5]) if (m * 10 ** k >= low && m * 10 ** k <= high) out.push(m * 10 ** k);
+      return out;
+    }
     const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
     const every = Math.max(1, Math.ceil((last - first + 1) / count)), out = [];
     for (let k = first; k <= last; k += every) out.push(10 ** k);
@@ -89,7 +95,8 @@ function drawLines(host, figure, width) {
   if (!xs.length || !ys.length) { node("div", {}, host, "Nothing to draw: every value is zero or infinite."); return; }
   let low = Math.min(...ys), high = Math.max(...ys);
   if (figure.log_y) { low /= 1.5; high *= 1.5; } else { const pad = (high - low || Math.abs(high) || 1) * 0.06; low -= pad; high += pad; }
-  const names = Math.min(Math.max(...series.map((s) => wide(s.label))) + 14, width * 0.34);
+  const labelled = [...series, ...(figure.reference ? [figure.reference] : [])];
+  const names = Math.min(Math.max(...labelled.map((s) => wide(s.label))) + 14, width * 0.34);
   const left = 58, right = width - names, top = 24, bottom = 250;
   const svg = canvasSvg(host, width, bottom + 42, figure.title);
   const x = scale(Math.min(...xs), Math.max(...xs), left + 4, right, figure.log_x), y = scale(low, high, bottom, top, figure.log_y);
@@ -107,7 +114,9 @@ function drawLines(host, figure, width) {
     labels.push({ at, text: figure.reference.label, colour: "var(--floor)" });
   }
   for (const s of series) {
-    const points = s.x.map((v, i) => [keepX(v) ? x(v) : null, clip(s.y[i])]).filter((p) => p[0] !== null && p[1] !== null);
+    // on a logarithmic axis a curve leaves the picture where it reaches zero, and may come back
+    const shown = (i) => positive(s.y[i]) || (i > 0 && positive(s.y[i - 1])) || (i + 1 < s.y.length && positive(s.y[i + 1]));
+    const points = s.x.map((v, i) => [keepX(v) && shown(i) ? x(v) : null, clip(s.y[i])]).filter((p) => p[0] !== null && p[1] !== null);
     if (s.low) {
       const band = s.x.map((v, i) => [x(v), clip(s.low[i]), clip(s.high[i])]).filter((p) => p[1] !== null && p[2] !== null);
       node("path", { d: "M" + band.map((p) => `${p[0]} ${p[1]}`).join("L") + "L" + band.reverse().map((p) => `${p[0]} ${p[2]}`).join("L") + "Z", fill: `var(--${s.role})`, opacity: 0.18 }, svg);

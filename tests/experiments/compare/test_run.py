@@ -1,0 +1,106 @@
+"""The comparison from end to end, at a size that takes seconds."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import steerax as sx
+from steerax._errors import CheckpointError, ConfigurationError
+from steerax.experiments.compare.config import Config
+from steerax.experiments.compare.run import Interrupted, run
+
+TINY = {"length": 16, "steps": 40, "samples": 8, "batch": 8}
+
+
+@pytest.fixture(scope="module")
+def two_cycle(tmp_path_factory):
+    config = Config(**TINY, out=str(tmp_path_factory.mktemp("compare") / "out"))
+    return run(config)
+
+
+def test_the_dual_filter_is_the_exact_filter(two_cycle):
+    assert two_cycle.dual_difference <= 1e-10
+    assert two_cycle.layer_scores[-1] == pytest.approx(two_cycle.layer_limit, abs=1e-12)
+    by_name = {s.name: s.value for s in two_cycle.scores}
+    assert by_name["dual filter, 17 layers"] == pytest.approx(by_name["HMM filter"], abs=1e-12)
+    assert 1 <= two_cycle.layers_needed <= 16
+
+
+def test_control_is_zero_where_the_filter_is_certain(two_cycle):
+    window = two_cycle.window
+    assert 0 < window.certain.sum() < window.length
+    assert np.abs(window.control[:, window.certain]).max() <= 1e-12
+    assert (window.control[-1, ~window.certain] > 1e-3).any()
+
+
+def test_the_exact_filter_is_at_the_entropy_floor_and_no_predictor_is_significantly_below(two_cycle):
+    exact = two_cycle.score("HMM filter")
+    assert abs(exact.value - two_cycle.floor) < 4 * exact.error
+    for name, (excess, error) in two_cycle.excess.items():
+        assert excess > -4 * error - 1e-12, name
+
+
+def test_everything_is_written_and_every_number_is_in_the_json(two_cycle):
+    folder = two_cycle.config.folder
+    assert sorted(p.name for p in folder.iterdir()) == ["compare.html", "compare.json", "gpt", "hmm"]
+    found = json.loads((folder / "compare.json").read_text())
+    assert found["cross_entropy"]["GPT"]["nats_per_token"] == pytest.approx(two_cycle.score("GPT").value)
+    figures = {f["title"]: f for f in found["figures"]}
+    assert len(figures["Control of the dual filter"]["choices"]["size over all states"]) == 17
+    np.testing.assert_array_equal(sx.load(folder / "hmm").emission, sx.processes.two_cycle().emission)
+    assert sx.load(folder / "gpt").config.block_size == 16
+
+
+def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["id,token"]
+    for i in range(40):
+        tokens = rng.choice(["up", "down", ""], size=rng.integers(2, 20), p=[0.5, 0.4, 0.1]).tolist()
+        tokens[0] = "up"
+        rows += [f"s{i},{t}" for t in tokens]
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    options = {**TINY, "states": 2, "restarts": 1, "iterations": 5, "heads": 1, "layers": 1, "width": 8}
+    result = run(Config(source=str(tmp_path / "table.csv"), sequence="id", out=str(tmp_path / "out"), **options))
+    assert all(np.isfinite(s.value) for s in result.scores)
+    assert result.floor is None
+    assert "missing" in result.description
+    json.loads((tmp_path / "out" / "compare.json").read_text())
+
+
+def interrupt_after_first_checkpoint(folder):
+    """Press Ctrl-C from another thread once there is a checkpoint."""
+
+    def press():
+        while not any((folder / "unfinished" / "gpt" / "checkpoints").glob("[0-9]*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+
+
+@pytest.mark.slow
+def test_an_interrupted_comparison_can_be_reported_and_resumed_to_the_same_numbers(tmp_path):
+    options = {"length": 16, "samples": 8, "steps": 3000, "batch": 8}
+    whole = run(Config(**options, out=str(tmp_path / "whole")))
+    config = Config(**options, out=str(tmp_path / "cut"))
+    interrupt_after_first_checkpoint(config.folder)
+    with pytest.raises(Interrupted, match="--resume"):
+        run(config)
+    with pytest.raises(ConfigurationError, match="unfinished"):
+        run(config)
+    partial = run(config, resume=True, train=False)
+    assert partial.interrupted
+    assert 0 < partial.steps < 3000
+    assert "interrupted" in (config.folder / "compare.html").read_text()
+    with pytest.raises(CheckpointError, match="another run"):
+        run(Config(**{**options, "seed": 1}, out=str(tmp_path / "cut")), resume=True)
+    resumed = run(config, resume=True)
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    for one, other in zip(resumed.scores, whole.scores, strict=True):
+        assert one.value == other.value
+    assert not (config.folder / "unfinished").exists()
