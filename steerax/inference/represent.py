@@ -157,11 +157,11 @@ def _by_sampling(predictor, z, law: Reference, weights: bool, samples, key, batc
     along = law.along(z)
     found, evaluations = [], 0
     for _ in range(REPLICATES):
-        table = (rng.permuted(np.tile(np.arange(size)[:, None], T), axis=0) + rng.random((size, T))) / size
+        table = latin_table(rng, size, T)
         if weights:
-            strings, index = _branching_strings(z, law, along, table)
+            strings, index = branching_strings(z, law, along, table)
         else:
-            strings, index = _continued_strings(z, law, along, table), None
+            strings, index = continued_strings(z, law, along, table), None
         S = _evaluate(predictor, strings.reshape(-1, T), batch).reshape(-1, size).mean(1)
         evaluations += strings.shape[0] * size
         if weights:
@@ -175,6 +175,11 @@ def _by_sampling(predictor, z, law: Reference, weights: bool, samples, key, batc
     error = lambda x: x.std(0, ddof=1) / np.sqrt(REPLICATES)
     U = np.mean([u for _, u in found], axis=0) if weights else None
     return Representation(values.mean(0), steps.mean(0), U, error(values), error(steps), "sampling", evaluations)
+
+
+def latin_table(rng: np.random.Generator, size: int, length: int) -> np.ndarray:
+    """Numbers in [0, 1), `[size length]`: in every column one in each interval of width `1/size`."""
+    return (rng.permuted(np.tile(np.arange(size)[:, None], length), axis=0) + rng.random((size, length))) / size
 
 
 def _seed(key) -> list[int]:
@@ -197,7 +202,7 @@ def _continue(strings, belief, start: int, z, law: Reference, table):
     return strings
 
 
-def _continued_strings(z, law: Reference, along, table) -> np.ndarray:
+def continued_strings(z, law: Reference, along, table) -> np.ndarray:
     """Observed up to `t`, sampled after, for `t = 0 … T`: `[T+1 size T]`, all from one table."""
     size, T = table.shape
     strings = np.tile(z, (T + 1, size, 1))
@@ -206,7 +211,7 @@ def _continued_strings(z, law: Reference, along, table) -> np.ndarray:
     return strings
 
 
-def _branching_strings(z, law: Reference, along, table):
+def branching_strings(z, law: Reference, along, table):
     """Observed up to `t`, then each admissible token, then sampled: `[n size T]` and their `(t, z)`; last the string."""
     world = Beliefs((law.process,))
     size = len(table)

@@ -16,6 +16,7 @@ from ...data.sequences import Sequences
 from ...inference.hmm.dual import dual_filter
 from ...inference.hmm.explain import explain
 from ...inference.hmm.filter import TokenScores, forward_filter, predict_next_tokens, score_tokens
+from ...inference.reference import Reference, support
 from ...processes.entropy import conditional_entropy
 from ...processes.hmm import HiddenMarkovModel
 from ...report import page
@@ -24,7 +25,7 @@ from ...runs.files import RunFolder, content_hash, write_whole
 from ...transformer.gpt import GPT
 from . import content, networks
 from .config import Config
-from .contributions import Reference, adapted_weights, hmm_predictor, path_contributions
+from .contributions import adapted_weights, hmm_predictor, path_contributions
 from .predictors import gpt_log_probabilities, gpt_probabilities
 from .result import Result
 from .scores import Score, bigram, count_log_probabilities, score, unigram
@@ -34,6 +35,11 @@ from .window import Agreement, Window, agree
 LAYERS_SHOWN = (1, 4, 16)
 SEQUENCES_FOR_LAYERS = 64
 SMALL_VOCABULARY = 8  # the full U costs V times more
+REFERENCES = {
+    "support": "uniform over the tokens that can come next under the process",
+    "uniform": "uniform over all tokens",
+    "hmm": "drawn from the hidden Markov model",
+}
 
 
 class Interrupted(Exception):
@@ -197,7 +203,8 @@ def look_at_window(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: 
     every = np.arange(T + 1)
 
     kind = config.reference or ("support" if source.process is not None else "hmm")
-    reference = Reference(kind, hmm)
+    size = len(source.vocabulary)
+    reference = Reference.of({"support": support(hmm), "uniform": "uniform", "hmm": hmm}[kind], size)
     predictors = {
         "HMM": hmm_predictor(hmm, targets),
         "GPT": lambda paths: gpt_probabilities(gpt, paths)[:, np.arange(T), targets[1:]],
@@ -206,10 +213,8 @@ def look_at_window(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: 
         contributions, errors, steps = {}, {}, {}
     else:
         contributions, errors = path_contributions(predictors, tokens, reference, config.samples, config.seed)
-        steps = {}
-        if kind != "hmm" and len(source.vocabulary) <= SMALL_VOCABULARY:
-            size = len(source.vocabulary)
-            steps = adapted_weights(predictors, tokens, reference, config.samples, config.seed, size)
+        small = reference.uniform and size <= SMALL_VOCABULARY
+        steps = adapted_weights(predictors, tokens, reference, config.samples, config.seed) if small else {}
     attention = np.asarray(gpt.attention(jax.numpy.asarray(tokens)), np.float64)
     with_query_zero = np.concatenate([np.zeros((*attention.shape[:2], 1, T)), attention], axis=2)
     seen = np.asarray(predictive[np.arange(T), np.maximum(tokens, 0)])
@@ -231,7 +236,7 @@ def look_at_window(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: 
         },
         steps=steps,
         certain=(tokens < 0) | (seen > 1 - 1e-12),
-        reference=reference.describe(),
+        reference=REFERENCES[kind],
     )
 
 

@@ -2,20 +2,15 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
-from steerax.experiments.compare.contributions import (
-    Reference,
-    adapted_weights,
-    continuations,
-    hmm_predictor,
-    latin,
-    path_contributions,
-)
+from steerax.experiments.compare.contributions import adapted_weights, hmm_predictor, path_contributions
 from steerax.inference.hmm.filter import forward_filter
-from steerax.processes import HiddenMarkovModel, random_hmm, two_cycle
+from steerax.inference.predictor import next_token_predictor
+from steerax.inference.reference import Reference, support
+from steerax.inference.represent import continued_strings, latin_table, represent
+from steerax.processes import HiddenMarkovModel, casino, random_hmm, two_cycle
 
 
 def predict_after(hmm, string, token) -> float:
@@ -24,6 +19,10 @@ def predict_after(hmm, string, token) -> float:
     for z in string:
         a = (a * np.asarray(hmm.emission)[:, z]) @ np.asarray(hmm.transition)
     return float(a @ np.asarray(hmm.emission)[:, token] / a.sum())
+
+
+def reference_of(kind, hmm):
+    return Reference.of({"uniform": "uniform", "support": support(hmm), "hmm": hmm}[kind], hmm.n_tokens)
 
 
 def weight_of(hmm, prefix, continuation, kind) -> float:
@@ -57,7 +56,7 @@ def test_sampled_contributions_agree_with_enumeration(kind, key):
     hmm = random_hmm(key, 3, 2)
     tokens, targets = np.array([1, 0, 0, 1]), np.array([1, 0, 1, 1, 0])
     found, errors = path_contributions(
-        {"HMM": hmm_predictor(hmm, targets)}, tokens, Reference(kind, hmm), samples=4096, seed=0
+        {"HMM": hmm_predictor(hmm, targets)}, tokens, reference_of(kind, hmm), samples=4096, seed=0
     )
     for q, t in itertools.product(range(5), range(4)):
         before = mean_prediction(hmm, tokens[:t].tolist(), q, targets[q], kind) if t < q else 0.0
@@ -70,7 +69,7 @@ def test_on_the_support_a_certain_token_contributes_exactly_nothing():
     hmm = two_cycle(5, 2)
     tokens = np.array([1, 0, 0, 1, 0, 0, 0, 0, 1, 0])
     targets = np.ones(11, dtype=int)
-    found, _ = path_contributions({"HMM": hmm_predictor(hmm, targets)}, tokens, Reference("support", hmm), 32, 0)
+    found, _ = path_contributions({"HMM": hmm_predictor(hmm, targets)}, tokens, reference_of("support", hmm), 32, 0)
     p = np.asarray(forward_filter(hmm, tokens).next_token_probabilities())[np.arange(10), tokens]
     certain = p > 1 - 1e-12
     assert 0 < certain.sum() < 10
@@ -82,11 +81,11 @@ def test_a_query_is_the_mean_prediction_minus_its_contributions(key):
     """With one continuation per step there is nothing to average, so S_0 is known and the sum is exact."""
     hmm = random_hmm(key, 3, 3)
     tokens, targets = np.array([2, 0, 1, 1, 0]), np.array([0, 1, 2, 0, 1, 2])
-    reference = Reference("uniform", hmm)
+    reference = reference_of("uniform", hmm)
     predict = hmm_predictor(hmm, targets)
     found, _ = path_contributions({"HMM": predict}, tokens, reference, samples=8, seed=3)
-    rng = np.random.default_rng(3)
-    paths = np.concatenate([continuations(reference, tokens, 0, latin(rng, 2, 5)) for _ in range(4)])
+    rng, along = np.random.default_rng(3), reference.along(tokens)
+    paths = np.concatenate([continued_strings(tokens, reference, along, latin_table(rng, 1, 5))[0] for _ in range(8)])
     start, end = predict(paths).mean(0), predict(tokens[None])[0]
     np.testing.assert_allclose(start - found["HMM"][1:].sum(1), end, atol=1e-14)
 
@@ -94,7 +93,7 @@ def test_a_query_is_the_mean_prediction_minus_its_contributions(key):
 def test_memoryless_tokens_contribute_nothing():
     hmm = HiddenMarkovModel([1.0], [[1.0]], [[0.2, 0.3, 0.5]])
     tokens, targets = np.array([0, 2, 1]), np.array([0, 1, 2, 0])
-    found, _ = path_contributions({"HMM": hmm_predictor(hmm, targets)}, tokens, Reference("hmm", hmm), 16, 0)
+    found, _ = path_contributions({"HMM": hmm_predictor(hmm, targets)}, tokens, reference_of("hmm", hmm), 16, 0)
     assert np.abs(found["HMM"]).max() < 1e-15
 
 
@@ -102,7 +101,7 @@ def test_memoryless_tokens_contribute_nothing():
 def test_adapted_weights_are_minus_the_change_of_the_mean(kind, key):
     hmm = random_hmm(key, 3, 3)
     tokens, targets = np.array([2, 0, 1]), np.array([0, 0, 0, 1])
-    u = adapted_weights({"HMM": hmm_predictor(hmm, targets)}, tokens, Reference(kind, hmm), 4096, 0, 3)["HMM"]
+    u = adapted_weights({"HMM": hmm_predictor(hmm, targets)}, tokens, reference_of(kind, hmm), 4096, 0)["HMM"]
     assert u.shape == (2, 3)
     for t, z in itertools.product(range(3), (1, 2)):
         prefix = tokens[:t].tolist()
@@ -110,16 +109,11 @@ def test_adapted_weights_are_minus_the_change_of_the_mean(kind, key):
         assert abs(u[z - 1, t] + change) < 3e-3
 
 
-def test_latin_draws_cover_every_interval_once():
-    u = latin(np.random.default_rng(0), 16, 5)
-    np.testing.assert_array_equal(np.sort(np.floor(16 * u), axis=0), np.tile(np.arange(16)[:, None], 5))
-
-
-def test_continuations_follow_the_law_of_the_process(key):
-    hmm = random_hmm(key, 3, 2)
-    u = jax.random.uniform(key, (20000, 3))
-    paths = continuations(Reference("hmm", hmm), np.array([1, 0, 0]), 1, np.asarray(u))
-    assert (paths[:, 0] == 1).all()
-    seen = np.mean((paths[:, 1] == 1) & (paths[:, 2] == 0))
-    expected = predict_after(hmm, [1], 1) * predict_after(hmm, [1, 1], 0)
-    assert abs(seen - expected) < 4 * np.sqrt(expected * (1 - expected) / 20000)
+def test_the_last_query_is_what_represent_gives():
+    hmm = casino()
+    tokens = np.array([5, 0, 5, 5, 2, 5])
+    targets = np.full(7, 5)
+    found, errors = path_contributions({"HMM": hmm_predictor(hmm, targets)}, tokens, reference_of("hmm", hmm), 4096, 1)
+    exact = represent(next_token_predictor(hmm, 5), tokens, 6, reference=hmm)
+    assert exact.method == "merged beliefs"
+    np.testing.assert_array_less(np.abs(found["HMM"][-1] - exact.contributions), 6 * errors["HMM"][-1] + 1e-4)
