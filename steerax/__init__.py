@@ -51,6 +51,11 @@ _HOME: dict[str, str] = {
     "save_gpt": "steerax.transformer.checkpoint",
     "sample_tokens": "steerax.transformer.sample",
     "train_gpt": "steerax.training.gradient",
+    # inference: linear-Gaussian
+    "LinearGaussianModel": "steerax.processes.linear_gaussian",
+    "TimeVaryingLinearGaussianModel": "steerax.processes.linear_gaussian",
+    "kalman_filter": "steerax.inference.gaussian.kalman",
+    "linear_dual_filter": "steerax.inference.gaussian.dual",
 }
 _WINGS = ("processes",)
 

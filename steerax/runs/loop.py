@@ -17,15 +17,18 @@ Advance = Callable[[Any, int, int], tuple[Any, dict[str, np.ndarray]]]
 
 
 class Snapshot(NamedTuple):
-    """What a hook sees: steps done, the state after them, metrics of the steps since the hook's last call."""
+    """What a hook sees: steps done, the state after them, metrics of the steps since the hook's last call.
+
+    The next step may reuse the memory of the state: a hook that keeps arrays of it keeps copies.
+    """
 
     step: int
     state: Any
     metrics: dict[str, np.ndarray]
 
 
-# A hook may return a record (JSON values; written to the run folder's log), or the word "stop" to end the run.
-Hook = Callable[[Snapshot], dict[str, Any] | str | None]
+# A hook may return a record (JSON values), written to the run folder's log; a true "stop" in it ends the run.
+Hook = Callable[[Snapshot], dict[str, Any] | None]
 
 
 class Finished(NamedTuple):
@@ -135,9 +138,9 @@ def call_hooks(hooks: Sequence[Hook], snapshot: Snapshot, store: Store | None) -
     stop = False
     for hook in hooks:
         answer = hook(snapshot)
-        if isinstance(answer, dict) and store:
+        if answer and store:
             store.folder.log({"step": snapshot.step, **answer})
-        stop = stop or answer == "stop"
+        stop = stop or bool(answer and answer.get("stop"))
     return stop
 
 

@@ -8,7 +8,7 @@ int32 [B T+1], -1 where nothing is to be predicted.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ BatchFunction = Callable[..., Any]
 LONGEST_FETCH = 16
 
 
+@runtime_checkable
 class Source(Protocol):
     """What `train_gpt` asks of its data."""
 
@@ -105,14 +106,14 @@ class TokenFile:
 
     longest_chunk = LONGEST_FETCH
 
-    def __init__(self, tokens: np.ndarray, batch_size: int, length: int):
+    def __init__(self, tokens: np.ndarray, batch_size: int, length: int, vocab_size: int):
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
             raise DataError(f"A token array is one row of integers, not {tokens.dtype} of shape {tokens.shape}.")
         if len(tokens) < length:
             raise DataError(
                 f"The token array has {len(tokens)} tokens, fewer than one window of {length}; use a shorter block."
             )
-        self.tokens, self.batch_size, self.length = tokens, batch_size, length
+        self.tokens, self.batch_size, self.length, self.vocab_size = tokens, batch_size, length, vocab_size
 
     def fetch(self, key, first, count):
         chunk = np.full((LONGEST_FETCH, self.batch_size, self.length), -1, np.int32)
@@ -123,6 +124,9 @@ class TokenFile:
             )
             for row, s in enumerate(start):
                 chunk[i, row] = self.tokens[s : s + self.length]
+        # A file may be larger than memory, so tokens are checked as they are read.
+        if chunk.max() >= self.vocab_size:
+            raise DataError(f"The token array holds token {chunk.max()}; the model knows 0 to {self.vocab_size - 1}.")
         return chunk
 
     def batch(self, fetched, key, n, i):
@@ -144,21 +148,27 @@ def open_tokens(path: str | os.PathLike) -> np.ndarray:
     raise DataError(f"{path} is no token file; known endings are .npy (integers) and .bin (raw uint16).")
 
 
+def check_tokens(data: Sequences | np.ndarray, vocab_size: int, missing: bool) -> None:
+    """Raise `DataError` for sequences that a model cannot read."""
+    if isinstance(data, Sequences) and not data.is_tokens:
+        raise DataError("The data are observations, not tokens; a GPT reads tokens.")
+    values = data.values if isinstance(data, Sequences) else data
+    highest = int(values.max(initial=0))
+    if highest >= vocab_size:
+        raise DataError(f"The data hold token {highest} and the model knows 0 to {vocab_size - 1}.")
+    if not missing and (data.has_gaps if isinstance(data, Sequences) else bool((values < 0).any())):
+        raise DataError("The data have missing tokens; build the model with GPTConfig(..., missing=True).")
+
+
 def source_of(data: Any, batch_size: int, length: int, vocab_size: int, missing: bool) -> Source:
     """The source behind whatever a user passes as `data`; see `train_gpt`. Raises `DataError`."""
     if isinstance(data, Sequences):
-        if not data.is_tokens:
-            raise DataError("The data are observations, not tokens; a GPT reads tokens.")
-        highest = int(data.values.max(initial=-1))
-        if highest >= vocab_size:
-            raise DataError(f"The data hold token {highest} and the model knows 0 to {vocab_size - 1}.")
-        if data.has_gaps and not missing:
-            raise DataError("The data have missing tokens; build the model with GPTConfig(..., missing=True).")
+        check_tokens(data, vocab_size, missing)
         return Windows.of(data, batch_size, length)
     if isinstance(data, (str, os.PathLike)):
         data = open_tokens(data)
     if isinstance(data, np.ndarray):
-        return TokenFile(data, batch_size, length)
+        return TokenFile(data, batch_size, length, vocab_size)
     if callable(data):
         return Generated(data)
     raise ConfigurationError(

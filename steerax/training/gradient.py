@@ -2,128 +2,49 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
 
 from .._errors import ConfigurationError
 from .._results import RESULTS
+from ..data.sequences import Sequences
 from ..runs import loop
 from ..runs.files import RunFolder, content_hash
 from ..runs.models import fill, named_leaves
 from ..transformer.gpt import GPT
-from . import optimiser
-from .batches import source_of
-
-PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
+from . import optimiser, throughput
+from .batches import Source, source_of
+from .evaluate import HeldOut
+from .loss import PRECISIONS
+from .loss import negative_log_likelihoods as negative_log_likelihoods
+from .step import Chunk, Step, run_chunk
 
 
 class TrainingRun(eqx.Module):
     """What `train_gpt` returns.
 
     **Attributes:** `model`, after the last step; `losses` [steps], nats per scored token of each step's batch before
-    its update; `step`, how many steps were made; `optimizer_state`; `result`, a member of [`RESULTS`][]:
-    `successful`, `interrupted` (Ctrl-C) or `diverged` (a loss that is not finite); `stopped`, whether a hook ended
-    the run before its last step.
+    its update; `step`, how many steps were made; `held_out` [n 2], steps and losses on held-out data; `best_model`,
+    the one with the lowest held-out loss (`model` without held-out data); `optimizer_state`; `result`, a member of
+    [`RESULTS`][]: `successful`, `interrupted` (Ctrl-C) or `diverged` (a loss that is not finite); `stopped`, whether
+    a hook, such as the early stop, ended the run before its last step.
     """
 
     model: GPT
     losses: np.ndarray
     step: int
+    held_out: np.ndarray
+    best_model: GPT
     optimizer_state: Any
     result: RESULTS
     stopped: bool
-
-
-def negative_log_likelihoods(
-    gpt: GPT, tokens: Int[Array, "B N"], keys: Key[Array, "B"] | None = None
-) -> Float[Array, "B T"]:
-    """-log p(tokens[b, t+1] | tokens[b, :t+1]) in nats, at least float32; 0 where the target is missing. T = N - 1."""
-    inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    logits = jax.vmap(lambda t, k: gpt(t, key=k))(inputs, keys)
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    at_target = jnp.take_along_axis(logits, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
-    return jnp.where(targets >= 0, jax.nn.logsumexp(logits, axis=-1) - at_target, 0)
-
-
-def loss_and_gradient(
-    gpt: GPT, tokens: Int[Array, "B N"], key: Key[Array, ""], accumulate: int = 1, precision: str = "float32"
-) -> tuple[Float[Array, ""], GPT]:
-    """Mean loss per scored token and its gradient, the batch taken in `accumulate` equal parts one after another.
-
-    The parts are summed before dividing by the number of scored tokens, so the result does not depend on the cut
-    (up to rounding). In bfloat16 the parameters are rounded for the forward and backward pass; LayerNorm statistics,
-    softmax, loss and the gradient's sum stay in float32.
-    """
-    lower = PRECISIONS[precision]
-    keys = jax.random.split(key, tokens.shape[0]) if gpt.config.dropout > 0 else None
-    n_scored = jnp.maximum((tokens[:, 1:] >= 0).sum(dtype=jnp.int32), 1)
-
-    def part(gpt, tokens, keys):
-        used = gpt if lower is None else gpt.astype(lower)
-        total = negative_log_likelihoods(used, tokens, keys).sum()
-        return total / n_scored.astype(total.dtype)
-
-    if accumulate == 1:
-        return jax.value_and_grad(part)(gpt, tokens, keys)
-
-    def add(carry, part_of_batch):
-        return jax.tree.map(jnp.add, carry, jax.value_and_grad(part)(gpt, *part_of_batch)), None
-
-    cut = lambda a: None if a is None else a.reshape(accumulate, -1, *a.shape[1:])
-    dtype = jnp.promote_types(gpt.token_embedding.dtype, jnp.float32)
-    zero = (jnp.zeros((), dtype), jax.tree.map(jnp.zeros_like, gpt))
-    return jax.lax.scan(add, zero, (cut(tokens), cut(keys)))[0]
-
-
-class Step(eqx.Module):
-    """One training step, as a function of the state, the tokens and a key."""
-
-    optimizer: Any = eqx.field(static=True)
-    accumulate: int = eqx.field(static=True)
-    precision: str = eqx.field(static=True)
-    sharding: Any = eqx.field(static=True)
-
-    def __call__(self, state: tuple[GPT, Any], tokens: Int[Array, "B N"], key: Key[Array, ""]):
-        """(model, optimiser state) after the step, and the loss before it."""
-        gpt, memory = state
-        if self.sharding is not None:
-            tokens = jax.lax.with_sharding_constraint(tokens, self.sharding)
-        loss, gradient = loss_and_gradient(gpt, tokens, key, self.accumulate, self.precision)
-        updates, memory = self.optimizer.update(gradient, memory, gpt)
-        return (eqx.apply_updates(gpt, updates), memory), loss
-
-
-class Chunk(eqx.Module):
-    """`count` steps from step `first`. The count is traced, so every chunk runs the same compiled step."""
-
-    step: Step
-    source: Any
-    fetched: Any
-    key: Key[Array, ""]
-    first: Int[Array, ""]
-    count: Int[Array, ""]
-
-
-@eqx.filter_jit(donate="all-except-first")
-def run_chunk(chunk: Chunk, state: tuple[GPT, Any]) -> tuple[tuple[GPT, Any], Float[Array, "n"]]:
-    """The state after the chunk and the losses of its steps (the rest of the buffer is 0)."""
-    for_data, for_dropout = jax.random.split(chunk.key)
-
-    def step(i, carry):
-        state, losses = carry
-        n = chunk.first + i
-        tokens = chunk.source.batch(chunk.fetched, for_data, n, i)
-        state, loss = chunk.step(state, tokens, jax.random.fold_in(for_dropout, n))
-        return state, losses.at[i].set(loss)
-
-    dtype = jnp.promote_types(state[0].token_embedding.dtype, jnp.float32)
-    losses = jnp.zeros(chunk.source.longest_chunk, dtype)
-    return jax.lax.fori_loop(jnp.int32(0), chunk.count, step, (state, losses))
 
 
 def train_gpt(
@@ -137,6 +58,8 @@ def train_gpt(
     learning_rate: float | None = None,
     accumulate: int = 1,
     precision: str = "float32",
+    held_out: Sequences | np.ndarray | None = None,
+    patience: int | None = None,
     hooks: Sequence[loop.Hook] = (),
     every: int = 100,
     run_folder: str | os.PathLike | None = None,
@@ -156,6 +79,7 @@ def train_gpt(
     not scored. `optimizer`, any optax transformation; by default AdamW with warm-up and cosine decay from
     `learning_rate` (by default what suits the width). `batch_size`, where the data do not fix it; `accumulate`, parts
     a batch is taken in to save memory; `precision`, "float32" or "bfloat16" arithmetic (parameters stay float32);
+    `held_out`, data evaluated every `every` steps; `patience`, evaluations without a new best before the run stops;
     `hooks`, called every `every` steps with a [`Snapshot`][] (its state is `(model, optimizer_state)`, its metrics
     hold the losses); `run_folder`, where checkpoints go every `save_every` steps; `resume`, whether to continue a run
     found there; `progress`, a bar on a terminal; `devices`, to split each batch over.
@@ -164,54 +88,105 @@ def train_gpt(
     run folder, a checkpoint. Raises `DataError`, `ConfigurationError`, `CheckpointError`.
     """
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)
-    check(gpt, steps, batch_size, accumulate, precision, devices)
+    tokens_per_step = check(source, gpt.config.block_size, steps, accumulate, precision, devices)
     if optimizer is None:
         optimizer = optimiser.adamw(steps, learning_rate or optimiser.learning_rate_for(gpt.config.n_embd))
-    step = Step(optimizer, accumulate, precision, None)
-    # The chunk gives its memory back to the state it returns, so it works on a copy of the caller's model.
+    # A chunk of steps takes over the memory of the state, so it works on a copy of the caller's model.
     state = jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt)))
-
-    def advance(state, first, count):
-        fetched = source.fetch(jax.random.split(key)[0], first, count)
-        chunk = Chunk(step, source, fetched, key, jnp.asarray(first, jnp.int32), jnp.asarray(count, jnp.int32))
-        state, losses = run_chunk(chunk, state)
-        return state, {"loss": np.asarray(losses)[:count]}
+    placed = Placement.over(devices)
+    advance = advancer(Step(optimizer, accumulate, precision, placed.batch), source, key, placed)
 
     store = None
+    watch = None if held_out is None else HeldOut(held_out, patience, folder=run_folder and Path(run_folder) / "best")
     if run_folder is not None:
-        identity = run_identity(gpt, data, steps, key, batch_size, accumulate, precision)
-        folder = RunFolder(run_folder, identity, resume)
+        folder = RunFolder(run_folder, identity(gpt, data, steps, key, batch_size, accumulate, precision), resume)
         template = jax.eval_shape(lambda: state)
-        store = loop.Store(folder, pack, lambda arrays: fill(template, arrays, str(folder.path)), save_every)
+        unpack = lambda arrays: placed.replicate(fill(template, arrays, str(folder.path)))
+        store = loop.Store(folder, pack, unpack, save_every)
+        if watch is not None and resume:
+            folder.latest()  # cuts the log back to the checkpoint
+            watch.restore(folder.records())
     done = loop.run(
         advance,
-        state,
+        placed.replicate(state),
         steps,
         every=every,
-        hooks=[log_loss, *hooks, stop_if_diverged],
+        hooks=[log_loss, *([watch] if watch else []), *hooks, stop_if_diverged],
         store=store,
         title="training",
         shown=progress,
-        describe=lambda metrics, seconds: f"loss {metrics['loss'].mean():.4f}",
+        describe=throughput.describer(gpt, tokens_per_step, devices),
         largest=source.longest_chunk,
     )
     model, memory = done.state
     losses = done.metrics.get("loss", np.zeros(0, np.float32))
     diverged = bool(losses.size) and not np.isfinite(losses[-1])
-    result = (
-        RESULTS.diverged if diverged else RESULTS.interrupted if done.reason == "interrupted" else RESULTS.successful
+    interrupted = done.reason == "interrupted"
+    return TrainingRun(
+        model=model,
+        losses=losses,
+        step=done.step,
+        held_out=np.asarray(watch.losses if watch else [], np.float64).reshape(-1, 2),
+        best_model=watch.best_model if watch and watch.best_model is not None else model,
+        optimizer_state=memory,
+        result=RESULTS.diverged if diverged else RESULTS.interrupted if interrupted else RESULTS.successful,
+        stopped=done.reason == "stopped" and not diverged,
     )
-    return TrainingRun(model, losses, done.step, memory, result, done.reason == "stopped" and not diverged)
 
 
-def check(gpt: GPT, steps: int, batch_size: int, accumulate: int, precision: str, devices) -> None:
-    """Raise `ConfigurationError` for a setting that cannot work."""
+def check(
+    source: Source, block_size: int, steps: int, accumulate: int, precision: str, devices: Sequence[Any] | None
+) -> int:
+    """Tokens scored in one step at most. Raises `ConfigurationError` for a setting that cannot work."""
     if steps < 0:
         raise ConfigurationError(f"steps is {steps}; it cannot be negative.")
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-    if accumulate < 1 or batch_size < 1 or batch_size % accumulate:
-        raise ConfigurationError(f"A batch of {batch_size} cannot be taken in {accumulate} equal parts.")
+    key = jax.random.key(0)
+    batch = jax.eval_shape(lambda fetched, n: source.batch(fetched, key, n, n), source.fetch(key, 0, 0), jnp.int32(0))
+    if batch.ndim != 2 or not 2 <= batch.shape[1] <= block_size + 1:
+        raise ConfigurationError(
+            f"The data give batches of shape {batch.shape}; a model with block_size={block_size} trains on [B N] tokens "
+            f"with N from 2 to {block_size + 1}."
+        )
+    parts = accumulate * len(devices or [None])
+    if accumulate < 1 or batch.shape[0] % parts:
+        raise ConfigurationError(
+            f"A batch of {batch.shape[0]} sequences cannot be taken in {parts} equal parts (accumulate times devices)."
+        )
+    return batch.shape[0] * (batch.shape[1] - 1)
+
+
+class Placement(eqx.Module):
+    """Where arrays live: on one device, or parameters everywhere and each batch split over the devices."""
+
+    batch: NamedSharding | None
+    everywhere: NamedSharding | None
+
+    @classmethod
+    def over(cls, devices: Sequence[Any] | None) -> "Placement":
+        """The placement over some devices; `None` is JAX's default device."""
+        if devices is None:
+            return cls(None, None)
+        mesh = Mesh(np.asarray(devices), ("data",))
+        return cls(NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec()))
+
+    def replicate(self, tree: Any) -> Any:
+        """The tree with a copy on every device; every process of a cluster calls it with the same values."""
+        return tree if self.everywhere is None else jax.device_put(tree, self.everywhere)
+
+
+def advancer(step: Step, source: Source, key: Key[Array, ""], placed: Placement) -> loop.Advance:
+    """`advance(state, first, count)` for the loop: fetch, run the compiled chunk, bring the losses to the host."""
+    for_data = jax.random.split(key)[0]
+
+    def advance(state, first, count):
+        counters = jnp.asarray(first, jnp.int32), jnp.asarray(count, jnp.int32)
+        chunk = Chunk(step, source, source.fetch(for_data, first, count), key, *counters)
+        state, losses = run_chunk(chunk, state)
+        return state, {"loss": np.asarray(losses)[:count]}
+
+    return advance
 
 
 def pack(state: tuple[GPT, Any]) -> dict[str, np.ndarray]:
@@ -219,11 +194,10 @@ def pack(state: tuple[GPT, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in named_leaves(state).items()}
 
 
-def run_identity(
-    gpt: GPT, data: Any, steps: int, key, batch_size: int, accumulate: int, precision: str
-) -> dict[str, Any]:
-    """What makes two runs the same run."""
-    values = getattr(data, "values", data if isinstance(data, np.ndarray) else str(data))
+def identity(gpt: GPT, data: Any, steps: int, key, batch_size: int, accumulate: int, precision: str) -> dict[str, Any]:
+    """What makes two runs the same run. A function that generates data is known by its name only."""
+    values = getattr(data, "values", data)
+    named = values if isinstance(values, np.ndarray) else str(getattr(values, "__qualname__", values))
     return {
         "config": gpt.to_config(),
         "steps": steps,
@@ -232,7 +206,7 @@ def run_identity(
         "precision": precision,
         "key": content_hash(np.asarray(jax.random.key_data(key))),
         "initial": content_hash(*(np.asarray(leaf) for leaf in jax.tree.leaves(gpt))),
-        "data": content_hash(values),
+        "data": content_hash(named),
     }
 
 
@@ -241,6 +215,6 @@ def log_loss(snapshot: loop.Snapshot) -> dict[str, Any]:
     return {"loss": float(snapshot.metrics["loss"].mean())}
 
 
-def stop_if_diverged(snapshot: loop.Snapshot) -> str | None:
+def stop_if_diverged(snapshot: loop.Snapshot) -> dict[str, Any] | None:
     """End a run whose loss is not finite."""
-    return None if np.isfinite(snapshot.metrics["loss"][-1]) else "stop"
+    return None if np.isfinite(snapshot.metrics["loss"][-1]) else {"stop": "diverged"}

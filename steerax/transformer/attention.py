@@ -7,16 +7,18 @@ division by the normaliser happens after the product with the values: the fastes
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 
-def causal_mask(n_queries: int, n_keys: int, offset) -> Float[Array, "q s"]:
+def causal_mask(n_queries: int, n_keys: int, offset: int | Int[Array, ""]) -> Float[Array, "q s"]:
     """0 where query `i` at position `offset + i` may look at key `s` (`s <= offset + i`), -inf elsewhere."""
     position = jnp.arange(n_queries)[:, None] + offset
     return jnp.where(jnp.arange(n_keys)[None, :] <= position, jnp.float32(0.0), -jnp.float32(jnp.inf))
 
 
-def scores(q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset=0) -> Float[Array, "H q s"]:
+def scores(
+    q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset: int | Int[Array, ""] = 0
+) -> Float[Array, "H q s"]:
     """Masked scores ⟨q_i, k_s⟩/√K, in float32 at least; -inf on the future."""
     s = (q * np.asarray(1 / np.sqrt(q.shape[-1]), q.dtype)) @ k.swapaxes(-1, -2)
     mask = causal_mask(q.shape[-2], k.shape[-2], offset)
@@ -24,7 +26,9 @@ def scores(q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset=0) -> Floa
     return s.astype(dtype) + mask.astype(dtype)[None]
 
 
-def attention_weights(q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset=0) -> Float[Array, "H q s"]:
+def attention_weights(
+    q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset: int | Int[Array, ""] = 0
+) -> Float[Array, "H q s"]:
     """softmax_s ⟨q_i, k_s⟩/√K over the past and present: the matrices people plot; rows sum to 1."""
     return jax.nn.softmax(scores(q, k, offset), axis=-1)
 
@@ -33,7 +37,7 @@ def attend(
     q: Float[Array, "H q K"],
     k: Float[Array, "H s K"],
     v: Float[Array, "H s K"],
-    offset=0,
+    offset: int | Int[Array, ""] = 0,
     *,
     rate: float = 0.0,
     key: Key[Array, ""] | None = None,

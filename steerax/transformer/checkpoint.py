@@ -226,7 +226,11 @@ class Reader:
         if name not in self.tensors:
             raise CheckpointError(f"Tensor {name!r} is missing from {self.where}; it is no GPT-2 or is cut short.")
         shape = self.tensors[name].shape
-        if len(shape) != 2 or 0 in shape or (expected and any(e not in (None, s) for e, s in zip(expected, shape))):
+        if (
+            len(shape) != 2
+            or 0 in shape
+            or (expected and any(e not in (None, s) for e, s in zip(expected, shape, strict=True)))
+        ):
             raise CheckpointError(f"Tensor {name!r} in {self.where} has shape {shape}; {expected or 'a matrix'} fits.")
         return shape[0], shape[1]
 

@@ -44,7 +44,7 @@ def test_hooks_are_called_on_time_and_see_every_metric_once():
 
 
 def test_a_stopped_run_resumes_to_the_same_end(tmp_path):
-    stop = lambda s: "stop" if s.step >= 28 else None
+    stop = lambda s: {"stop": s.step >= 28}
     first = loop.run(advance, 1, STEPS, every=7, hooks=[stop], store=store(tmp_path))
     assert (first.step, first.reason) == (28, "stopped")
     done = loop.run(advance, 1, STEPS, store=store(tmp_path, resume=True))

@@ -1,0 +1,143 @@
+"""Text to tokens and back: characters always, byte-pair encoding with the `tokenizers` extra.
+
+Both are stored in the `vocabulary` of a model folder: the list of characters, or the JSON of a byte-pair tokenizer.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+
+from .._errors import CheckpointError, ConfigurationError, DataError
+from ..data.vocabulary import Vocabulary
+from ..runs import files, models
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to int32 tokens and back; `n_tokens` codes; `to_json()` for the model folder."""
+
+    @property
+    def n_tokens(self) -> int: ...
+    def encode(self, text: str) -> Int[np.ndarray, "T"]: ...
+    def decode(self, tokens: Iterable[int]) -> str: ...
+    def to_json(self) -> Any: ...
+
+
+class CharTokenizer:
+    """One token per character. `decode(encode(text)) == text` for text of known characters.
+
+    **Arguments:** `vocabulary` of single characters. `encode` raises `DataError` for an unknown character.
+    """
+
+    def __init__(self, vocabulary: Vocabulary):
+        if long := [s for s in vocabulary.symbols if len(s) != 1]:
+            raise ConfigurationError(f"The symbol {long[0]!r} is no single character; use words as tokens elsewhere.")
+        self.vocabulary = vocabulary
+
+    @classmethod
+    def of(cls, text: str) -> "CharTokenizer":
+        """The tokenizer of all characters of a text, in the order of their code points."""
+        return cls(Vocabulary(tuple(sorted(set(text)))))
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of characters."""
+        return len(self.vocabulary)
+
+    def encode(self, text: str) -> Int[np.ndarray, "T"]:
+        """Codes of the characters."""
+        return self.vocabulary.encode(list(text))
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of codes; a missing token (-1) becomes U+FFFD."""
+        return "".join("\ufffd" if symbol is None else symbol for symbol in self.vocabulary.decode(tokens))
+
+    def to_json(self) -> list[str]:
+        """The characters in order."""
+        return list(self.vocabulary.symbols)
+
+
+class BPETokenizer:
+    """Byte-level byte-pair encoding, as GPT-2's: every text can be encoded. Needs the `tokenizers` extra."""
+
+    def __init__(self, inner: Any):
+        self.inner = inner
+
+    @classmethod
+    def train(cls, texts: Iterable[str], n_tokens: int) -> "BPETokenizer":
+        """A tokenizer of at most `n_tokens` codes (at least 256, one per byte) learned from texts."""
+        library = bpe_library()
+        if n_tokens < 256:
+            raise ConfigurationError(f"Byte-pair encoding needs at least 256 tokens, one per byte, not {n_tokens}.")
+        inner = library.Tokenizer(library.models.BPE())
+        inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = library.decoders.ByteLevel()
+        alphabet = library.pre_tokenizers.ByteLevel.alphabet()
+        trainer = library.trainers.BpeTrainer(vocab_size=n_tokens, initial_alphabet=alphabet, show_progress=False)
+        inner.train_from_iterator(texts, trainer)
+        return cls(inner)
+
+    @classmethod
+    def from_json(cls, content: Any, where: str = "the file") -> "BPETokenizer":
+        """A tokenizer from the JSON object that `to_json` gave, or a `tokenizer.json`. Raises `CheckpointError`."""
+        library = bpe_library()
+        try:
+            return cls(library.Tokenizer.from_str(json.dumps(content)))
+        except Exception as error:  # the library raises plain Exceptions
+            raise CheckpointError(f"The tokenizer in {where} cannot be read ({error}).") from None
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of codes."""
+        return self.inner.get_vocab_size()
+
+    def encode(self, text: str) -> Int[np.ndarray, "T"]:
+        """Codes of the text."""
+        return np.asarray(self.inner.encode(text).ids, np.int32)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of codes."""
+        return self.inner.decode([int(token) for token in tokens], skip_special_tokens=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The tokenizer as the library writes it."""
+        return json.loads(self.inner.to_str())
+
+
+def bpe_library() -> Any:
+    """The `tokenizers` package. Raises `ConfigurationError` where it is not installed."""
+    try:
+        import tokenizers
+        import tokenizers.decoders
+        import tokenizers.models
+        import tokenizers.pre_tokenizers
+        import tokenizers.trainers
+    except ImportError:
+        raise ConfigurationError(
+            "Byte-pair encoding needs the tokenizers package; install it with `pip install steerax[tokenizers]`."
+        ) from None
+    return tokenizers
+
+
+def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
+    """The tokenizer of a model folder: ours, or a Hugging Face folder with a `tokenizer.json`.
+
+    Raises `CheckpointError` if the model was saved without one.
+    """
+    folder = Path(folder)
+    if (folder / "tokenizer.json").exists():
+        return BPETokenizer.from_json(files.read_json(folder / "tokenizer.json"), str(folder))
+    vocabulary = models.read_record(folder).get("vocabulary")
+    if isinstance(vocabulary, dict):
+        return BPETokenizer.from_json(vocabulary, str(folder))
+    if isinstance(vocabulary, list) and vocabulary and all(isinstance(s, str) and len(s) == 1 for s in vocabulary):
+        try:
+            return CharTokenizer(Vocabulary(tuple(vocabulary)))
+        except DataError as error:
+            raise CheckpointError(f"The vocabulary in {folder} cannot be used: {error}") from None
+    raise CheckpointError(f"{folder} has no tokenizer for text; give the prompt as token codes.")
