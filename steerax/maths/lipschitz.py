@@ -56,7 +56,7 @@ Bound = Certified | Estimated
 
 def _combine(a: _Constant, b: _Constant | float, value: float) -> Bound:
     kind = Estimated if isinstance(a, Estimated) or isinstance(b, Estimated) else Certified
-    sources = [a.source, b.source] if isinstance(b, _Constant) else [a.source]
+    sources = a.source.split("; ") + (b.source.split("; ") if isinstance(b, _Constant) else [])
     return kind(value, "; ".join(dict.fromkeys(sources)))
 
 

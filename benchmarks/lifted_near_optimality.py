@@ -1,0 +1,42 @@
+"""Does the near-optimality bound of the quantised problem hold, and with which order, at every mesh?
+
+python -m benchmarks.lifted_near_optimality [--quick]
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from steerax.lifted.near_optimality import Instance, measure
+
+OUT = Path(__file__).parent / "results" / "lifted_near_optimality.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    last = 4 if parser.parse_args().quick else 7
+    instance, rows = Instance.random(), []
+    for bits in range(1, last + 1):
+        start = time.perf_counter()
+        g = measure(instance, bits)
+        rows.append(
+            {
+                "mesh": g.mesh, "gap": g.gap, "loss_of_policy": g.loss, "bound": g.bound.value,
+                "actions_only": g.actions_only, "holds": g.gap <= g.bound.value and g.loss <= 2 * g.bound.value,
+                "seconds": time.perf_counter() - start,
+            }
+        )  # fmt: skip
+        print({k: round(v, 5) for k, v in rows[-1].items()}, flush=True)
+    mesh = np.log2([r["mesh"] for r in rows])
+    slopes = {k: float(np.polyfit(mesh, np.log2([r[k] for r in rows]), 1)[0]) for k in ("gap", "bound")}
+    print("slopes", slopes, "looseness", [round(r["bound"] / r["gap"]) for r in rows])
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps({"rows": rows, "slopes": slopes}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

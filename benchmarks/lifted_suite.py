@@ -1,0 +1,63 @@
+"""How long does it take to prove the optima of twelve tasks on 4, 5 and 6 bits at depths 1 and 2, and what are they?
+
+python -m benchmarks.lifted_suite [--quick]     (--quick: four bits only)
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numba
+import numpy as np
+
+from steerax.lifted import check, solve, tasks
+
+OUT = Path(__file__).parent / "results" / "lifted_suite.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--repeat", type=int, default=3)
+    options = parser.parse_args()
+    solve(tasks.parity(5), 1, backend="numba")  # compile once
+    rows, seconds = [], []
+    for n in (4,) if options.quick else (4, 5, 6):
+        for name, task in tasks.TASKS.items():
+            if name == "dyck" and n % 2:
+                continue
+            problem, times = task(n), []
+            for _ in range(options.repeat):
+                start = time.perf_counter()
+                solutions = [solve(problem, depth) for depth in (1, 2)]
+                times.append(time.perf_counter() - start)
+            for solution in solutions:
+                check(solution.certificate, "witness")
+            seconds.append(times)
+            rows.append(
+                {
+                    "task": name, "n": n, "values": [s.value for s in solutions],
+                    "status": [s.status for s in solutions], "states": solutions[1].statistics["states"],
+                    "median_s": statistics.median(times), "spread_s": max(times) - min(times),
+                }
+            )  # fmt: skip
+            one, two = rows[-1]["values"]
+            print(
+                f"n={n} {name:17s} {one:3d} / {two:2d}  {rows[-1]['status'][1]}  {rows[-1]['median_s']:.2f} s",
+                flush=True,
+            )
+    totals = np.sum(seconds, axis=0)
+    print(f"total {np.median(totals):.1f} s (median of {options.repeat}, spread {np.ptp(totals):.1f} s)")
+    record = {
+        "rows": rows, "total_median_s": float(np.median(totals)), "total_spread_s": float(np.ptp(totals)),
+        "quick": options.quick, "versions": {"python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__},
+    }  # fmt: skip
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
