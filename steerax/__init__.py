@@ -57,7 +57,7 @@ _HOME: dict[str, str] = {
     "kalman_filter": "steerax.inference.gaussian.kalman",
     "linear_dual_filter": "steerax.inference.gaussian.dual",
 }
-_WINGS = ("processes",)
+_WINGS = ("processes", "lifted")
 
 __all__ = ["__version__", *sorted(_HOME), *_WINGS]  # pyright: ignore[reportUnsupportedDunderAll]
 
