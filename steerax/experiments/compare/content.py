@@ -18,8 +18,8 @@ def lead(result: Result) -> str:
     above, spread = result.excess["GPT"]
     if result.floor is not None:
         first = (
-            f"The trained GPT loses {above:.4f} ± {spread:.4f} nats per token more than the exact filter, "
-            f"{100 * above / result.floor:.1f} % of the entropy floor ({result.floor:.4f})."
+            f"The trained GPT is {difference(above, spread)} nats per token from the exact filter: "
+            f"{100 * above / result.floor:+.2g} % of the entropy floor ({result.floor:.4f})."
         )
     else:
         side = lambda s: "beats" if s.value < bigram.value else "does not beat"
@@ -245,8 +245,16 @@ def _matrices(result: Result) -> Section:
 
 
 def _agreement(result: Result) -> Section:
+    percent = lambda share, chance: f"{100 * share:.0f} % ({100 * chance:.0f} %)"
     rows = [
-        [a.one, a.other, f"{a.overlap:.2f}", f"{a.chance:.2f}", f"{a.rank_correlation:.2f}", f"{a.correlation:.2f}"]
+        [
+            a.one,
+            a.other,
+            percent(a.same_strongest, a.same_by_chance),
+            percent(a.overlap, a.overlap_by_chance),
+            f"{a.rank_correlation:.2f}",
+            f"{a.correlation:.2f}",
+        ]
         for a in result.agreements
     ]
     k = result.agreements[0].k
@@ -257,10 +265,10 @@ def _agreement(result: Result) -> Section:
         [
             figures.table(
                 "Weights in the window",
-                f"Overlap: the share of the {k} largest weights of a prediction that both have, next to what two unrelated "
-                "rankings would share. Rank correlation: Spearman, of sizes. Both are means over predictions. Correlation: "
-                "Pearson, over all entries, with their signs.",
-                ["one", "other", f"overlap of {k}", "by chance", "rank correlation", "correlation"],
+                f"Same strongest: how often both have their largest weight on the same token. Overlap: the share of the {k} "
+                "largest weights that both have. In brackets, what two unrelated rankings would share. Rank correlation: "
+                "Spearman, of sizes. These are means over predictions. Correlation: Pearson, over all entries, with signs.",
+                ["one", "other", "same strongest", f"overlap of {k}", "rank correlation", "correlation"],
                 rows,
             ),
             figures.table("Predictions", "On all held-out sequences, unless it says otherwise.", ["", "value"], facts),

@@ -92,7 +92,7 @@ class Result:
         lines = [self.description, ""]
         for s in self.scores:
             above, spread = self.excess[s.name]
-            paired = "" if s.name == "HMM filter" else f"   {above:+.4f} ± {spread:.4f} from the HMM filter"
+            paired = "" if s.name == "HMM filter" else f"   {above:+.5f} ± {spread:.5f} from the HMM filter"
             lines.append(f"  {s.name:<{width}}  {s.value:.4f} ± {s.error:.4f} nats/token{paired}")
         lines.append("" if self.floor is None else f"  {'entropy floor':<{width}}  {self.floor:.4f}\n")
         lines.append(

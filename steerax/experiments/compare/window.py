@@ -47,15 +47,18 @@ class Window:
 class Agreement:
     """How far two matrices of weights agree, over the queries that see at least `2k` tokens.
 
-    **Attributes:** `overlap`, share of the `k` largest weights they have in common, and `chance`, what two unrelated
-    rankings would share; `rank_correlation` (Spearman, mean over queries); `correlation` (Pearson, all entries).
+    **Attributes:** `same_strongest`, share of queries at which both have their largest weight on the same token, and
+    `same_by_chance`; `overlap`, share of the `k` largest weights they have in common, and `overlap_by_chance`, for two
+    unrelated rankings; `rank_correlation` (Spearman of sizes, mean over queries); `correlation` (Pearson, all entries).
     """
 
     one: str
     other: str
     k: int
+    same_strongest: float
+    same_by_chance: float
     overlap: float
-    chance: float
+    overlap_by_chance: float
     rank_correlation: float
     correlation: float
 
@@ -64,19 +67,16 @@ def agree(one: str, a: np.ndarray, other: str, b: np.ndarray, k: int = 5) -> Agr
     """Compare two `[T+1, T]` matrices; sizes are ranked by absolute value, the correlation keeps the sign."""
     T = a.shape[1]
     k = max(1, min(k, T // 2))
-    shared, ranks, chance = [], [], []
+    rows = []
+    top = lambda sizes, n: set(np.argsort(-sizes, kind="stable")[:n].tolist())
     for q in range(2 * k, T + 1):
         x, y = np.abs(a[q, :q]), np.abs(b[q, :q])
-        if not x.any() or not y.any():
-            continue
-        top = lambda v: set(np.argsort(-v, kind="stable")[:k].tolist())
-        shared.append(len(top(x) & top(y)) / k)
-        chance.append(k / q)
-        ranks.append(_correlation(_ranks(x), _ranks(y)))
+        if x.any() and y.any():
+            common = [len(top(x, n) & top(y, n)) / n for n in (1, k)]
+            rows.append([common[0], 1 / q, common[1], k / q, _correlation(_ranks(x), _ranks(y))])
+    same, same_chance, overlap, chance, ranks = np.nanmean(rows, axis=0).tolist() if rows else [float("nan")] * 5
     lower = np.tril_indices(T + 1, -1, T)
-    mean = lambda values: float(np.mean(values)) if values else float("nan")
-    ranks = [r for r in ranks if np.isfinite(r)]
-    return Agreement(one, other, k, mean(shared), mean(chance), mean(ranks), _correlation(a[lower], b[lower]))
+    return Agreement(one, other, k, same, same_chance, overlap, chance, ranks, _correlation(a[lower], b[lower]))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

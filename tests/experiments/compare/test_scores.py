@@ -42,9 +42,9 @@ def test_agreement_is_one_for_the_same_ranking_and_chance_for_unrelated_ones():
     rng = np.random.default_rng(0)
     a, b = (np.tril(rng.random((201, 200)), -1) for _ in range(2))
     same = agree("a", a, "a squared", a**2)
-    assert (same.overlap, round(same.rank_correlation, 12)) == (1.0, 1.0)
+    assert (same.same_strongest, same.overlap, round(same.rank_correlation, 12)) == (1.0, 1.0, 1.0)
     other = agree("a", a, "b", b)
-    assert abs(other.overlap - other.chance) < 0.03
+    assert abs(other.overlap - other.overlap_by_chance) < 0.03
     assert abs(other.rank_correlation) < 0.05
     assert agree("a", a, "-a", -a).correlation == pytest.approx(-1)
 
