@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from steerax._errors import DataError
 from steerax.data.sequences import Sequences
 from steerax.data.vocabulary import Vocabulary

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from steerax._errors import DataError
 from steerax.data.sequences import Sequences
 from steerax.data.vocabulary import Vocabulary

@@ -2,15 +2,12 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
+from browser import needs_browser, opened, overflow
 
 from steerax.report import figures, page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
 def example_sections() -> list[page.Section]:
@@ -70,31 +67,22 @@ def test_the_page_asks_for_nothing_outside_itself_and_escapes_text(example):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_browser
 @pytest.mark.filterwarnings("ignore")
-def test_in_a_browser_nothing_fails_and_a_query_changes_the_picture(example):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    faults: list[str] = []
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for width, scheme in ((1280, "light"), (400, "dark")):
-            tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            tab.on("console", lambda message: faults.append(message.text))
-            tab.on("pageerror", lambda error: faults.append(str(error)))
-            tab.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
-            tab.goto(example.as_uri())
-            assert tab.locator("svg").count() == 4
-            assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 1
-            slider, bars = tab.locator("input[type=range]"), "document.querySelectorAll('rect > title').length"
-            assert tab.evaluate(bars) == 3  # query 3, the last, sees three steps
-            slider.fill("1")
-            assert tab.locator("output").text_content() == "1"
-            assert "note 1" in tab.locator(".note").last.text_content()
-            assert tab.evaluate(bars) == 1
-            tab.locator("rect.hit").click(position={"x": 10, "y": 3})  # the first row of the heat map
-            assert tab.locator("output").text_content() == "0"
-            before = tab.locator("image").get_attribute("href")
-            tab.locator("select").last.select_option("two")
-            assert tab.locator("image").get_attribute("href") != before
-            assert not faults
-        browser.close()
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_in_a_browser_nothing_fails_and_a_query_changes_the_picture(example, width, scheme):
+    with opened(example, width, scheme) as (tab, faults):
+        assert tab.locator("svg").count() == 4
+        assert overflow(tab) <= 1
+        slider, bars = tab.locator("input[type=range]"), "document.querySelectorAll('rect > title').length"
+        assert tab.evaluate(bars) == 3  # query 3, the last, sees three steps
+        slider.fill("1")
+        assert tab.locator("output").text_content() == "1"
+        assert "note 1" in tab.locator(".note").last.text_content()
+        assert tab.evaluate(bars) == 1
+        tab.locator("rect.hit").click(position={"x": 10, "y": 3})  # the first row of the heat map
+        assert tab.locator("output").text_content() == "0"
+        before = tab.locator("image").get_attribute("href")
+        tab.locator("select").last.select_option("two")
+        assert tab.locator("image").get_attribute("href") != before
+        assert not faults

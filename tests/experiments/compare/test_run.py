@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from browser import needs_browser, opened, overflow
 
 import steerax as sx
 from steerax._errors import CheckpointError, ConfigurationError
@@ -54,6 +55,21 @@ def test_everything_is_written_and_every_number_is_in_the_json(two_cycle):
     assert len(figures["Control of the dual filter"]["choices"]["size over all states"]) == 17
     np.testing.assert_array_equal(sx.load(folder / "hmm").emission, sx.processes.two_cycle().emission)
     assert sx.load(folder / "gpt").config.block_size == 16
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (400, "light")])
+def test_the_report_works_in_a_browser(two_cycle, width, scheme):
+    with opened(two_cycle.config.folder / "compare.html", width, scheme) as (tab, faults):
+        bars = "document.querySelectorAll('rect > title').length"
+        before = tab.evaluate(bars)
+        tab.locator("input[type=range]").fill("3")
+        assert "P(next token = 1)" in tab.locator(".note").last.text_content()
+        assert 0 < tab.evaluate(bars) < before
+        assert overflow(tab) <= 1
+        assert not faults
 
 
 def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
