@@ -19,7 +19,7 @@ from ...processes.order_k import OrderKTransition
 from ...runs import loop
 from ...runs.progress import Progress
 from .filter import as_tokens, forward_filter
-from .kernels import block_length, row_numbers
+from .kernels import SMALLEST_MASS, block_length, row_numbers
 from .statistics import chunk_blocks, expected_counts
 
 
@@ -194,7 +194,7 @@ def _iterate(problem: _Problem, model: HiddenMarkovModel):
             *model.arrays, problem.rows, problem.lengths, problem.counts, block, per_chunk
         )
         smallest = float(found.smallest_mass)
-        if smallest > 1e-200:
+        if smallest > SMALLEST_MASS:
             break
     if smallest == 0:
         forward_filter(model, problem.data)  # names the impossible token

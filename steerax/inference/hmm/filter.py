@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from ..._errors import ConfigurationError, DataError, ImpossibleTokenError
 from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
-from .kernels import block_length, filter_checked, filter_deferred
+from .kernels import SMALLEST_MASS, block_length, filter_checked, filter_deferred, filter_traced, outcome
 
 
 class Filtered(eqx.Module):
@@ -70,18 +70,17 @@ def forward_filter(
     """
     z = as_tokens(hmm, tokens)
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
-    if isinstance(z, jax.core.Tracer) or any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(hmm)):
-        states, q = filter_checked(*hmm.arrays, z)
-        return _from_checked(hmm, z, states, q)
     block = block_length(hmm.n_states, z[0].size if z.ndim > 1 else 1, hmm.emission.dtype)
+    if isinstance(z, jax.core.Tracer) or any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(hmm)):
+        return Filtered(hmm, *filter_traced(*hmm.arrays, z, block))
     if block > 1:
         states, log_likelihood, smallest = filter_deferred(*hmm.arrays, z, block)
-        if np.asarray(smallest).min(initial=1.0) > 1e-200:
+        if np.asarray(smallest).min(initial=1.0) > SMALLEST_MASS:
             return Filtered(hmm, z, states, log_likelihood)
     states, q = filter_checked(*hmm.arrays, z)
     if on_impossible == "raise":
         raise_if_impossible(q, z)
-    return _from_checked(hmm, z, states, q)
+    return Filtered(hmm, *outcome(z, states, q))
 
 
 def raise_if_impossible(q, z) -> None:
@@ -91,12 +90,6 @@ def raise_if_impossible(q, z) -> None:
         place = np.argwhere(zero)[0]
         position, sequence = int(place[0]), int(place[1]) if len(place) > 1 else 0
         raise ImpossibleTokenError(sequence, position, int(np.asarray(z)[tuple(place)]))
-
-
-def _from_checked(hmm, z, states, q) -> Filtered:
-    possible = q > 0
-    log_likelihood = jnp.sum(jnp.where(possible, jnp.log(jnp.where(possible, q, 1)), -jnp.inf), 0)
-    return Filtered(hmm, jnp.where(possible, z, -1), states, log_likelihood)
 
 
 def _batch_first(x, features: int = 2):
@@ -114,16 +107,14 @@ def as_tokens(hmm: HiddenMarkovModel, tokens) -> Int[Array, "T ..."]:
 
     **Raises:** `DataError` for observations, a wrong rank, or a code outside −1 … V−1.
     """
-    if isinstance(tokens, Sequences):
-        tokens = tokens.values if tokens.values.ndim == 3 else tokens.values.T
-    elif isinstance(tokens, jax.core.Tracer):
-        return tokens
-    elif not isinstance(tokens, jax.Array):
-        tokens = np.asarray(tokens)
-        tokens = tokens.astype(np.int32) if tokens.size == 0 else tokens
-        if tokens.ndim == 2:
-            raise DataError(f"Tokens of shape {tokens.shape} are several sequences; wrap them in `Sequences`.")
-    host = np.asarray(tokens)
+    several = isinstance(tokens, Sequences)
+    values = tokens.values if several else tokens
+    if isinstance(values, jax.core.Tracer):
+        return values.T
+    host = np.asarray(values)
+    if host.ndim == 2 and not several:
+        raise DataError(f"Tokens of shape {host.shape} are several sequences; wrap them in `Sequences`.")
+    host = host.astype(np.int32) if host.size == 0 and not several else host.T
     if host.dtype.kind not in "iu" or host.ndim > 2:
         raise DataError(f"Tokens are integer codes, one per position; got an array {host.dtype}{list(host.shape)}.")
     if host.size and (host.min() < -1 or host.max() >= hmm.n_tokens):

@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+# masses below this are recomputed with a normalisation per token
+SMALLEST_MASS = 1e-200
+
 
 def emission_table(C) -> Float[Array, "V1 d"]:
     """Rows `C_z`, and a last row of ones for a missing token."""
@@ -78,6 +81,25 @@ def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
     unroll = 4 if math.prod(z.shape[1:]) > 1 else 1
     last, (states, q) = lax.scan(step, start, row_numbers(z, C.shape[1]), unroll=unroll)
     return jnp.concatenate([states, last[None]]), q
+
+
+def outcome(z, states, q):
+    """`(tokens that count, states, log-likelihood)` of [`filter_checked`][]: −∞ if a token was stepped over."""
+    possible = q > 0
+    log_likelihood = jnp.sum(jnp.where(possible, jnp.log(jnp.where(possible, q, 1)), -jnp.inf), 0)
+    return jnp.where(possible, z, -1), states, log_likelihood
+
+
+def filter_traced(mu, A, C, z: Int[Array, "T ..."], block: int):
+    """[`outcome`][] by whichever recursion is valid, decided while it runs: for use inside `jit` and `grad`."""
+    if block == 1:
+        return outcome(z, *filter_checked(mu, A, C, z))
+    states, log_likelihood, smallest = filter_deferred(mu, A, C, z, block)
+    return lax.cond(
+        jnp.min(smallest, initial=1.0) > SMALLEST_MASS,
+        lambda: (z, states, log_likelihood),
+        lambda: outcome(z, *filter_checked(mu, A, C, z)),
+    )
 
 
 def prior_laws(mu, A, length: int) -> Float[Array, "T1 *batch d"]:

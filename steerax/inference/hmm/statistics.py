@@ -121,7 +121,5 @@ def _pair_counts(A, a, w):
 
 
 def _token_counts(gamma, rows, V):
-    """Sums of `gamma` `[n d]` by token, `[V d]`; a product with indicators while these are few."""
-    if V <= 128:
-        return jax.nn.one_hot(rows, V, dtype=gamma.dtype).T @ gamma
+    """Sums of `gamma` `[n d]` by token, `[V d]`."""
     return jax.ops.segment_sum(gamma, rows, V + 1)[:V]

@@ -1,0 +1,123 @@
+"""What do dual-filter layers and the control matrix of all queries cost, and how exact are they?
+
+A layer beside the forward filter and beside a plain scan of one token per step; the control matrix for one target
+column, for all next tokens, and its norms over all states; errors of the published form of the gain with a floor of
+1e-12 and output fed back without normalisation beside those of this library. float64.
+
+    python -m benchmarks.control_matrix [--quick]
+"""
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .timing import machine, time_together, write
+
+jax.config.update("jax_enable_x64", True)
+
+
+def plain_scan(mu, A, C, z):
+    """The textbook filter, one token and one normalisation per step."""
+
+    def step(p, token):
+        joint = p * C[:, token]
+        p = (joint / joint.sum()) @ A
+        return p, p
+
+    return jax.lax.scan(step, mu, z)[1]
+
+
+def layers(d: int, T: int) -> dict:
+    import steerax as sx
+    from steerax.inference.hmm.kernels import block_length, filter_deferred
+    from steerax.inference.hmm.layers import layer
+
+    hmm = sx.processes.random_hmm(jax.random.key(d), d, 50)
+    z = hmm.sample(jax.random.key(1), T)[1]
+    block = block_length(d, 1, jnp.float64.dtype)
+    states = sx.forward_filter(hmm, z).states
+    plain = jax.jit(plain_scan)
+    times = time_together(
+        {
+            "filter": lambda: jax.block_until_ready(filter_deferred(*hmm.arrays, z, block)),
+            "layer": lambda: jax.block_until_ready(layer(states, *hmm.arrays, z, block)),
+            "plain scan": lambda: jax.block_until_ready(plain(*hmm.arrays, z)),
+        }
+    )
+    error = float(jnp.abs(layer(states, *hmm.arrays, z, block) - states).max())
+    print(
+        f"layer d={d} T={T}: " + "  ".join(f"{k} {v['median']:.2f} ms" for k, v in times.items()), f"error {error:.0e}"
+    )
+    return {"d": d, "T": T, "ms": times, "error": error}
+
+
+def control_matrix(d: int, T: int) -> dict:
+    import steerax as sx
+    from steerax.inference.hmm.controls import all_controls
+
+    hmm = sx.processes.random_hmm(jax.random.key(d), d, 50)
+    z = hmm.sample(jax.random.key(1), T)[1]
+    states, C = sx.forward_filter(hmm, z).states, hmm.emission
+    tasks = {"one target": (C[:, :1], True), "all next tokens": (C, True), "norms over states": (None, False)}
+    call = lambda F, weights: all_controls(states, *hmm.arrays, z, F, weights, jnp.dtype("float64"))
+    times = time_together(
+        {name: (lambda task=task: jax.block_until_ready(call(*task))) for name, task in tasks.items()}, budget=10
+    )
+    memory = {}
+    for name, (F, weights) in tasks.items():
+        compiled = all_controls.lower(states, *hmm.arrays, z, F, weights, jnp.dtype("float64")).compile()
+        found = compiled.memory_analysis()
+        memory[name] = (found.temp_size_in_bytes + found.output_size_in_bytes) / 2**20
+    prior, u, _ = call(C, True)
+    error = float(jnp.abs(prior - u.sum(1) - states @ C).max())
+    shown = "  ".join(f"{k} {v['median']:.0f} ms ({memory[k]:.0f} MiB)" for k, v in times.items())
+    print(f"control matrix d={d} T={T}: {shown}  error {error:.0e}", flush=True)
+    return {"d": d, "T": T, "ms": times, "MiB": memory, "error": error}
+
+
+def published_form(mu, A, C, z) -> np.ndarray:
+    """The dual filter as first published: `k = ρ(c - ρ·c) / (1 - (ρ·c)² + 1e-12)`, its own output fed back."""
+    rho = [mu]
+    for q in range(1, len(z) + 1):
+        y, u = np.eye(len(mu)), np.zeros((q, len(mu)))
+        for s in reversed(range(q)):
+            c = 2 * C[:, z[s]] - 1
+            mean = rho[s] @ c
+            Ay = A @ y
+            u[s] = -(rho[s] * (c - mean) / (1 - mean**2 + 1e-12)) @ Ay
+            y = Ay + np.outer(c, u[s])
+        rho.append(mu @ y - u.sum(0))
+    return np.stack(rho)
+
+
+def accuracy(T: int) -> list[dict]:
+    import steerax as sx
+
+    rows = []
+    for V in (2, 4, 20):
+        hmm = sx.processes.random_hmm(jax.random.key(V), 8, V)
+        z = np.asarray(hmm.sample(jax.random.key(1), T)[1])
+        exact = np.asarray(sx.forward_filter(hmm, z).state_probabilities)
+        published = np.abs(published_form(*map(np.asarray, hmm.arrays), z[:64]) - exact[:65]).max()
+        ours = float(jnp.abs(sx.dual_filter(hmm, z).state_probabilities - exact).max())
+        e = sx.explain(hmm, z)
+        additive = float(jnp.abs(e.prior[0] - e.weights[0].sum(0) - exact[-1] @ hmm.emission).max())
+        row = {"V": V, "published form, T=64": published, f"layer, T={T}": ours, f"explain, T={T}": additive}
+        print("  ".join(f"{k} {v:.1e}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
+        rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="shorter strings")
+    quick = parser.parse_args().quick
+    record = {
+        "layers": [layers(d, T) for d, T in ((8, 1024), (64, 1024), (64, 8192))],
+        "control_matrix": [control_matrix(64, 256 if quick else 1024)],
+        "accuracy": accuracy(1000 if quick else 10_000),
+        **machine(),
+    }
+    write("control_matrix_quick" if quick else "control_matrix", record)
