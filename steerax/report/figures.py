@@ -184,6 +184,20 @@ def profile(
     }
 
 
+def graph(title: str, caption: str, labels: Sequence[str], transition: Any, filled: Sequence[bool] | Any) -> dict:
+    """The states of a Markov chain on a circle, with an arrow for every positive transition probability."""
+    return {
+        "kind": "graph",
+        "title": title,
+        "caption": caption,
+        "labels": list(labels),
+        "edges": [
+            [int(i), int(j), _plain(p, 3)] for (i, j), p in np.ndenumerate(np.asarray(transition, float)) if p > 0
+        ],
+        "filled": [bool(f) for f in filled],
+    }
+
+
 def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict:
     """A table of text and numbers; numbers are right-aligned and shown as given."""
     cells = [[c if isinstance(c, str) else _number(c) for c in row] for row in rows]

@@ -17,11 +17,13 @@ from ..runs.files import write_whole
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a page: a heading, paragraphs of plain text, and figures (see `steerax.report.figures`)."""
+    """A part of a page: a heading, paragraphs of plain text, figures (see `steerax.report.figures`), and (text, target)
+    links to pages beside it."""
 
     heading: str
     text: Sequence[str] = ()
     figures: Sequence[dict] = ()
+    links: Sequence[tuple[str, str]] = ()
 
 
 def render(title: str, lead: str, sections: Sequence[Section], facts: Sequence[tuple[str, Any]] = ()) -> str:
@@ -31,8 +33,8 @@ def render(title: str, lead: str, sections: Sequence[Section], facts: Sequence[t
     the foot of the page: command, versions, time.
     """
     style, script = _asset("page.css"), _asset("page.js")
-    figures = [figure for section in sections for figure in section.figures if figure["kind"] != "table"]
-    numbers = iter(range(len(figures)))
+    drawn = [figure for section in sections for figure in section.figures if figure["kind"] != "table"]
+    numbers = iter(range(len(drawn)))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(
         title=title,
@@ -44,7 +46,7 @@ def render(title: str, lead: str, sections: Sequence[Section], facts: Sequence[t
         script=markupsafe.Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
-        data=markupsafe.Markup(json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
+        data=markupsafe.Markup(json.dumps(drawn, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
     )
 
 

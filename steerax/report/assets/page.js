@@ -245,13 +245,47 @@ function drawBars(host, figure, width, query) {
   node("text", { x: (left + right) / 2, y: foot + 34, "text-anchor": "middle" }, svg, figure.x_label);
 }
 
+// ---- graph: a Markov chain on a circle ------------------------------------------------------------------------
+function drawGraph(host, figure, width) {
+  const n = figure.labels.length, side = Math.min(width, 420), middle = side / 2, r = 15, reach = middle - 2.6 * r;
+  const svg = canvasSvg(host, side, side, figure.title), at = (i) => (2 * Math.PI * i) / n - Math.PI / 2;
+  svg.setAttribute("viewBox", `${(side - width) / 2} 0 ${width} ${side}`);
+  const place = (i) => [middle + reach * Math.cos(at(i)), middle + reach * Math.sin(at(i))];
+  for (const [i, j, p] of figure.edges) {
+    let [x0, y0] = place(i), [x1, y1] = place(j), label, path;
+    if (i === j) { // a loop outside the circle
+      const [ux, uy] = [Math.cos(at(i)), Math.sin(at(i))], [ox, oy] = [x0 + ux * r, y0 + uy * r];
+      path = `M${ox - uy * 6} ${oy + ux * 6}C${ox + ux * 26 - uy * 18} ${oy + uy * 26 + ux * 18} ${ox + ux * 26 + uy * 18} ${oy + uy * 26 - ux * 18} ${ox + uy * 6} ${oy - ux * 6}`;
+      label = [ox + ux * 26, oy + uy * 26];
+    } else {
+      const length = Math.hypot(x1 - x0, y1 - y0), [ux, uy] = [(x1 - x0) / length, (y1 - y0) / length], bend = 0.12 * length;
+      const control = [(x0 + x1) / 2 + uy * bend, (y0 + y1) / 2 - ux * bend];
+      const end = Math.hypot(x1 - control[0], y1 - control[1]);
+      x1 -= ((x1 - control[0]) / end) * (r + 5); y1 -= ((y1 - control[1]) / end) * (r + 5);
+      path = `M${x0} ${y0}Q${control[0]} ${control[1]} ${x1} ${y1}`;
+      label = [(x0 + 2 * control[0] + x1) / 4, (y0 + 2 * control[1] + y1) / 4];
+      const angle = Math.atan2(y1 - control[1], x1 - control[0]);
+      const corner = (turn) => `${x1 + 5 * Math.cos(angle + turn)} ${y1 + 5 * Math.sin(angle + turn)}`;
+      node("path", { d: `M${corner(0)}L${corner(2.4)}L${corner(-2.4)}Z`, fill: "var(--soft)" }, svg);
+    }
+    node("path", { d: path, class: "frame" }, svg);
+    if (p < 1) node("text", { x: label[0], y: label[1] - 4, "text-anchor": "middle" }, svg, short(p));
+  }
+  figure.labels.forEach((name, i) => {
+    const [x, y] = place(i);
+    node("circle", { cx: x, cy: y, r, class: "state" + (figure.filled[i] ? " filled" : "") }, svg);
+    const made = node("text", { x, y: y + 4, "text-anchor": "middle" }, svg, name);
+    if (figure.filled[i]) made.style.fill = "var(--paper)";
+  });
+}
+
 // ---- the page -------------------------------------------------------------------------------------------------
 function choose(name, row) {
   const link = links[name];
   link.row = Math.max(0, Math.min(link.rows - 1, row));
   for (const figure of figures) if (figure.link === name && figure.follow) figure.follow();
 }
-const draws = { dots: drawDots, lines: drawLines, matrix: drawMatrix, profile: drawProfile };
+const draws = { dots: drawDots, lines: drawLines, matrix: drawMatrix, profile: drawProfile, graph: drawGraph };
 for (const figure of figures) {
   if (!figure.link) continue;
   const rows = figure.query_notes ? figure.query_notes.length : Object.values(figure.choices)[0].length;

@@ -1,0 +1,13 @@
+"""The papers' figures, tables and theorems, run again: one file per experiment, each `run(config) -> Outcome`."""
+
+# name -> module that holds it, in the order of the gallery
+EXPERIMENTS: dict[str, str] = {
+    "two-cycle": "steerax.experiments.reproduce.two_cycle",
+    "weights": "steerax.experiments.reproduce.weights",
+    "dimension": "steerax.experiments.reproduce.dimension",
+    "training-curves": "steerax.experiments.reproduce.training_curves",
+    "perturbation": "steerax.experiments.reproduce.perturbation",
+    "higher-dimension": "steerax.experiments.reproduce.higher_dimension",
+    "layers": "steerax.experiments.reproduce.layers",
+    "duality": "steerax.experiments.reproduce.duality",
+}

@@ -1,0 +1,162 @@
+"""How many dual-filter layers a process needs, and why plain iteration fails for linear models."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..._results import RESULTS
+from ...inference.gaussian.dual import linear_dual_filter
+from ...inference.hmm.dual import dual_filter
+from ...inference.hmm.filter import forward_filter
+from ...processes import HiddenMarkovModel, random_hmm, two_cycle
+from ...processes.linear_gaussian import LinearGaussianModel
+from ...report import figures
+from .outcome import FAILS, HOLDS, Claim, Outcome, at_most
+
+TITLE = "Inference in layers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """`length` 200 separates chains that need few layers from those that need nearly one per token."""
+
+    length: int = 200
+    random_chains: int = 5
+    n_states: int = 8
+    n_tokens: int = 4
+
+
+QUICK = Config(length=100, random_chains=2)
+
+
+def run(config: Config, seed: int) -> Outcome:
+    """Count layers on random, sticky and two-cycle chains; iterate a linear model three ways."""
+    chains = {
+        f"random {i + 1}": random_hmm(jax.random.key(100 * seed + i), config.n_states, config.n_tokens)
+        for i in range(config.random_chains)
+    }
+    chains |= {"sticky": sticky(), "two-cycle": two_cycle()}
+    rows, curves = [], []
+    for name, hmm in chains.items():
+        _, tokens = hmm.sample(jax.random.key(seed + 7), config.length)
+        found = dual_filter(hmm, tokens, layers=config.length, initial="prior", keep=True)
+        exact = np.asarray(forward_filter(hmm, tokens).state_probabilities)
+        assert found.history is not None
+        error = np.abs(np.asarray(found.history) - exact).sum(-1).max(-1)
+        needed = int(np.argmax(error <= 1e-12))
+        rows.append(
+            {"chain": name, "layers": needed, "forgetting": forgetting(hmm, tokens), "last_error": float(error[-1])}
+        )
+        role = {"sticky": "accent", "two-cycle": "dual"}.get(name, "baseline")
+        shown = np.where(error > 1e-16, error, 0)
+        curves.append(figures.Line(name, np.arange(len(error)), shown, role))
+    linear, solvers = linear_iterations()
+    at_end = max(row["last_error"] for row in rows)
+    by_chain = {row["chain"]: row for row in rows}
+    randoms = [row["layers"] for row in rows if row["chain"].startswith("random")]
+    sticky_row = by_chain["sticky"]
+    return Outcome(
+        TITLE,
+        "Eqs. (1b) and (1c) of [KudreChangMehta2026]",
+        [
+            f"Each chain, {config.length} tokens. The first layer starts from what is known before any token; the error of a "
+            "belief is the sum over states of absolute differences to the exact filter, the largest over time. Forgetting is "
+            "the factor per step by which the exact filter loses a wrong start.",
+            "The linear model has 3 states and order 6, is stable, and has 200 observations. Picard is the plain iteration of "
+            "layers; the other two solve the same stationarity condition by conjugate gradients, one layer per step.",
+        ],
+        [
+            at_most(
+                "The filter is the fixed point, reached after as many layers as tokens",
+                "Thm. 7",
+                at_end,
+                1e-12,
+                f"Largest error after {config.length} layers {at_end:.0e}",
+            ),
+            Claim(
+                "The filter's forgetting tells how many layers are needed",
+                "conjecture",
+                FAILS if sticky_row["layers"] > 3 * max(randoms) and sticky_row["forgetting"] < 0.9 else HOLDS,
+                f"The sticky chain forgets by a factor {sticky_row['forgetting']:.2f} per step and needs {sticky_row['layers']} "
+                f"layers; random chains need {min(randoms)} to {max(randoms)}.",
+            ),
+            Claim(
+                "Plain iteration of the layer converges for linear models",
+                "eq. (1b)",
+                FAILS if solvers["picard"]["diverged"] else HOLDS,
+                f"The layer has spectral radius {solvers['picard']['radius']:.2f} on this model, and plain iteration "
+                f"{'diverges' if solvers['picard']['diverged'] else 'converges'}; conjugate gradients need "
+                f"{solvers['cg']['iterations']} layers, in closed loop {solvers['closed_loop']['iterations']}.",
+            ),
+        ],
+        [
+            figures.lines(
+                "Error by number of layers",
+                "Random chains gain a constant factor per layer; the sticky chain gains nothing until nearly all layers are there.",
+                "layers",
+                "largest error of a belief",
+                curves,
+                log_y=True,
+            ),
+            figures.table(
+                "Layers needed against forgetting",
+                "Layers until the largest error is below 1e-12.",
+                ["chain", "layers", "forgetting per step"],
+                [[row["chain"], row["layers"], f"{row['forgetting']:.2f}"] for row in rows],
+            ),
+            figures.table(
+                "One linear model, three iterations of the same layer",
+                "The residual is in posterior standard deviations, verified after the last step.",
+                ["iteration", "layers", "residual", "how it ended"],
+                [
+                    [name, s["iterations"], f"{s['residual']:.1e}", s["result"] or "converged"]
+                    for name, s in solvers.items()
+                ],
+            ),
+        ],
+        {"chains": rows, "linear_model": linear, "solvers": solvers},
+    )
+
+
+def sticky(stay: float = 0.99, accuracy: float = 0.9) -> HiddenMarkovModel:
+    """Two states that last, two tokens that tell them apart most of the time."""
+    A = np.array([[stay, 1 - stay], [1 - stay, stay]])
+    C = np.array([[accuracy, 1 - accuracy], [1 - accuracy, accuracy]])
+    return HiddenMarkovModel([0.5, 0.5], A, C)
+
+
+def forgetting(hmm: HiddenMarkovModel, tokens) -> float:
+    """The factor per step by which two filters with different starts approach each other: median over the first steps."""
+    start = np.full(hmm.n_states, 1e-3)
+    start[0] = 1.0
+    one = np.asarray(forward_filter(hmm, tokens, on_impossible="skip").state_probabilities)
+    other = np.asarray(
+        forward_filter(hmm.started(start / start.sum()), tokens, on_impossible="skip").state_probabilities
+    )
+    gap = np.abs(one - other).sum(1)
+    kept = np.flatnonzero(gap > 1e-12)
+    last = int(kept[-1]) if len(kept) else 0
+    return float((gap[last] / gap[0]) ** (1 / last)) if last else 0.0
+
+
+def linear_iterations() -> tuple[dict, dict]:
+    """A stable linear model of order 6 and what three iterations of its layer do."""
+    rng = np.random.default_rng(6)  # one fixed model: what matters is that it is ordinary
+    d, order = 3, 6
+    taps = rng.normal(size=(order, d, d))
+    taps *= 0.95 / sum(np.linalg.norm(tap, 2) for tap in taps)
+    model = LinearGaussianModel(np.zeros(d), np.eye(d), taps, np.eye(1, d), np.eye(d), 0.1 * np.eye(1))
+    z = jnp.asarray(rng.normal(size=(200, 1)))
+    solvers = {}
+    for method in ("picard", "cg", "closed_loop"):
+        found = linear_dual_filter(model, z, method=method)
+        solvers[method] = {
+            "iterations": found.iterations,
+            "residual": float(found.residual),
+            "radius": found.spectral_radius,
+            "diverged": bool(found.result == RESULTS.diverged),
+            "result": RESULTS[found.result],  # pyright: ignore[reportInvalidTypeArguments]
+        }
+    return {"d": d, "order": order, "T": 200}, solvers

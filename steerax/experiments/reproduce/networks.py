@@ -1,0 +1,53 @@
+"""A small GPT trained on a process, as the experiments need it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from ...data.sequences import Sequences
+from ...inference.hmm.filter import TokenScores
+from ...processes import conditional_entropy, sample_batch, sample_sequences
+from ...processes.hmm import HiddenMarkovModel
+from ...training.gradient import train_gpt
+from ...training.optimiser import adamw
+from ...transformer.gpt import GPT, GPTConfig
+from ..compare.predictors import gpt_log_probabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: one layer and one head, AdamW with warm-up and cosine decay on fresh sequences."""
+
+    width: int
+    length: int
+    steps: int
+    batch: int = 64
+    peak: float = 1e-2
+    final: float | None = None  # None: a two-hundredth of the peak; equal to the peak: a constant rate
+
+
+def trained(process: HiddenMarkovModel, recipe: Recipe, key) -> tuple[GPT, np.ndarray]:
+    """The network after training and the loss of every step."""
+    keys = jax.random.split(key)
+    model = GPT(GPTConfig(process.n_tokens, recipe.length, 1, 1, recipe.width), key=keys[0])
+    data = lambda key, step: sample_batch(process, key, recipe.batch, recipe.length + 1)
+    optimiser = adamw(recipe.steps, recipe.peak, final=recipe.final, b2=0.95)
+    run = train_gpt(model, data, recipe.steps, keys[1], optimiser, progress=False)
+    return run.model, run.losses
+
+
+def floor(process: HiddenMarkovModel, length: int, key=None) -> float:
+    """The entropy of tokens 2 … length+1 given those before, nats per token."""
+    return float(conditional_entropy(process, length + 1, key=key).per_token[1:].mean())
+
+
+def held_out(process: HiddenMarkovModel, length: int, number: int, key) -> Sequences:
+    """Fresh sequences of `length + 1` tokens."""
+    return sample_sequences(process, key, number, length + 1)
+
+
+def gpt_scores(gpt: GPT, data: Sequences) -> TokenScores:
+    """Scores of a GPT on every token but the first."""
+    mask = data.mask[:, 1:]
+    return TokenScores(np.where(mask, gpt_log_probabilities(gpt, data), 0.0), mask)

@@ -1,0 +1,142 @@
+"""Attention, control and adapted contributions of a trained GPT and of the exact filter, on the same axes."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from ...processes import two_cycle
+from ..compare.window import agree
+from .networks import Recipe
+from .outcome import Claim, Outcome, at_least, at_most, if_trained
+from .study import Study, pictures, study
+
+TITLE = "What a trained GPT and the optimal control look at"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Width = number of hidden states, the matched regime; fresh sequences, since 2 000 fixed ones are memorised."""
+
+    long_length: int = 8
+    short_zeros: int = 4
+    length: int = 64
+    steps: int = 4000
+    samples: int = 256
+
+
+QUICK = Config(long_length=5, short_zeros=2, length=32, steps=1200, samples=64)
+
+
+def run(config: Config, seed: int) -> Outcome:
+    """Train, then compare the three kinds of weights on one fresh sequence."""
+    process = two_cycle(config.long_length, config.short_zeros)
+    found = study(
+        process, Recipe(config.long_length, config.length, config.steps), config.samples, jax.random.key(seed)
+    )
+    numbers = measure(found, config.short_zeros)
+    return Outcome(
+        TITLE,
+        "Fig. 3 and Sec. 4.1 of [KudreChangMehta2026]",
+        [
+            f"A GPT with one layer, one head and width {config.long_length}, trained for {config.steps:,} steps on fresh "
+            f"sequences of {config.length} tokens of the two-cycle process.",
+            "Control: the dual filter with the true model. Contributions: the change of the expected prediction that each token "
+            "made, for filter and GPT under the same reference, uniform over the tokens that can come next. Attention: the one "
+            "head. Shaded steps are those at which the filter was not certain of the token.",
+        ],
+        claims(found, numbers),
+        pictures(found, "Four measures of the same past. Move the slider to another prediction."),
+        numbers,
+    )
+
+
+def claims(found: Study, numbers: dict) -> list[Claim]:
+    """What the paper says of Fig. 3, as predicates."""
+    percent = {name: f"{100 * value:.0f} %" for name, value in numbers.items() if isinstance(value, float)}
+    of_the_control = [
+        at_most(
+            "The control is zero wherever the filter is certain of the token",
+            "Sec. 4.1",
+            numbers["largest_control_where_certain"],
+            1e-12,
+            f"Largest control there {numbers['largest_control_where_certain']:.0e}",
+        ),
+        at_least(
+            "The control is non-zero only immediately after a 1",
+            "Fig. 3",
+            numbers["active_columns_after_a_1"],
+            1.0,
+            f"After the first 1, {percent['active_columns_after_a_1']} of the active columns follow a 1",
+        ),
+        at_least(
+            "After the first 1 every active column is a branching step, at lag n₀+1 after a 1",
+            "measured here",
+            numbers["active_columns_at_branching_steps"],
+            1.0,
+            f"{percent['active_columns_at_branching_steps']} do; {percent['active_columns_that_are_1']} of them are 1s",
+        ),
+    ]
+    of_the_loss = at_most(
+        "The trained GPT predicts as well as the exact filter",
+        "Sec. 4.1",
+        found.above,
+        0.01,
+        f"{100 * found.above:.2f} % of the entropy floor above the exact filter on the same sequences",
+    )
+    of_the_network = [
+        at_least(
+            "Attention is focused on the 1s",
+            "Sec. 4.1",
+            numbers["attention_on_ones"],
+            0.8,
+            f"{percent['attention_on_ones']} of all attention after the first 1 is on a 1",
+            margin=0.1,
+        ),
+        at_least(
+            "Control and attention single out the same tokens",
+            "Fig. 3",
+            numbers["attention_on_active_columns"],
+            0.8,
+            f"{percent['attention_on_active_columns']} of the attention lies on columns where the control is not zero",
+            margin=0.1,
+        ),
+        at_least(
+            "The GPT learned the contributions of the exact filter",
+            "measured here",
+            numbers["contribution_correlation"],
+            0.95,
+            f"Correlation {numbers['contribution_correlation']:.4f} over all predictions and steps",
+        ),
+    ]
+    return [*of_the_control, of_the_loss] + [if_trained(claim, found.above) for claim in of_the_network]
+
+
+def measure(found: Study, short_zeros: int) -> dict:
+    """The numbers behind the claims."""
+    T = len(found.tokens)
+    ones = found.tokens == 1
+    first = int(np.argmax(ones))
+    later = np.arange(T) > first
+    active = found.control.max(0) > 1e-12
+    columns = np.flatnonzero(active & later)
+    lag = np.array([s - np.flatnonzero(ones[:s])[-1] for s in columns])
+    rows = np.arange(T + 1) > first + 1
+    attention = found.attention[rows]
+    total = attention.sum()
+    share = lambda mask: float(np.mean(mask)) if len(mask) else float("nan")
+    both = agree("HMM", found.contributions["HMM"], "GPT", found.contributions["GPT"])
+    return {
+        "loss_above_the_exact_filter": found.excess[0],
+        "its_standard_error": found.excess[1],
+        "entropy_floor": found.floor,
+        "largest_control_where_certain": float(found.control[:, found.certain].max(initial=0.0)),
+        "active_columns_at_branching_steps": share(lag == short_zeros + 1),
+        "active_columns_after_a_1": share(lag == 1),
+        "active_columns_that_are_1": share(ones[columns]),
+        "attention_on_ones": float(attention[:, ones].sum() / total),
+        "attention_on_active_columns": float(attention[:, active].sum() / total),
+        "contribution_correlation": both.correlation,
+        "contribution_overlap": both.overlap,
+        "largest_standard_error": float(max(e.max() for e in found.errors.values())),
+    }
