@@ -10,4 +10,6 @@ EXPERIMENTS: dict[str, str] = {
     "higher-dimension": "steerax.experiments.reproduce.higher_dimension",
     "layers": "steerax.experiments.reproduce.layers",
     "duality": "steerax.experiments.reproduce.duality",
+    "lifting": "steerax.experiments.reproduce.lifting",
+    "triple-quantisation": "steerax.experiments.reproduce.triple_quantisation",
 }

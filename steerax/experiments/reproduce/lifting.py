@@ -1,0 +1,145 @@
+"""The lifted problem: policies, open loops, and the value as a function of the law of the data."""
+
+import dataclasses
+
+import numpy as np
+
+from ...lifted import FiniteProblem, Law, alphabet, census, classes, input_dependent_value, solve_dynamic, tasks
+from ...lifted.census import uniform_law
+from ...lifted.generalisation import generalisation_bound
+from ...report import figures
+from .outcome import Outcome, at_least, at_most
+
+TITLE = "Training as control of the law of the data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Depth 2 on four bits is the largest census; the samples range from one string to far more than there are."""
+
+    depth: int = 2
+    samples: tuple[int, ...] = (4, 8, 16, 32, 64, 128, 256, 512)
+    draws: int = 200
+    segments: int = 4
+
+
+QUICK = Config(depth=1, samples=(8, 32, 128), draws=50, segments=2)
+
+
+def run(config: Config, seed: int) -> Outcome:
+    """Integer equalities on a small problem; pictures of the value from the census."""
+    rng = np.random.default_rng(seed)
+    tokens = tasks.all_strings(3)
+    labels = tokens.sum(1) % 2
+    problem = small_problem(tokens, labels)
+    policy = solve_dynamic(problem)
+    choices = policy.roll_out()
+    open_loop = problem.cost(choices)
+    deployed = int(np.sum(policy.network(tokens) != labels))
+    differing = int(run_alone(problem, choices) != run_jointly(problem, choices))
+    free = input_dependent_value(problem)
+    lists = {tuple(policy.roll_out(problem.initial.part([i, j]))) for i in range(8) for j in range(i)}
+
+    functions = census(4, config.depth)
+    parity = np.array([bin(s).count("1") % 2 for s in range(16)])
+    curves, concave, ratio = segments(functions, config.segments, rng)
+    excess, width = consistency(functions, parity, config, rng)
+    largest = max(float(np.mean(np.array(e) > 2 * w)) for e, w in zip(excess, width, strict=True))
+    means = np.array([np.mean(e) for e in excess])
+    return Outcome(
+        TITLE,
+        "Secs. 2 to 4 of [AkmanSaldiYuksel2026]",
+        [
+            "A layer moves every token of every sequence by the same weights, so training is the control of one state: the law "
+            "of the training set. On a small finite class (one layer of softmax attention by an integer table and a neuron, all "
+            "strings of three bits labelled by parity) everything can be computed in integers.",
+            f"The census lists every Boolean function of four bits that class R1 computes at depth {config.depth}; from it the "
+            "value of any law of strings and labels is one minimum over a list.",
+        ],
+        [
+            at_most("The closed-loop policy, rolled out, is an open-loop list of the same cost", "Sec. 3", abs(open_loop - policy.value()), 0, f"Costs {policy.value()} and {open_loop}"),
+            at_most("The list is an ordinary network", "Sec. 3", abs(deployed - policy.value()), 0, f"The deployed network gets {deployed} strings wrong; the value is {policy.value()}"),
+            at_most("A sequence run alone does what it does among the others", "Sec. 2", differing, 0, "The law put together from sequences run one by one is the joint one, entry by entry" if not differing else "The two laws differ"),
+            at_least("The list depends on the law of the data", "Sec. 3", len(lists), 2, f"{len(lists)} different lists for the 28 pairs of strings"),
+            at_least("A policy that may look at the realised input is strictly better", "Sec. 2", policy.value() - free, 1, f"{policy.value()} wrong strings against {free}"),
+            at_least("The value is concave along segments of laws", "consequence of linearity", concave, -1e-12, f"Smallest second difference (with its sign turned) {concave:.1e}"),
+            at_most("The value is continuous in the law: Lipschitz in total variation", "Sec. 5", ratio, 1.0 + 1e-12, f"Largest quotient {ratio:.3f}"),
+            at_most("Policies from samples converge, within the uniform bound", "Sec. 5", largest, 0.05, f"At most {100 * largest:.1f} % of the samples exceed the bound; the mean excess falls from {means[0]:.3f} to {means[-1]:.3f}"),
+        ],
+        [
+            figures.lines(
+                "Value along segments of laws", "Concave and piecewise linear: each piece is one network.",
+                "position on the segment", "smallest error", curves,
+            ),
+            figures.lines(
+                "Policies learned from samples", "Excess error on the whole population; band: central 90 %. The bound is far above.",
+                "samples", "excess error",
+                [
+                    figures.Line("mean excess", config.samples, means, "filter", [np.quantile(e, 0.05) for e in excess], [np.quantile(e, 0.95) for e in excess]),
+                    figures.Line("bound", config.samples, [2 * w for w in width], "floor"),
+                ],
+                log_x=True,
+            ),
+        ],
+        {
+            "value": policy.value(), "input_dependent_value": free, "lists": len(lists), "functions": len(functions),
+            "mean_excess": means.tolist(), "bound": [2 * w for w in width], "largest_quotient": ratio,
+        },
+    )  # fmt: skip
+
+
+def small_problem(tokens: np.ndarray, labels: np.ndarray) -> FiniteProblem:
+    """One layer of softmax attention and a neuron, read by a threshold."""
+    embedding = classes.embed_levels(length=tokens.shape[1], vocabulary=2, levels=2)
+    stages = [*classes.attention_stages(2, alphabet.softmax_attention(1.0, 8), heads=1), classes.neuron_stage(2)]
+    return FiniteProblem(
+        embedding, Law.embedded(embedding, tokens, labels), tuple(stages), classes.threshold_readings(2)
+    )
+
+
+def run_jointly(problem: FiniteProblem, choices: list[int]) -> bytes:
+    """Key of the law after a list of choices, all sequences together."""
+    return pushed(problem, problem.initial, choices).key
+
+
+def run_alone(problem: FiniteProblem, choices: list[int]) -> bytes:
+    """Key of the law put together from sequences that were each run on their own."""
+    parts = [pushed(problem, problem.initial.part([i]), choices) for i in range(len(problem.initial.weights))]
+    join = lambda arrays: np.concatenate(list(arrays))
+    registers = [join(part.registers[r] for part in parts) for r in range(len(parts[0].registers))]
+    return Law.of(registers, join(p.labels for p in parts), join(p.weights for p in parts)).key
+
+
+def pushed(problem: FiniteProblem, law: Law, choices: list[int]) -> Law:
+    """The law after the choices of every stage."""
+    for stage, a in zip(problem.stages, choices, strict=False):
+        law = law.push(stage[a].steps)
+    return law
+
+
+def segments(functions, number: int, rng: np.random.Generator):
+    """(curves, smallest turned second difference, largest |V - V'| / TV) along segments between random laws."""
+    x = np.linspace(0, 1, 101)
+    curves, concave, ratio = [], np.inf, 0.0
+    for i in range(number):
+        a, b = (uniform_law(rng.integers(0, 2, 16)) for _ in range(2))
+        values = np.array([functions.value((1 - t) * a + t * b) for t in x])
+        distance = np.abs(a - b).sum() / 2
+        concave = min(concave, float(-np.diff(values, 2).max()))
+        if distance > 0:
+            ratio = max(ratio, float(np.abs(np.diff(values)).max() / (distance * (x[1] - x[0]))))
+        curves.append(figures.Line(f"segment {i + 1}", x, values, ("filter", "dual", "transformer", "accent")[i % 4]))
+    return curves, concave, ratio
+
+
+def consistency(functions, labels: np.ndarray, config: Config, rng: np.random.Generator):
+    """(excess error of the policy of each sample, width of the bound), for each sample size."""
+    truth = uniform_law(labels)
+    best, risks = functions.value(truth), functions.risks(truth)
+    excess, width = [], []
+    for n in config.samples:
+        width.append(generalisation_bound(len(functions), n, 0.05).width.value)
+        draws = rng.multinomial(n, np.full(16, 1 / 16), size=config.draws)
+        samples = (uniform_law(labels) * 16 * counts[:, None] / n for counts in draws)
+        excess.append([float(risks[functions.risks(sample).argmin()] - best) for sample in samples])
+    return excess, width
