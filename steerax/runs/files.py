@@ -136,13 +136,17 @@ class RunFolder:
     """One long computation on disk: its identity, its progress, its two newest checkpoints.
 
     **Arguments:** `path`; `identity`, a JSON object that says what is computed (a run is resumed only under the same
-    identity); `resume`, whether an existing run may be continued. Raises `CheckpointError` if the folder holds a run
+    identity); `resume`, whether an existing run may be continued; `writes`, false for all but one of several processes
+    that make the same run and share the folder: they only read it. Raises `CheckpointError` if the folder holds a run
     and `resume` is false, or holds another run.
     """
 
-    def __init__(self, path: str | os.PathLike, identity: Mapping[str, Any], resume: bool = False):
+    def __init__(self, path: str | os.PathLike, identity: Mapping[str, Any], resume: bool = False, writes: bool = True):
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
+        self.writes = writes
+        if not writes:
+            return
         identity = json.loads(json.dumps(identity))
         record = self.path / "run.json"
         if record.exists():
@@ -163,10 +167,12 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
-        return sorted(int(p.name) for p in self.checkpoints.iterdir() if p.name.isdecimal())
+        return sorted(int(p.name) for p in self.checkpoints.glob("*") if p.name.isdecimal())
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         """Write checkpoint `step`, then drop all but the two newest."""
+        if not self.writes:
+            return
 
         def fill(beside: Path) -> None:
             write_arrays(beside / "arrays.safetensors", arrays)
@@ -189,6 +195,8 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one record (with a `step`) to the progress file."""
+        if not self.writes:
+            return
         with open(self.path / "progress.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -202,6 +210,8 @@ class RunFolder:
         return found
 
     def _cut_log(self, step: int) -> None:
+        if not self.writes:
+            return
         kept = [r for r in self.records() if r.get("step", 0) <= step]
         if kept or (self.path / "progress.jsonl").exists():
             write_whole(self.path / "progress.jsonl", "".join(json.dumps(r) + "\n" for r in kept))

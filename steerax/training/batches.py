@@ -125,8 +125,9 @@ class TokenFile:
             for row, s in enumerate(start):
                 chunk[i, row] = self.tokens[s : s + self.length]
         # A file may be larger than memory, so tokens are checked as they are read.
-        if chunk.max() >= self.vocab_size:
-            raise DataError(f"The token array holds token {chunk.max()}; the model knows 0 to {self.vocab_size - 1}.")
+        if count and not 0 <= chunk[:count].min() <= chunk[:count].max() < self.vocab_size:
+            wrong = chunk[:count][(chunk[:count] < 0) | (chunk[:count] >= self.vocab_size)][0]
+            raise DataError(f"The token array holds token {wrong}; the model knows 0 to {self.vocab_size - 1}.")
         return chunk
 
     def batch(self, fetched, key, n, i):

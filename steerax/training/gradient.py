@@ -89,8 +89,11 @@ def train_gpt(
     """
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)
     tokens_per_step = check(source, gpt.config.block_size, steps, accumulate, precision, devices)
+    named = {"batch_size": batch_size, "accumulate": accumulate, "precision": precision, "optimizer": "given"}
     if optimizer is None:
-        optimizer = optimiser.adamw(steps, learning_rate or optimiser.learning_rate_for(gpt.config.n_embd))
+        rate = optimiser.learning_rate_for(gpt.config.n_embd) if learning_rate is None else learning_rate
+        optimizer = optimiser.adamw(steps, rate)
+        named["optimizer"] = f"adamw {rate}"
     # A chunk of steps takes over the memory of the state, so it works on a copy of the caller's model.
     state = jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt)))
     placed = Placement.over(devices)
@@ -99,7 +102,8 @@ def train_gpt(
     store = None
     watch = None if held_out is None else HeldOut(held_out, patience, folder=run_folder and Path(run_folder) / "best")
     if run_folder is not None:
-        folder = RunFolder(run_folder, identity(gpt, data, steps, key, batch_size, accumulate, precision), resume)
+        identified = identity(gpt, data, steps, key) | named
+        folder = RunFolder(run_folder, identified, resume, writes=jax.process_index() == 0)
         template = jax.eval_shape(lambda: state)
         unpack = lambda arrays: placed.replicate(fill(template, arrays, str(folder.path)))
         store = loop.Store(folder, pack, unpack, save_every)
@@ -194,16 +198,13 @@ def pack(state: tuple[GPT, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in named_leaves(state).items()}
 
 
-def identity(gpt: GPT, data: Any, steps: int, key, batch_size: int, accumulate: int, precision: str) -> dict[str, Any]:
+def identity(gpt: GPT, data: Any, steps: int, key: Key[Array, ""]) -> dict[str, Any]:
     """What makes two runs the same run. A function that generates data is known by its name only."""
     values = getattr(data, "values", data)
     named = values if isinstance(values, np.ndarray) else str(getattr(values, "__qualname__", values))
     return {
         "config": gpt.to_config(),
         "steps": steps,
-        "batch_size": batch_size,
-        "accumulate": accumulate,
-        "precision": precision,
         "key": content_hash(np.asarray(jax.random.key_data(key))),
         "initial": content_hash(*(np.asarray(leaf) for leaf in jax.tree.leaves(gpt))),
         "data": content_hash(named),

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, DataError
 from .attention import attend, attention_weights, dropout
 
 ACTIVATIONS = ("gelu", "gelu_tanh")
@@ -191,8 +191,14 @@ class GPT(eqx.Module):
     def __call__(self, tokens: Int[Array, "T"], *, key: Key[Array, ""] | None = None) -> Float[Array, "T V"]:
         """Logits of the next token at every position; dropout is on only if a key is given.
 
-        Raises `ConfigurationError` for more than `block_size` tokens.
+        Raises `ConfigurationError` for more than `block_size` tokens, and `DataError` for tokens the model does not
+        know; the latter only outside `jit` and `vmap`, where their values can be seen.
         """
+        if not isinstance(tokens, jax.core.Tracer) and tokens.size:
+            lowest, highest = int(jnp.min(tokens)), int(jnp.max(tokens))
+            if lowest < (-1 if self.config.missing else 0) or highest >= self.config.vocab_size:
+                wrong = lowest if lowest < 0 else highest
+                raise DataError(f"The input holds token {wrong}; the model knows 0 to {self.config.vocab_size - 1}.")
         x = self.embed(tokens, None if key is None else jax.random.fold_in(key, 0))
         return self.unembed(self.run_blocks(x, key))
 

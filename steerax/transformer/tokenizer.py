@@ -24,7 +24,7 @@ class Tokenizer(Protocol):
     @property
     def n_tokens(self) -> int: ...
     def encode(self, text: str) -> Int[np.ndarray, "T"]: ...
-    def decode(self, tokens: Iterable[int]) -> str: ...
+    def decode(self, tokens: Iterable) -> str: ...
     def to_json(self) -> Any: ...
 
 
@@ -53,7 +53,7 @@ class CharTokenizer:
         """Codes of the characters."""
         return self.vocabulary.encode(list(text))
 
-    def decode(self, tokens: Iterable[int]) -> str:
+    def decode(self, tokens: Iterable) -> str:
         """The text of codes; a missing token (-1) becomes U+FFFD."""
         return "".join("\ufffd" if symbol is None else symbol for symbol in self.vocabulary.decode(tokens))
 
@@ -100,7 +100,7 @@ class BPETokenizer:
         """Codes of the text."""
         return np.asarray(self.inner.encode(text).ids, np.int32)
 
-    def decode(self, tokens: Iterable[int]) -> str:
+    def decode(self, tokens: Iterable) -> str:
         """The text of codes."""
         return self.inner.decode([int(token) for token in tokens], skip_special_tokens=False)
 

@@ -1,6 +1,7 @@
 """Training makes the steps it says, the same ones however it is cut, stopped, resumed, split or accumulated."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from steerax._errors import CheckpointError, ConfigurationError, DataError
 from steerax.training.batches import TokenFile, Windows
 from steerax.training.evaluate import consecutive_windows, evaluate
 from steerax.training.loss import loss_and_gradient, negative_log_likelihoods
+from steerax.training.optimiser import adamw
+from steerax.training.step import Step
 
 CONFIG = sx.GPTConfig(3, 8, 2, 2, 8, dropout=0.1)
 KEY = jax.random.key(5)
@@ -182,8 +185,13 @@ def test_a_diverging_run_says_so(gpt):
 
 
 def test_no_float64_appears_in_a_float32_step_under_x64(gpt):
-    jaxpr = str(jax.make_jaxpr(lambda g, t, k: loss_and_gradient(g, t, k))(gpt, jnp.zeros((2, 9), jnp.int32), KEY))
-    assert "f64[" not in jaxpr
+    optimizer = adamw(100, 0.01)
+    state = gpt, optimizer.init(gpt)
+    step = Step(optimizer, 2, "float32", None)
+    jaxpr = jax.make_jaxpr(step)(state, jnp.zeros((2, 9), jnp.int32), KEY)
+    # the schedule of the learning rate is a scalar in the default precision; arrays are not
+    assert not re.findall(r"f64\[\d", str(jaxpr))
+    assert not [a for a in jaxpr.out_avals if a.dtype == np.float64]
 
 
 def test_eight_devices_make_the_steps_of_one():

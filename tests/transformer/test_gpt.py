@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from steerax._errors import ConfigurationError
+from steerax._errors import ConfigurationError, DataError
 from steerax.transformer.attention import attend, dropout
 from steerax.transformer.checkpoint import from_tensors
 from steerax.transformer.gpt import GPT, GPTConfig
@@ -146,3 +146,9 @@ def test_rejects_configurations_that_cannot_be(change, message):
 def test_rejects_an_input_longer_than_the_block(gpt):
     with pytest.raises(ConfigurationError, match="at most 9"):
         gpt(jnp.zeros(10, int))
+
+
+@pytest.mark.parametrize("token", [-1, 11])
+def test_rejects_tokens_the_model_does_not_know(gpt, token):
+    with pytest.raises(DataError, match=f"token {token}"):
+        gpt(jnp.array([0, token]))
