@@ -4,15 +4,12 @@ python -m benchmarks.lifted_near_optimality [--quick]
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.timing import machine, write
 from steerax.lifted.near_optimality import Instance, measure
-
-OUT = Path(__file__).parent / "results" / "lifted_near_optimality.json"
 
 
 def main() -> None:
@@ -34,8 +31,7 @@ def main() -> None:
     mesh = np.log2([r["mesh"] for r in rows])
     slopes = {k: float(np.polyfit(mesh, np.log2([r[k] for r in rows]), 1)[0]) for k in ("gap", "bound")}
     print("slopes", slopes, "looseness", [round(r["bound"] / r["gap"]) for r in rows])
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps({"rows": rows, "slopes": slopes}, indent=1) + "\n")
+    write("lifted_near_optimality", {"rows": rows, "slopes": slopes, **machine(("numba",))})
 
 
 if __name__ == "__main__":

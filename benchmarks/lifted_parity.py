@@ -4,14 +4,11 @@ python -m benchmarks.lifted_parity [--quick]     (--quick: four bits)
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
 
+from benchmarks.timing import machine, write
 from steerax.lifted import check, solve, tasks
 from steerax.lifted.certify import weights_to_dict
-
-OUT = Path(__file__).parent / "results" / "lifted_parity.json"
 
 
 def main() -> None:
@@ -35,8 +32,7 @@ def main() -> None:
         print(
             f"parity({n}) depth {depth}: {solution.value} ({solution.status}) in {seconds:.1f} s; {checked.statement}"
         )
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(rows, indent=1) + "\n")
+    write("lifted_parity", {"rows": rows, **machine(("numba",))})
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def solve(
             seed=seed,
             progress=lambda r: bar.update(1000 * r.done // r.total, f"{r.lower} ≤ errors ≤ {r.upper}"),
         )
-    checked = check_certificate(solution.certificate, check)  # pyright: ignore[reportArgumentType]
+    checked = check_certificate(solution.certificate, check)
     if out is not None:
         solution.certificate.save(out / "certificate")
         write_network(solution.network, out)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class Certificate:
                 problem, record["depth"], record["lower"], record["upper"], weights_from_dict(record["network"]),
                 arrays["nodes"], arrays["node_bounds"], record["statistics"],
             )  # fmt: skip
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{folder} does not hold a readable certificate ({error}); copy it again.") from None

@@ -9,7 +9,6 @@ whatever the certificate lists (small instances).
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -40,14 +39,14 @@ class Checked:
 
 def check(
     certificate: Certificate,
-    level: Literal["witness", "sample", "full"] = "witness",
+    level: str = "witness",
     *,
     samples: int = 100,
     seed: int = 0,
 ) -> Checked:
     """Check a certificate. Raises `CertificateError` with the reason if it is wrong.
 
-    **Arguments:** `level`; `samples`, first layers and listed states drawn at level "sample"; `seed`.
+    **Arguments:** `level`, "witness", "sample" or "full"; `samples`, first layers and listed states drawn at level "sample"; `seed`.
     """
     if level not in ("witness", "sample", "full"):
         raise ConfigurationError(f'level={level!r}: choose "witness", "sample" or "full".')
@@ -65,7 +64,7 @@ def check(
     return _check_sample(certificate, samples, np.random.default_rng(seed))
 
 
-def _require(condition: bool | np.bool_, reason: str) -> None:
+def _require(condition: bool, reason: str) -> None:
     if not condition:
         raise CertificateError(f"The certificate is wrong: {reason}.")
 
@@ -206,7 +205,7 @@ def _check_sample(certificate: Certificate, samples: int, random: np.random.Gene
     start, C, swap = embedded(problem), model.levels, _closed_under_swap(model)
     nodes, bounds = certificate.nodes.astype(np.int64), certificate.node_bounds
     _require(len(nodes) == len(bounds) > 0, "it lists no states")
-    _require(certificate.lower <= bounds.min(), "a listed bound lies below the lower bound")
+    _require(certificate.lower <= int(bounds.min()), "a listed bound lies below the lower bound")
 
     def draw() -> tuple[np.ndarray, np.ndarray]:
         return random.choice(model.matrices), random.choice(model.rows, 2)

@@ -127,10 +127,8 @@ def best_by_masks(
             continue
         second = over[1] if w1 > 0 else over[2]
         for t in range(1, 2 * W + 1):
-            a = np.uint64(0)
-            for v in range(max(0, t - W), min(W, t) + 1):
-                a = a | over[0][v][:, :, None] & second[t - v][:, None, :]
-            try_masks(a)
+            union = [over[0][v][:, :, None] & second[t - v][:, None, :] for v in range(max(0, t - W), min(W, t) + 1)]
+            try_masks(np.bitwise_or.reduce(union))
     return best
 
 

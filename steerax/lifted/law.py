@@ -38,7 +38,9 @@ class Law:
         return cls(tuple(parts[:-1]), parts[-1], mass)
 
     @classmethod
-    def embedded(cls, embedding: np.ndarray, tokens: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None):
+    def embedded(
+        cls, embedding: np.ndarray, tokens: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+    ) -> "Law":
         """The law of tokens `[N n]` with labels `[N]` or `[N n]`. Raises `DataError` on other shapes or weights."""
         tokens, labels = np.asarray(tokens), np.asarray(labels)
         weights = np.ones(len(tokens), np.int64) if weights is None else np.asarray(weights)

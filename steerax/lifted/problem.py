@@ -30,7 +30,9 @@ class Problem:
     model: R1
 
     @classmethod
-    def create(cls, tokens: Any, labels: Any, weights: Any = None, model: R1 | None = None, name: str = "data"):
+    def create(
+        cls, tokens: Any, labels: Any, weights: Any = None, model: R1 | None = None, name: str = "data"
+    ) -> "Problem":
         """A problem from arrays; the class is R1 for their length and vocabulary unless given."""
         tokens, labels = np.asarray(tokens), np.asarray(labels)
         weights = np.ones(len(labels), np.int64) if weights is None else np.asarray(weights)

@@ -127,7 +127,17 @@ def solve(
 class _Search:
     """The incumbent, the counts and the clock of one search."""
 
-    def __init__(self, problem, reductions, backend, devices, seed, time_limit, progress, depth):
+    def __init__(
+        self,
+        problem: Problem,
+        reductions: Reductions,
+        backend: str,
+        devices: int | None,
+        seed: int,
+        time_limit: float | None,
+        progress: Callable[[Report], None] | None,
+        depth: int,
+    ):
         self.problem, self.reductions, self.progress = problem, reductions, progress
         self.tables, self.target = build_tables(problem.model, reductions), build_target(problem)
         self.swap = closed_under_swap(problem.model)
@@ -137,7 +147,8 @@ class _Search:
         self.deadline = math.inf if time_limit is None else self.started + time_limit
         small = len(problem.tokens) <= 16 and depth <= 2
         self.numba = reductions.masks and (backend == "numba" or (backend == "auto" and not small))
-        self.upper, self.path, self.state = self.target.total + 1, (), None
+        self.upper, self.path = self.target.total + 1, ()  # the incumbent: errors, and the actions that lead to
+        self.state: np.ndarray | None = None  # the state on which its last layer acts
         self.states = self.pairs = 0
 
     @property
@@ -148,9 +159,11 @@ class _Search:
 
     @property
     def late(self) -> bool:
-        return time.monotonic() > self.deadline
+        """Whether time is up; never before there is some network to return."""
+        return time.monotonic() > self.deadline and self.state is not None
 
     def run(self, depth: int) -> Certificate:
+        """Solve, and write down what was proven."""
         start = self.initial_state()
         node_bounds, nodes = np.zeros(0, np.int64), np.zeros((0, 8), np.int64)
         identity = np.flatnonzero((self.tables.rows == 0).all(1))
@@ -174,6 +187,7 @@ class _Search:
         )  # fmt: skip
 
     def initial_state(self) -> UInt[np.ndarray, "N n"]:
+        """The embedded training set."""
         codes = self.problem.model.codes(self.problem.model.embedding)
         return codes[np.arange(codes.shape[0]), self.problem.tokens].astype(np.uint8)
 
@@ -203,7 +217,9 @@ class _Search:
         for i in range(len(wave)):
             if self.late or wave.bounds[i] >= self.upper:
                 break
-            bounds[i] = max(bounds[i], self.descend(wave.states[i], left - 1, (*path, tuple(wave.actions[i].tolist())), quick))
+            bounds[i] = max(
+                bounds[i], self.descend(wave.states[i], left - 1, (*path, tuple(wave.actions[i].tolist())), quick)
+            )
         return min(self.upper, int(bounds.min()))
 
     def finish(self, wave: Wave, path: Actions, report: bool = False) -> Int[np.ndarray, "K"]:
@@ -237,20 +253,25 @@ class _Search:
         return values
 
     def ordered(self, wave: Wave) -> Wave:
+        """By bound, equal bounds at random."""
         shuffled = self.random.permutation(len(wave))
         return wave.take(shuffled[np.argsort(wave.bounds[shuffled], kind="stable")])
 
     def tell(self, bounds: np.ndarray, done: int, total: int) -> None:
+        """Report to whoever listens."""
         if self.progress is not None:
             self.progress(Report(min(self.upper, int(bounds.min())), self.upper, done, total, self.states))
 
     def as_node(self, action: Any) -> list[int]:
+        """An action as the eight weights it stands for."""
         b, k, m = action
         return [*self.tables.matrices[b].ravel().tolist(), *self.tables.rows[k].tolist(), *self.tables.rows[m].tolist()]
 
     def recover(self) -> Weights:
         """The weights of the incumbent: its path, and the last layer and read-out found once more by counting."""
         layers = [self.as_layer(action) for action in self.path]
+        if self.state is None:
+            raise RuntimeError("There is no incumbent.")
         z = kernels_numpy.attended(self.state[None], self.tables)
         for b in range(len(self.tables.matrices)):
             attended = z[:, self.tables.direction[b, self.state[:, 0]], np.arange(len(self.state))]
@@ -262,5 +283,6 @@ class _Search:
         raise RuntimeError("The incumbent cannot be reconstructed; the kernels disagree.")
 
     def as_layer(self, action: Any) -> Layer:
+        """An action as a layer."""
         a, b, c, d, *V = self.as_node(action)
         return Layer(((a, b), (c, d)), ((V[0], V[1]), (V[2], V[3])))

@@ -144,7 +144,8 @@ def pack(members: np.ndarray) -> np.ndarray:
     """Sets of sequences `[... N]` (bool) as 64-bit words `[... ceil(N/64)]`; sequence s is bit s mod 64 of s // 64."""
     missing = -members.shape[-1] % 64
     padded = np.pad(members, [(0, 0)] * (members.ndim - 1) + [(0, missing)])
-    return np.packbits(padded, axis=-1, bitorder="little").view("<u8").astype(np.uint64)
+    octets = np.ascontiguousarray(np.packbits(padded, axis=-1, bitorder="little"))
+    return octets.view("<u8").astype(np.uint64)
 
 
 def closed_under_swap(model: R1) -> bool:

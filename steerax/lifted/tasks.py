@@ -39,7 +39,7 @@ def majority(n: int, levels: int = 0) -> Problem:
 
 def palindrome(n: int, levels: int = 0) -> Problem:
     """The same forwards and backwards."""
-    return _task("palindrome", n, lambda b: (b == b[:, ::-1]).all(1), levels)
+    return _task("palindrome", n, lambda b: np.equal(b, b[:, ::-1]).all(1), levels)
 
 
 def sorted(n: int, levels: int = 0) -> Problem:
@@ -94,7 +94,7 @@ def alternating(n: int, levels: int = 0) -> Problem:
 
 def last_is_majority(n: int, levels: int = 0) -> Problem:
     """The last bit equals the majority (ones strictly more than zeros)."""
-    return _task("last_is_majority", n, lambda b: (b[:, -1] == 1) == (2 * b.sum(1) > n), levels)
+    return _task("last_is_majority", n, lambda b: np.equal(b[:, -1] == 1, 2 * b.sum(1) > n), levels)
 
 
 # The names of the command line; the first twelve are the suite.

@@ -159,6 +159,15 @@ def test_time_limit_leaves_a_gap_with_valid_bounds():
     assert solution.status == ("proven" if solution.lower == solution.upper else "gap")
 
 
+def test_running_out_of_time_at_once_still_returns_a_network():
+    """Without the identity among the rows of V no shallower network can stand in."""
+    problem = tasks.parity(3)
+    problem = dataclasses.replace(problem, model=R1(3, rows=np.array([(1, 0), (0, 1)])))
+    for depth in (2, 3):
+        solution = solve(problem, depth, time_limit=1e-6, backend="numpy")
+        assert problem.errors(solution.network(problem.tokens)) == solution.value >= solution.lower
+
+
 def test_contradicting_labels_are_the_unavoidable_error():
     problem = Problem.create([[0, 1], [0, 1], [1, 1]], [0, 1, 1], [2, 3, 5])
     assert solve(problem, 1).value == 2
