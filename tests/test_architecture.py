@@ -16,8 +16,8 @@ MAY_IMPORT = {
     "inference": GROUND | {"processes"},
     "transformer": GROUND,
     "training": GROUND | {"transformer"},
-    "depth": GROUND | {"transformer", "training"},
-    "pontryagin": GROUND | {"transformer", "training", "depth"},
+    "depth": GROUND | {"transformer", "training", "report"},
+    "pontryagin": GROUND | {"transformer", "training", "depth", "report"},
     "lifted": GROUND | {"processes", "transformer"},
     "report": GROUND,
 }

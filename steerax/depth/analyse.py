@@ -1,0 +1,313 @@
+r"""The report on a checkpoint: `analyse(gpt, tokens)`.
+
+Everything that costs one forward and one backward pass is computed on all sequences; what costs many passes on the
+first few, and the report says on how many.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from .._errors import ConfigurationError, DataError
+from ..maths.concentration import affordable_bits
+from ..runs.progress import Progress
+from ..transformer.gpt import GPT, Block
+from . import bounds, transport
+from .costate import Ledger, backward, half_step_states, token_losses
+from .grouped import GroupedGPT
+from .importance import Importance, importance
+from .refinement import FlowDistance, Refinement, flow_distance
+from .resample import greedy_subset, local_error_groups, subset_loss
+from .scoring import scored_tokens, summed_loss
+from .stationarity import Stationarity, from_gradients
+
+KEEP = ("costates", "states")
+
+
+class DepthChange(NamedTuple):
+    """One way to a shallower network: `layers`, `method`, `loss` on sequences not used for calibration, `parameters`."""
+
+    layers: int
+    method: str
+    loss: float
+    parameters: int
+
+
+class Transport(NamedTuple):
+    """How the law of the token states moves: shares and sliced distances `[2L]`, floors `[2L+1]`, lens losses `[L+1]`.
+
+    `lens_loss[l]` is the loss of reading the prediction off the state after layer l.
+    """
+
+    mean_shift_share: np.ndarray
+    radial_share: np.ndarray
+    sliced_distance: np.ndarray
+    sliced_floor: np.ndarray
+    lens_loss: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    r"""What `analyse` found. Arrays are NumPy; `l` counts layers (0..L, after layers), `m` half-steps (2L).
+
+    **Attributes:** `loss`, mean nats per scored token; `costate_norms` `[L+1]`, Frobenius norms of $\nabla_{X_l}$ `loss`;
+    `costates` `[L+1 B T D]` and `states` `[L+1 B T D]` if kept, else None; `stationarity` `[L]`, unbiased
+    $|\mathbb E\,\partial\ell/\partial\theta_l|^2$, and `stationarity_se`; `learning`, the [`Stationarity`][] behind them;
+    `ledger`; `flow_distance` $e_1$, `loss_by_refinement` (k → loss) and `flow`, the [`FlowDistance`][] behind them;
+    `kinetic_energy` `[2L]`; `transport`; `importance`; `depth_changes`; `bounds`; `affordable_bits` for a gap of 0.5
+    nats; `sequences`, on how many each part was computed; `seconds`, how long each took.
+    """
+
+    config: dict[str, Any]
+    loss: float
+    costate_norms: Float[np.ndarray, " L+1"]
+    costates: Float[np.ndarray, "L+1 B T D"] | None
+    states: Float[np.ndarray, "L+1 B T D"] | None
+    stationarity: Float[np.ndarray, " L"]
+    stationarity_se: Float[np.ndarray, " L"]
+    learning: Stationarity
+    ledger: Ledger
+    flow_distance: float
+    loss_by_refinement: dict[float, float]
+    flow: FlowDistance
+    kinetic_energy: Float[np.ndarray, " M"]
+    transport: Transport
+    importance: Importance
+    depth_changes: tuple[DepthChange, ...]
+    bounds: tuple[bounds.RiskBound, ...]
+    affordable_bits: float
+    sequences: dict[str, int]
+    seconds: dict[str, float]
+
+    def summary(self) -> str:
+        """The findings in a screen of text."""
+        from .page import summary
+
+        return summary(self)
+
+    def to_html(self, path: str | os.PathLike) -> None:
+        """Write the report as one self-contained HTML file."""
+        from .page import write
+
+        write(self, path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as JSON values (without costates, states and the ledger of single tokens)."""
+        from .page import numbers
+
+        return numbers(self)
+
+
+def analyse(
+    gpt: GPT,
+    tokens: Any,
+    targets: Any = None,
+    keep: Collection[str] = (),
+    *,
+    refinement: Refinement = "lie_trotter",
+    batches: int = 8,
+    sample: int = 8,
+    draws: int = 4,
+    key: PRNGKeyArray | None = None,
+    progress: bool = False,
+) -> Report:
+    """Analyse a trained GPT as a controlled flow in depth.
+
+    **Arguments:** `tokens`, int `[B T]` or `Sequences`, best independent documents; `targets`, the same shape, −1 where
+    nothing is scored (None: every token after the first); `keep`, any of "costates" and "states"; `refinement`, the
+    family of networks whose limit the flow is; `batches`, disjoint batches for the unbiased stationarity; `sample`,
+    sequences for what needs many passes (flow, importance, depth changes); `draws` of labels for the Fisher costates;
+    `key` for those draws; `progress`, a bar on a terminal.
+
+    **Returns:** [`Report`][]. **Raises:** `DataError` for tokens that cannot be scored or fewer than two sequences,
+    `ConfigurationError` for an unknown `keep`.
+    """
+    if unknown := set(keep) - set(KEEP):
+        raise ConfigurationError(f"Cannot keep {sorted(unknown)[0]!r}; known are {', '.join(KEEP)}.")
+    tokens, targets = scored_tokens(gpt, tokens, targets)
+    B = len(tokens)
+    if B < 2:
+        raise DataError("The analysis needs at least two sequences: one batch cannot tell signal from noise.")
+    sample, batches = min(sample, B), min(batches, B)
+    if sample < 1 or batches < 2 or draws < 1:
+        raise ConfigurationError("sample and draws are at least 1, batches at least 2.")
+    labels_key, direction_key = jax.random.split(jax.random.key(0) if key is None else key)
+    few, few_targets = tokens[:sample], targets[:sample]
+    clock = Clock(("costates", "transport", "flow", "importance", "depth changes"), progress)
+    with clock.bar:
+        sweep = clock.time("costates", lambda: whole_sweep(gpt, tokens, targets, batches, keep))
+        moved = clock.time("transport", lambda: transport_of(gpt, few, few_targets, direction_key))
+        flow = clock.time("flow", lambda: flow_distance(gpt, few, few_targets, refinement))
+        worth = clock.time("importance", lambda: importance(gpt, few, few_targets, labels_key, draws))
+        changes = clock.time("depth changes", lambda: depth_changes(gpt, few, few_targets))
+    per_document = sweep.sequence_losses
+    B_loss = bounds.loss_range(gpt)
+    common = {"number": B, "range_": B_loss, "trivial": float(np.log(gpt.config.vocab_size))}
+    return Report(
+        config=gpt.to_config(),
+        loss=sweep.loss,
+        costate_norms=np.sqrt(sweep.squares),
+        costates=sweep.kept.get("costates"),
+        states=sweep.kept.get("states"),
+        stationarity=sweep.learning.signal,
+        stationarity_se=sweep.learning.se,
+        learning=sweep.learning,
+        ledger=sweep.ledger,
+        flow_distance=flow.distance,
+        loss_by_refinement=flow.losses,
+        flow=flow,
+        kinetic_energy=sweep.kinetic,
+        transport=moved,
+        importance=worth,
+        depth_changes=changes,
+        bounds=(
+            bounds.risk_bound("fixed", **common),
+            bounds.risk_bound("bernstein", variance=float(per_document.var(ddof=1)), **common),
+        ),
+        affordable_bits=affordable_bits(0.5, float(B_loss), B, 0.05),
+        sequences={"costates": B, "stationarity batches": batches, "flow, importance, depth changes": sample},
+        seconds=clock.seconds,
+    )
+
+
+class Clock:
+    """Times the parts of an analysis and shows which one is running."""
+
+    def __init__(self, parts: tuple[str, ...], shown: bool):
+        self.bar = Progress("analysing", len(parts), 0, shown)
+        self.seconds: dict[str, float] = {}
+
+    def time(self, name: str, work):
+        """The result of `work()`, timed."""
+        self.bar.update(len(self.seconds), name)
+        started = time.perf_counter()
+        found = work()
+        self.seconds[name] = time.perf_counter() - started
+        return found
+
+
+# ---- one forward and one backward pass over everything -------------------------------------------------------------------
+
+
+class Sweep(NamedTuple):
+    """Sums over all sequences; see [`whole_sweep`][]."""
+
+    loss: float
+    sequence_losses: np.ndarray
+    squares: np.ndarray
+    kinetic: np.ndarray
+    ledger: Ledger
+    learning: Stationarity
+    kept: dict[str, np.ndarray]
+
+
+@eqx.filter_jit
+def examine(
+    gpt: GPT, tokens: Int[Array, "b T"], targets: Int[Array, "b T"], inside: Bool[Array, "b T"], N: Array, keep: tuple
+) -> tuple[dict[str, Array], Ledger, Block, dict[str, Array]]:
+    """One chunk of sequences: sums, ledger, gradient in the blocks, and what is kept. `N` counts all scored tokens."""
+    X = half_step_states(gpt, tokens)
+
+    def loss(X):
+        losses = token_losses(gpt, X, targets)
+        return losses.sum() / N, losses.sum(1)
+
+    P, losses = jax.grad(loss, has_aux=True)(X[-1])
+    found = backward(gpt, X, P, gradient=True)
+    moved = jnp.where(inside[None], (jnp.diff(X, axis=0) ** 2).sum(-1), 0)
+    sums = {"losses": losses, "squares": (found.costates[::2] ** 2).sum((1, 2, 3)), "kinetic": moved.sum((1, 2))}
+    kept = {"costates": found.costates[::2], "states": X[::2]}
+    return sums, found.ledger, found.gradient, {name: kept[name] for name in keep}
+
+
+def whole_sweep(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], batches: int, keep) -> Sweep:
+    """Costates, ledger, gradients and kinetic energy of all sequences, a few at a time."""
+    B, T = tokens.shape
+    L, D = gpt.config.n_layer, gpt.config.n_embd
+    scored = np.asarray(targets) >= 0
+    inside = np.flip(np.logical_or.accumulate(np.flip(scored, 1), 1), 1)
+    inside[:, 1:] |= scored[:, :-1]
+    N = int(scored.sum())
+    parts = np.array_split(np.arange(B), batches)
+    # About 2^25 numbers for states and costates of a chunk; every chunk has this shape.
+    size = min(len(parts[0]), max(1, 2**25 // (2 * (2 * L + 1) * T * D)))
+    sums: list[dict[str, np.ndarray]] = []
+    ledgers, gradients, kept = [], [], []
+    for part in parts:
+        gradient = None
+        for start in range(0, len(part), size):
+            rows = part[start : start + size]
+            pad = lambda a, fill, rows=rows: jnp.pad(a[rows], ((0, size - len(rows)), (0, 0)), constant_values=fill)
+            chunk = pad(tokens, 0), pad(targets, -1), pad(jnp.asarray(inside), False)
+            found, ledger, g, extra = examine(gpt, *chunk, jnp.asarray(N), tuple(sorted(set(keep))))
+            n = len(rows)
+            sums.append(
+                {name: np.asarray(v, np.float64)[: n if name == "losses" else None] for name, v in found.items()}
+            )
+            ledgers.append(Ledger(*(np.asarray(entries)[..., :n, :] for entries in ledger)))
+            kept.append({name: np.asarray(a)[:, :n] for name, a in extra.items()})
+            gradient = g if gradient is None else jax.tree.map(jnp.add, gradient, g)
+        share = N / max(int(scored[part].sum()), 1)
+        gradients.append(jax.tree.map(lambda a, share=share: np.asarray(a) * np.asarray(share, a.dtype), gradient))
+    losses = np.concatenate([s["losses"] for s in sums])
+    per_sequence = losses / np.maximum(scored.sum(1), 1)
+    total = lambda name: np.sum([s[name] for s in sums], axis=0)
+    return Sweep(
+        loss=float(losses.sum() / N),
+        sequence_losses=per_sequence,
+        squares=total("squares"),
+        kinetic=total("kinetic") / inside.sum(),
+        ledger=Ledger(*(np.concatenate(field, axis=-2) for field in zip(*ledgers, strict=True))),
+        learning=from_gradients(gpt.blocks, gradients),
+        kept={name: np.concatenate([k[name] for k in kept], axis=1) for name in kept[0]},
+    )
+
+
+# ---- what needs many passes ----------------------------------------------------------------------------------------------
+
+
+def transport_of(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], key: PRNGKeyArray) -> Transport:
+    """Shares, sliced path and lens losses on a few sequences."""
+    X = jax.jit(half_step_states)(gpt, tokens)
+    N = int((np.asarray(targets) >= 0).sum())
+    lens = eqx.filter_jit(lambda gpt, X, y: token_losses(gpt, X, y).sum() / N)
+    flat = X.reshape(X.shape[0], -1, X.shape[-1])
+    path, floor = transport.sliced_path(flat, key)
+    return Transport(
+        np.asarray(transport.mean_shift_share(flat)),
+        np.asarray(transport.radial_share(flat)),
+        path,
+        floor,
+        np.asarray([float(lens(gpt, state, targets)) for state in X[::2]]),
+    )
+
+
+def depth_changes(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"]) -> tuple[DepthChange, ...]:
+    """Shallower networks at two thirds and half of the depth: chosen on one half of the sequences, scored on the other."""
+    L, half = gpt.config.n_layer, len(tokens) // 2
+    if L < 2 or half < 1:
+        return ()
+    fit, fit_targets, held, held_targets = tokens[:half], targets[:half], tokens[half:], targets[half:]
+    N = int((np.asarray(held_targets) >= 0).sum())
+    if N == 0 or not (np.asarray(fit_targets) >= 0).any():
+        return ()
+    per_layer = sum(leaf.size for leaf in jax.tree.leaves(gpt.blocks)) // L
+    rows = [DepthChange(L, "unchanged", float(summed_loss(gpt, held, held_targets)) / N, gpt.n_parameters)]
+    for layers in sorted({max(1, round(2 * L / 3)), max(1, L // 2)} - {L}, reverse=True):
+        groups = local_error_groups(gpt, layers, half_step_states(gpt, fit)[::2])
+        grouped = float(summed_loss(GroupedGPT(gpt, groups), held, held_targets)) / N
+        rows.append(DepthChange(layers, "field_average", grouped, gpt.n_parameters))
+        kept = greedy_subset(L, layers, lambda kept: subset_loss(gpt, fit, fit_targets, kept))
+        smaller = gpt.n_parameters - (L - layers) * per_layer
+        rows.append(DepthChange(layers, "greedy", subset_loss(gpt, held, held_targets, kept) / N, smaller))
+        even = np.round(np.linspace(0, L - 1, layers)).astype(int).tolist()
+        rows.append(DepthChange(layers, "even", subset_loss(gpt, held, held_targets, even) / N, smaller))
+    return tuple(rows)
