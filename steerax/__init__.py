@@ -30,9 +30,15 @@ _HOME: dict[str, str] = {
     # inference: hidden Markov
     "forward_filter": "steerax.inference.hmm.filter",
     "dual_filter": "steerax.inference.hmm.dual",
-    "explain": "steerax.inference.hmm.explain",
+    "explain": "steerax.inference.explain",
     "fit_hmm": "steerax.inference.hmm.em",
     "Pseudocounts": "steerax.inference.hmm.em",
+    "fit_hmm_online": "steerax.inference.hmm.online",
+    "select_states": "steerax.inference.hmm.selection",
+    "align_states": "steerax.inference.hmm.selection",
+    "train_by_gradient": "steerax.inference.hmm.gradient",
+    "DualFilterNetwork": "steerax.inference.hmm.network",
+    "score_network": "steerax.inference.hmm.network",
     "smooth": "steerax.inference.hmm.smoother",
     "most_likely_states": "steerax.inference.hmm.smoother",
     "optimal_control": "steerax.inference.hmm.tree",
@@ -56,8 +62,11 @@ _HOME: dict[str, str] = {
     "TimeVaryingLinearGaussianModel": "steerax.processes.linear_gaussian",
     "kalman_filter": "steerax.inference.gaussian.kalman",
     "linear_dual_filter": "steerax.inference.gaussian.dual",
+    "kalman_smoother": "steerax.inference.gaussian.smoother",
+    "fit_linear_gaussian": "steerax.inference.gaussian.fit",
+    "select_order": "steerax.inference.gaussian.fit",
 }
-_WINGS = ("processes", "lifted")
+_WINGS = ("processes", "lifted", "depth")
 
 __all__ = ["__version__", *sorted(_HOME), *_WINGS]  # pyright: ignore[reportUnsupportedDunderAll]
 
