@@ -4,12 +4,14 @@ from typing import Any
 
 from .._errors import ConfigurationError
 from ..processes.hmm import HiddenMarkovModel
+from ..processes.linear_gaussian import AbstractLinearGaussianModel
 
 
 def forecast(model: Any, observations: Any, steps: int):
     """The laws of the next `steps` observations given those so far.
 
-    For a `HiddenMarkovModel` a [`TokenForecast`][steerax.inference.hmm.forecast.TokenForecast].
+    For a `HiddenMarkovModel` a [`TokenForecast`][steerax.inference.hmm.forecast.TokenForecast], for a linear-Gaussian
+    model a [`GaussianForecast`][steerax.inference.gaussian.forecast.GaussianForecast].
 
     **Arguments:** `model`; `observations`, one sequence or a `Sequences` (each forecast from its own end); `steps`.
 
@@ -21,4 +23,8 @@ def forecast(model: Any, observations: Any, steps: int):
         from .hmm.forecast import forecast_tokens
 
         return forecast_tokens(model, observations, steps)
+    if isinstance(model, AbstractLinearGaussianModel):
+        from .gaussian.forecast import forecast_observations
+
+        return forecast_observations(model, observations, steps)
     raise ConfigurationError(f"There is no forecast for a {type(model).__name__}.")

@@ -16,3 +16,17 @@ def square_root(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
 def symmetric(S: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     """The symmetric part `(S + Sᵀ)/2`."""
     return (S + jnp.swapaxes(S, -1, -2)) / 2
+
+
+def pseudo_inverse(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The pseudo-inverse of a covariance, with its rank judged after scaling it to unit variances.
+
+    Directions whose share of the variance is below `4 n` units of rounding count as having none.
+    """
+    scale = jnp.sqrt(jnp.diag(S))
+    inverse_scale = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1.0), 0.0)
+    unit = inverse_scale[:, None] * inverse_scale[None, :]
+    w, V = jnp.linalg.eigh(S * unit)
+    present = w > 4 * len(S) * jnp.finfo(S.dtype).eps * jnp.max(w)
+    inverse = jnp.where(present, 1 / jnp.where(present, w, 1.0), 0.0)
+    return ((V * inverse[None]) @ V.T) * unit

@@ -1,0 +1,120 @@
+"""Fully non-Markovian, time-varying: what does one prediction cost as T grows?
+
+d = 4, one channel, a dense lower-triangular operator. The dual filter (one closed-loop solve to convergence) and one
+dual pass beside the growing-state Kalman filter done with structure (one row times the covariance per step, NumPy)
+and dense Cholesky of the covariance of the observations (NumPy, its assembly included). Then all predictions and the
+likelihood of a time-invariant long memory at T = 2048 by the Schur algorithm. Milliseconds, in turns.
+
+    python -m benchmarks.linear_operator [--quick]
+"""
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .linear_families import family
+from .timing import machine, time_together, write
+
+jax.config.update("jax_enable_x64", True)
+
+
+def operator_model(T: int, d: int = 4):
+    import steerax as sx
+
+    rng = np.random.default_rng(0)
+    lag = np.subtract.outer(np.arange(T), np.arange(T))
+    weight = np.where(lag >= 0, (1.0 + np.abs(lag)) ** -1.5, 0.0)
+    A = 0.2 * rng.normal(size=(T, T, d, d)) * weight[:, :, None, None]
+    return sx.TimeVaryingLinearGaussianModel(np.zeros(d), np.eye(d), A, rng.normal(size=(1, d)), np.eye(d), np.eye(1))
+
+
+def growing_kalman(A, H, Q, R, S_0, z):
+    """Mean of X_T with the joint law of all states carried along, `O(d² t²)` for the row and the update at step t."""
+    T, d = len(z), len(Q)
+    P, x = np.zeros(((T + 1) * d,) * 2), np.zeros((T + 1) * d)
+    P[:d, :d] = S_0
+    for t in range(T):
+        n, i = (t + 1) * d, t * d
+        PH = P[:n, i:n] @ H.T
+        K = PH @ np.linalg.inv(H @ PH[i:n] + R)
+        x[:n] += K @ (z[t] - H @ x[i:n])
+        P[:n, :n] -= K @ PH.T
+        row = A[t, : t + 1].transpose(1, 0, 2).reshape(d, n)
+        B = row @ P[:n, :n]
+        P[n : n + d, :n], P[:n, n : n + d], P[n : n + d, n : n + d] = B, B.T, B @ row.T + Q
+        x[n : n + d] = row @ x[:n]
+    return x[-d:]
+
+
+def dense_cholesky(A, H, Q, R, S_0, z):
+    from scipy.linalg import cho_solve, solve_triangular
+
+    T, d = len(z), len(Q)
+    N = (T + 1) * d
+    M = np.eye(N)
+    M[d:, : T * d] -= A.transpose(0, 2, 1, 3).reshape(T * d, T * d)
+    D = np.kron(np.eye(T + 1), np.linalg.cholesky(Q))
+    D[:d, :d] = np.linalg.cholesky(S_0)
+    X = solve_triangular(M, D, lower=True, unit_diagonal=True)
+    Z = (H @ X[: T * d].reshape(T, d, N)).reshape(T * len(H), N)
+    L = np.linalg.cholesky(Z @ Z.T + np.kron(np.eye(T), R))
+    return X[-d:] @ Z.T @ cho_solve((L, True), z.reshape(-1))
+
+
+def cell(T: int) -> dict:
+    import steerax as sx
+    from steerax.inference.gaussian.closed_loop import make_passes
+
+    model = operator_model(T)
+    z = np.asarray(model.sample(jax.random.key(0), T)[1])
+    names = ("transition", "observation", "process_noise", "observation_noise", "initial_covariance")
+    arrays = [np.asarray(getattr(model, name)) for name in names]
+    passes = make_passes(model, jnp.ones((T, 1), bool), jnp.zeros((T, 0, 1, 4)))
+    one_pass, v = jax.jit(lambda passes, v: passes(v)), jnp.ones((T, 1, 1))
+    dual = lambda: jax.block_until_ready(sx.linear_dual_filter(model, z, method="closed_loop", lags=8).mean)
+    functions = {
+        "dual filter": dual,
+        "one dual pass": lambda: jax.block_until_ready(one_pass(passes, v)),
+        "growing Kalman": lambda: growing_kalman(*arrays, z),
+        "dense Cholesky": lambda: dense_cholesky(*arrays, z),
+    }
+    error = max(float(np.abs(functions[k]() - dual()).max()) for k in ("growing Kalman", "dense Cholesky"))
+    times = time_together(functions, least=3)
+    print(f"T={T}", {k: round(t["median"], 2) for k, t in times.items()}, f"largest difference {error:.1e}", flush=True)
+    return {
+        "T": T,
+        "milliseconds": times,
+        "difference": error,
+        "iterations": sx.linear_dual_filter(model, z, lags=8).iterations,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    rows = [cell(T) for T in ((64, 128) if quick else (64, 128, 256, 512))]
+    exponents = {}
+    for name in rows[0]["milliseconds"]:
+        times = [row["milliseconds"][name]["median"] for row in rows[-3:]]
+        exponents[name] = float(np.polyfit(np.log([row["T"] for row in rows[-3:]]), np.log(times), 1)[0])
+    ratio = rows[-1]["milliseconds"]["growing Kalman"]["median"] / rows[-1]["milliseconds"]["dual filter"]["median"]
+    print("fitted exponents", {k: round(e, 2) for k, e in exponents.items()}, f"Kalman / dual at the end {ratio:.1f}")
+
+    from steerax.inference.gaussian.schur import schur_predictions
+
+    T = 512 if quick else 2048
+    model, z = family("taps k^-1.5", T, 4), jnp.asarray(np.random.default_rng(0).normal(size=(T, 1)))
+    schur = time_together({"schur": lambda: jax.block_until_ready(schur_predictions(model, z, False))})["schur"]
+    print(f"all predictions, variances and the likelihood at T={T}: {schur['median']:.1f} ms")
+    if not quick:
+        write(
+            "linear_operator",
+            {"machine": machine(), "rows": rows, "exponents": exponents, "ratio": ratio, "schur": schur},
+        )
+
+
+if __name__ == "__main__":
+    main()
