@@ -18,12 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from .kernels import emission_table, row_numbers
-from .layers import gain_differences
-
-
-def gains(states: Float[Array, "T1 d"], C, z: Int[Array, " T"]):
-    """`(k, c)`, each `[T d]`. A missing token has `k = 0`, so that its `c` does not matter."""
-    return gain_differences(states[:-1], C, z) / 2, 2 * emission_table(C)[row_numbers(z, C.shape[1])] - 1
+from .layers import posterior_difference
 
 
 @jax.jit
@@ -32,16 +27,19 @@ def controls_of(states: Float[Array, "T1 d"], mu, A, C, z: Int[Array, " T"], F: 
     d, n_columns = F.shape
     n = times.shape[0]
 
+    table, rows = emission_table(C), row_numbers(z, C.shape[1])
+
     def step(Y, x):
-        s, k, c = x
+        s, rho, row = x
+        Cz = table[row]
+        k, c = posterior_difference(rho, Cz) / 2, 2 * Cz - 1
         Z = A @ Y
         active = jnp.repeat(times > s, n_columns)
         u = jnp.where(active, -(k @ Z), 0)
         return jnp.where(active[None], Z + c[:, None] * u[None], Y), u
 
     Y = jnp.broadcast_to(F[:, None, :], (d, n, n_columns)).reshape(d, -1)
-    k, c = gains(states, C, z)
-    Y, u = lax.scan(step, Y, (jnp.arange(len(z)), k, c), reverse=True)
+    Y, u = lax.scan(step, Y, (jnp.arange(len(z)), states[:-1], rows), reverse=True)
     return (mu @ Y).reshape(n, n_columns), jnp.moveaxis(u.reshape(len(z), n, n_columns), 0, 1)
 
 
@@ -64,7 +62,8 @@ def all_controls(
     """
     T, d = len(z), len(mu)
     apply = (lambda rows: rows) if F is None else (lambda rows: rows @ F)
-    k, c = gains(states, C, z)
+    Cz = emission_table(C)[row_numbers(z, C.shape[1])]
+    k, c = posterior_difference(states[:-1], Cz) / 2, 2 * Cz - 1
     rows = jnp.zeros((0, d), mu.dtype)
     m = mu
     priors, controls, norms = [apply(mu)[None]], [], []

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
@@ -29,6 +29,22 @@ class Pseudocounts(NamedTuple):
     initial: float = 0.0
     transition: float = 0.0
     emission: float = 0.0
+
+
+class Counts(NamedTuple):
+    """Expected counts of starts, transitions and emissions, or sums and means of such."""
+
+    initial: Float[Array, " d"]
+    transition: Float[Array, "..."]
+    emission: Float[Array, "d V"]
+
+
+def as_pseudocounts(given: Pseudocounts | float) -> Pseudocounts:
+    """Raises `ConfigurationError` if one is negative."""
+    counts = given if isinstance(given, Pseudocounts) else Pseudocounts(given, given, given)
+    if min(counts) < 0:
+        raise ConfigurationError(f"Pseudocounts cannot be negative, but are {tuple(counts)}.")
+    return counts
 
 
 class FittedHMM(eqx.Module):
@@ -85,9 +101,7 @@ def fit_hmm(
         raise DataError("A hidden Markov model is fitted to tokens; the data hold none.")
     if min(n_states, restarts, order) < 1 or max_iterations < 0 or screening < 0:
         raise ConfigurationError("n_states, restarts and order must be at least 1, iterations at least 0.")
-    counts = pseudocounts if isinstance(pseudocounts, Pseudocounts) else Pseudocounts(*(pseudocounts,) * 3)
-    if min(counts) < 0:
-        raise ConfigurationError(f"Pseudocounts cannot be negative, but are {tuple(counts)}.")
+    counts = as_pseudocounts(pseudocounts)
     if start is not None:
         as_tokens(start, data)
         starts = [start]
@@ -132,6 +146,12 @@ def random_start(key, data: Sequences, n_states: int, order: int = 1) -> HiddenM
     return HiddenMarkovModel(np.full(n, 1 / n), OrderKTransition(jnp.asarray(A)), np.tile(C, (n // n_states, 1)))
 
 
+def prepare(data: Sequences, model: HiddenMarkovModel) -> tuple[Int[Array, "T B"], int]:
+    """`(rows, block)` for `expected_counts`. Raises `DataError` for tokens that the model does not have."""
+    rows = row_numbers(as_tokens(model, data), model.n_tokens)
+    return rows, block_length(model.n_states, data.number, model.emission.dtype)
+
+
 class _Problem(NamedTuple):
     """The data as the E-step takes them, and its static sizes."""
 
@@ -144,8 +164,7 @@ class _Problem(NamedTuple):
 
     @classmethod
     def of(cls, data: Sequences, model: HiddenMarkovModel, counts: Pseudocounts) -> "_Problem":
-        rows = row_numbers(as_tokens(model, data), model.n_tokens)
-        block = block_length(model.n_states, data.number, model.emission.dtype)
+        rows, block = prepare(data, model)
         return cls(rows, jnp.asarray(data.lengths), counts, block, data.n_observed, data)
 
 
@@ -209,21 +228,35 @@ def em_step(mu, A, C, rows, lengths, pseudocounts: Pseudocounts, block: int, per
     Rows without any expected count keep their value; they belong to states that no token needs.
     """
     found = expected_counts(mu, A, C, rows, lengths, block, per_chunk)
-    free_A = A.tensor if isinstance(A, OrderKTransition) else A
-    base = free_A.shape[-1]
-    # an order-k model ties the emission of all tuples with the same newest state
-    base_C = C[:base]
-    emission = found.emission.reshape(-1, base, C.shape[1]).sum(0)
-    extra = pseudocounts
-    new_mu = _normalised(found.initial + extra.initial, mu)
-    new_A = _normalised(found.transition + extra.transition, free_A)
-    new_C = jnp.tile(_normalised(emission + extra.emission, base_C), (C.shape[0] // base, 1))
+    new = maximise(mu, A, C, Counts(*found[:3]), pseudocounts)
+    free = _free(mu, A, C)
     log_prior = sum(
         jnp.sum(jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), 0)) * weight
-        for p, weight in ((mu, extra.initial), (free_A, extra.transition), (base_C, extra.emission))
+        for p, weight in zip(free, pseudocounts, strict=True)
     )
-    lost = emission.sum(-1) + extra.emission == 0
-    return (new_mu, OrderKTransition(new_A) if base < C.shape[0] else new_A, new_C), found, log_prior, lost
+    lost = _tied(found.emission, len(free[2])).sum(-1) + pseudocounts.emission == 0
+    return new, found, log_prior, lost
+
+
+def maximise(mu, A, C, counts: Counts, pseudocounts: Pseudocounts):
+    """`(μ, A, C)` from expected counts; a row without any keeps its value. The M-step."""
+    free_mu, free_A, free_C = _free(mu, A, C)
+    new_mu = _normalised(counts.initial + pseudocounts.initial, free_mu)
+    new_A = _normalised(counts.transition + pseudocounts.transition, free_A)
+    new_C = _normalised(_tied(counts.emission, len(free_C)) + pseudocounts.emission, free_C)
+    if isinstance(A, OrderKTransition):
+        return new_mu, OrderKTransition(new_A), jnp.tile(new_C, (len(C) // len(free_C), 1))
+    return new_mu, new_A, new_C
+
+
+def _free(mu, A, C):
+    """The free parameters: an order-k model ties the emission of all tuples with the same newest state."""
+    return (mu, A.tensor, C[: A.n_base_states]) if isinstance(A, OrderKTransition) else (mu, A, C)
+
+
+def _tied(emission, n: int):
+    """Emission counts of tuples summed over all but the newest of their states."""
+    return emission.reshape(-1, n, emission.shape[-1]).sum(0)
 
 
 def _normalised(counts, before):

@@ -31,11 +31,16 @@ from .kernels import emission_table, row_numbers
 
 @jax.jit
 def gain_differences(rho: Float[Array, "T *batch d"], C, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
-    """`ρ⁺ - ρ⁻ = 2k` at each step.
+    """`ρ⁺ - ρ⁻ = 2k` at each step; a missing token has none."""
+    return posterior_difference(rho, emission_table(C)[row_numbers(z, C.shape[1])])
 
-    Zero where the token is missing or certain under `ρ`. Where it is impossible under `ρ`, `ρ⁺ = C_z / ΣC_z`.
+
+def posterior_difference(rho: Float[Array, "*batch d"], Cz: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """`ρ⁺ - ρ⁻` for laws `ρ` and the emission probabilities `C_z` of the tokens seen.
+
+    Zero where the token is certain under `ρ` (or missing, `C_z = 1`). Where it is impossible under `ρ`,
+    `ρ⁺ = C_z / ΣC_z`.
     """
-    Cz = emission_table(C)[row_numbers(z, C.shape[1])]
     seen, unseen = rho * Cz, rho * (1 - Cz)
     q, r = seen.sum(-1, keepdims=True), unseen.sum(-1, keepdims=True)
     total = Cz.sum(-1, keepdims=True)
@@ -50,8 +55,9 @@ def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"],
     """`ρ⁺_0 … ρ⁺_T`, every law kept non-negative and of mass one.
 
     Where the input is far from the filter the linear recursion leaves the simplex and can grow without bound; negative
-    parts are therefore cut and the mass restored once per `block` tokens and in the output. The filter itself is not
-    touched by that, so it remains the fixed point, and the layer stays causal.
+    parts are therefore cut at each token. The filter itself is not touched by that, so it remains the fixed point, and
+    the layer stays causal. All of this commutes with multiples of `p`, so the mass is restored only once per `block`
+    tokens, for speed, and in the output.
     """
     T = z.shape[0]
     n_blocks = T // block + 1
@@ -65,6 +71,7 @@ def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"],
         p = _onto_simplex(p)
         laws = []
         for row, change in zip(*x, strict=True):
+            p = jnp.maximum(p, 0)
             laws.append(p)
             p = (p + jnp.sum(keys[row] * p, -1, keepdims=True) * change) @ A
         return p, jnp.stack(laws)
@@ -79,7 +86,7 @@ def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"],
 def layer_by_associative_scan(rho: Float[Array, "T1 d"], mu, A, C, z: Int[Array, " T"]) -> Float[Array, "T1 d"]:
     """The same layer as a product of `T` matrices in `O(log T)` depth and `O(d³ T)` work: for wide machines.
 
-    Equal to [`layer`][] with one clipping at the end (`block > T`). `A` must be dense.
+    Equal to [`layer`][] where the linear recursion stays in the simplex. `A` must be dense.
     """
     delta = gain_differences(rho[:-1], C, z)
     keys = 1 - emission_table(C)[row_numbers(z, C.shape[1])]

@@ -32,6 +32,13 @@ def test_a_layer_is_the_backward_pass_of_every_query():
     np.testing.assert_allclose(layer_by_associative_scan(jnp.asarray(rho), *hmm.arrays, z), out, atol=1e-13)
 
 
+def test_how_often_the_mass_is_restored_does_not_matter():
+    hmm, z = example(6)
+    far = jnp.asarray(np.random.default_rng(1).dirichlet(np.full(4, 0.2), size=13))
+    for block in (4, 64):
+        np.testing.assert_allclose(layer(far, *hmm.arrays, z, block), layer(far, *hmm.arrays, z, 1), atol=1e-12)
+
+
 def test_the_filter_is_the_fixed_point_verified_by_one_layer():
     hmm, z = example(1)
     s = sx.dual_filter(hmm, z)

@@ -1,0 +1,110 @@
+"""Learning by gradients: hidden Markov models and dual-filter networks, with any optax transformation."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from ..._errors import ConfigurationError, DataError
+from ...data.sequences import Sequences
+from ...processes.hmm import HiddenMarkovModel
+from ...processes.order_k import OrderKTransition
+from ...runs import loop
+from .kernels import block_length, filter_traced
+from .network import SMALLEST, DualFilterNetwork, mean_loss
+
+
+class Logits(eqx.Module):
+    """A hidden Markov model by the logits of its rows, which are free."""
+
+    initial: Float[Array, " d"]
+    transition: Float[Array, "..."]
+    emission: Float[Array, "b V"]
+
+    @classmethod
+    def of(cls, hmm: HiddenMarkovModel) -> "Logits":
+        mu, A, C = hmm.arrays
+        A = A.tensor if isinstance(A, OrderKTransition) else A
+        return cls(*(jnp.log(jnp.maximum(a, SMALLEST)) for a in (mu, A, C[: A.shape[-1]])))
+
+    def model(self) -> HiddenMarkovModel:
+        mu, A, C = (jax.nn.softmax(a) for a in (self.initial, self.transition, self.emission))
+        if A.ndim == 2:
+            return HiddenMarkovModel(mu, A, C)
+        return HiddenMarkovModel(mu, OrderKTransition(A), jnp.tile(C, (len(mu) // len(C), 1)))
+
+
+class Trained(NamedTuple):
+    """What [`train_by_gradient`][] returns: the model, and the loss (nats per observed token) of every step."""
+
+    model: Any
+    losses: Float[np.ndarray, " steps"]
+
+
+def train_by_gradient(
+    model: HiddenMarkovModel | DualFilterNetwork,
+    data: Sequences,
+    steps: int,
+    key,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    batch: int = 64,
+    progress: bool = True,
+    hooks: tuple[Callable, ...] = (),
+) -> Trained:
+    """Minimise the next-token loss over minibatches of sequences.
+
+    The gradient passes through the filter, or through every layer of a network. Batch `n` is a pure function of
+    `(key, n)`. A hidden Markov model is trained through the logits of its rows (probabilities below 1e-6 start at 1e-6).
+
+    **Arguments:** `model`, the start; `data`; `steps`; `key`; `optimizer`, any optax transformation (Adam at 1e-2 by
+    default); `batch`, sequences per step; `hooks`, called with `steerax.runs.loop.Snapshot`.
+
+    **Raises:** `DataError` for data without tokens; `ConfigurationError` for steps or batches below one.
+    """
+    if not data.is_tokens or data.n_observed == 0:
+        raise DataError("Training by gradient needs tokens; the data hold none.")
+    if steps < 1 or batch < 1:
+        raise ConfigurationError("Training by gradient needs at least one step and one sequence per batch.")
+    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    free = Logits.of(model) if isinstance(model, HiddenMarkovModel) else model
+    tokens = jnp.asarray(data.values)
+    size = min(batch, data.number)
+
+    def advance(state, first, count):
+        losses = []
+        for n in range(first, first + count):
+            *state, loss = _step(*state, tokens, jax.random.fold_in(key, n), size, optimizer)
+            losses.append(loss)
+        return state, {"loss": np.asarray(losses)}
+
+    start = [free, optimizer.init(eqx.filter(free, eqx.is_array))]
+    describe = lambda metrics, seconds: f"{metrics['loss'][-1]:.4f} nats per token"
+    done = loop.run(advance, start, steps, hooks=hooks, title="gradient", shown=progress, describe=describe)
+    free = done.state[0]
+    trained = free.model() if isinstance(free, Logits) else free
+    if isinstance(trained, HiddenMarkovModel):
+        trained = HiddenMarkovModel(*trained.arrays, data.vocabulary)
+    return Trained(trained, done.metrics["loss"])
+
+
+@eqx.filter_jit
+def _step(free, memory, tokens, key, size: int, optimizer):
+    rows = jax.random.choice(key, tokens.shape[0], (size,), replace=False)
+    loss, slope = eqx.filter_value_and_grad(_loss)(free, tokens[rows].T)
+    update, memory = optimizer.update(slope, memory, free)
+    return eqx.apply_updates(free, update), memory, loss
+
+
+def _loss(free: Logits | DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float[Array, ""]:
+    if isinstance(free, DualFilterNetwork):
+        return mean_loss(free, tokens)
+    model = free.model()
+    block = block_length(model.n_states, tokens.shape[1], model.emission.dtype)
+    log_likelihood = filter_traced(*model.arrays, tokens, block)[2]
+    return -log_likelihood.sum() / jnp.maximum((tokens >= 0).sum(), 1)

@@ -1,0 +1,69 @@
+"""fit, predict, explain and forecast on the command line."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import steerax as sx
+from steerax.cli.main import app
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A text of two symbols, and a model learned from it."""
+    folder = tmp_path_factory.mktemp("hmm")
+    tokens = sx.sample_sequences(sx.processes.two_cycle(5, 2), jax.random.key(0), 1, 400)[0]
+    (folder / "text.txt").write_text("".join("ab"[z] for z in tokens))
+    record = json.loads(
+        call("fit", folder / "text.txt", "--states", 3, "--restarts", 1, "--iterations", 20, "--cut", 40,
+             "--out", folder / "model", "--json")
+    )  # fmt: skip
+    assert record["training_cross_entropy"] < 0.69
+    assert record["held_out_cross_entropy"] > 0
+    return folder
+
+
+def test_predict_gives_the_law_of_the_next_token(place):
+    record = json.loads(call("predict", place / "model", place / "text.txt", "--out", place / "p.csv", "--json"))
+    model, text = sx.load(place / "model"), (place / "text.txt").read_text()
+    law = sx.forward_filter(model, model.vocabulary.encode(list(text))).next_token_probabilities(-1)
+    assert record["sequences"][0]["next"]["a"] == pytest.approx(float(law[0]))
+    assert (place / "p.csv").read_text().splitlines()[0] == "sequence,token,probability"
+    assert "cross-entropy so far" in call("predict", place / "model", place / "text.txt")
+
+
+def test_explain_adds_up(place):
+    record = json.loads(call("explain", place / "model", place / "text.txt", "--token", "b", "--json"))
+    assert record["prior"] + record["sum_of_all_terms"] == pytest.approx(record["probability"])
+    assert len(record["terms"]) == 10
+    assert "P(next = 'b')" in call("explain", place / "model", place / "text.txt", "--token", "b", "--query", 7)
+
+
+def test_forecast_covers(place):
+    record = json.loads(call("forecast", place / "model", place / "text.txt", "--steps", 3, "--json"))
+    assert len(record["steps"]) == 3
+    assert all(sum(step.values()) >= 0.9 for step in record["steps"])
+
+
+def test_commands_reject_bad_input_in_one_sentence(place):
+    with pytest.raises(sx.SteeraxError, match="no model called"):
+        call("fit", place / "text.txt", "--model", "arma")
+    with pytest.raises(sx.SteeraxError):
+        call("predict", place / "nowhere", place / "text.txt")
+    with pytest.raises(sx.DataError, match="no sequence 4"):
+        call("explain", place / "model", place / "text.txt", "--number", 4)
+    with pytest.raises(sx.DataError, match="not in the vocabulary"):
+        call("explain", place / "model", place / "text.txt", "--token", "c")
+    np.save(place / "codes.npy", np.array([0, 1, 5]))
+    with pytest.raises(sx.SteeraxError):
+        call("forecast", place / "model", place / "codes.npy")
