@@ -98,21 +98,25 @@ def _c_pool(step: Pool, register: str, registers: Sequence[str]) -> list[str]:
         f"static const int score[{step.score.shape[0]}][{step.score.shape[1]}] = {_c_table(step.score)};",
         f"static const int values[{len(u)}] = {_c_table(u)};",
     ]
-    if step.weights is not None:
-        lines.append(f"static const long long E[{len(step.weights)}] = {_c_table(step.weights)};")
     q, k, v = (registers[r] for r in (step.query, step.key, step.value))
-    weight = (
-        "s" if step.weights is None else f"E[best - s < {len(step.weights) - 1} ? best - s : {len(step.weights) - 1}]"
-    )
+    end = "i + 1" if step.causal else "N_TOKENS"
+    weight, find_best = "s", []
+    if step.weights is not None:
+        last = len(step.weights) - 1
+        lines.append(f"static const long long E[{last + 1}] = {_c_table(step.weights)};")
+        weight = f"E[best - s < {last} ? best - s : {last}]"
+        find_best = [
+            f"  long long best = score[{q}[i]][{k}[0]];",
+            f"  for (int j = 1; j < {end}; j++) if (score[{q}[i]][{k}[j]] > best) best = score[{q}[i]][{k}[j]];",
+        ]
     rounded = "floor_div(2 * t + m, 2 * m)"
     if step.rounding == "odd":
         rounded = "(t < 0 ? -((2 * -t + m) / (2 * m)) : (2 * t + m) / (2 * m))"
-    end = "i + 1" if step.causal else "N_TOKENS"
     return [
         *lines,
         "for (int i = 0; i < N_TOKENS; i++) {",
-        "  long long t = 0, m = 0, z; int best = 0;",
-        f"  for (int j = 0; j < {end}; j++) {{ int s = score[{q}[i]][{k}[j]]; if (j == 0 || s > best) best = s; }}",
+        "  long long t = 0, m = 0, z;",
+        *find_best,
         f"  for (int j = 0; j < {end}; j++) {{",
         f"    long long s = score[{q}[i]][{k}[j]], w = {weight};",
         f"    m += w; t += w * values[{v}[j]];",

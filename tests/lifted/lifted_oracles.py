@@ -67,11 +67,9 @@ def r1_optimum(problem, depth):
     def readouts(x):
         best = problem.total
         for w in model.directions:
-            s = x[:, 0] @ w
-            for threshold in range(-2 * C, 2 * C + 2):
-                one = s >= threshold
-                errors = int(problem.weights[np.where(one, wrong[1], wrong[0])].sum())
-                best = min(best, errors, problem.total - errors)
+            one = (x[:, 0] @ w)[:, None] >= np.arange(-2 * C, 2 * C + 2)
+            errors = problem.weights @ np.where(one, wrong[1][:, None], wrong[0][:, None])
+            best = min(best, int(errors.min()), problem.total - int(errors.max()))
         return best
 
     def value(x, left):

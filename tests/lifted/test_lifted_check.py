@@ -107,7 +107,7 @@ def test_rejects_torn_and_newer_files(certificates, tmp_path):
         Certificate.load(folder)
 
 
-def test_rejects_unknown_levels_and_hopeless_enumerations(certificates):
+def test_rejects_unknown_levels_and_empty_samples(certificates):
     with pytest.raises(ConfigurationError, match="level"):
         check(certificates[0], "thorough")
     with pytest.raises(ConfigurationError, match="samples"):

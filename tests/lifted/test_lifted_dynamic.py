@@ -134,19 +134,19 @@ def test_a_last_token_and_a_mean_readout_are_pools():
     assert solve_dynamic(problem).value() == 0
 
 
-def test_position_wise_labels_solve_induction():
-    """Every token is asked whether it equals the one before it... of two: copying by causal attention."""
+def test_position_wise_labels_are_learnt_by_causal_attention():
+    """Every token is asked whether there has been a one so far; from its own value alone it cannot know."""
     tokens = tasks.all_strings(2)
-    labels = np.stack([tokens[:, 0], tokens[:, 0]], 1)  # position 1 must recall position 0
-    C = 2
-    embedding = classes.embed_levels(2, 2, C, position=False)
-    stages = classes.attention_stages(C, TABLES["mean"], causal=True) * 2
-    problem = FiniteProblem(
-        embedding, Law.embedded(embedding, tokens, labels), tuple(stages), classes.threshold_readings(C)
-    )
+    labels = np.maximum.accumulate(tokens, axis=1)
+    C, embedding = 2, np.array([[1, 3], [1, 3]])  # the values -1 and 1
+    stages = classes.attention_stages(C, TABLES["mean"], causal=True)
+    law = Law.embedded(embedding, tokens, labels)
+    problem = FiniteProblem(embedding, law, tuple(stages), classes.threshold_readings(C))
     policy = solve_dynamic(problem)
-    assert policy.value() == brute_force(problem) == int((policy.network(tokens) != labels).sum())
-    assert policy.value() < 2  # reading the own token alone is wrong twice
+    assert policy.value() == brute_force(problem) == 0
+    assert (policy.network(tokens) == labels).all()
+    alone = FiniteProblem(embedding, law, (), classes.threshold_readings(C))
+    assert solve_dynamic(alone).value() == 1
 
 
 def test_cross_entropy_tables_are_within_half_a_unit():

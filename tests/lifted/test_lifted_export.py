@@ -27,7 +27,7 @@ def general_network(causal, weights):
     """Two heads and a neuron, position-wise labels."""
     C = 2
     stages = [*classes.attention_stages(C, weights, heads=2, causal=causal), classes.neuron_stage(C)]
-    steps = tuple(s for stage, a in zip(stages, (5, 3, 14), strict=True) for s in stage[a].steps)
+    steps = tuple(s for stage, a in zip(stages, (8, 2, 25), strict=True) for s in stage[a].steps)
     return QuantizedNetwork(classes.embed_levels(4, 3, C), steps, np.array([1, 0, 2, 1, 0]), "all", "general")
 
 
@@ -104,7 +104,7 @@ def invoke(*arguments):
 
     from steerax.cli.solve import solve as command
 
-    app = typer.Typer()
+    app = typer.Typer(rich_markup_mode=None)
     app.command()(command)
     return CliRunner().invoke(app, list(arguments))
 
