@@ -10,6 +10,11 @@ EXPERIMENTS: dict[str, str] = {
     "higher-dimension": "steerax.experiments.reproduce.higher_dimension",
     "layers": "steerax.experiments.reproduce.layers",
     "duality": "steerax.experiments.reproduce.duality",
+    "euler": "steerax.experiments.reproduce.euler",
+    "pontryagin": "steerax.experiments.reproduce.pontryagin",
+    "transport": "steerax.experiments.reproduce.transport",
+    "risk": "steerax.experiments.reproduce.risk",
+    "values": "steerax.experiments.reproduce.values",
     "lifting": "steerax.experiments.reproduce.lifting",
     "triple-quantisation": "steerax.experiments.reproduce.triple_quantisation",
 }

@@ -54,17 +54,27 @@ def run(config: Config, seed: int) -> Outcome:
         ],
         [
             at_most(
-                "The trained GPT predicts as well as the exact filter", "App. C.3", found.above, 0.01,
-                f"{100 * found.above:.2f} % of the entropy floor above the exact filter", margin=0.04,
+                "The trained GPT predicts as well as the exact filter",
+                "App. C.3",
+                found.above,
+                0.01,
+                f"{100 * found.above:.2f} % of the entropy floor above the exact filter",
+                margin=0.04,
             ),
             at_least(
-                "The control shows a periodic pattern", "App. C.3", strength, 0.5,
+                "The control shows a periodic pattern",
+                "App. C.3",
+                strength,
+                0.5,
                 f"Largest autocorrelation {strength:.2f}, at lag {lag} (patterns have {config.long_length} and "
-                f"{config.short_zeros + 1} tokens)", margin=0.2,
+                f"{config.short_zeros + 1} tokens)",
+                margin=0.2,
             ),
             at_least(
-                "After the first 1 every active column is a branching step", "measured here",
-                numbers["active_columns_at_branching_steps"], 1.0,
+                "After the first 1 every active column is a branching step",
+                "measured here",
+                numbers["active_columns_at_branching_steps"],
+                1.0,
                 f"{100 * numbers['active_columns_at_branching_steps']:.0f} % of them lie at lag n₀+1 after a 1",
             ),
         ],
@@ -72,9 +82,11 @@ def run(config: Config, seed: int) -> Outcome:
             figures.lines(
                 "Control of the last prediction",
                 "Spikes at the branching steps; their distances are the lengths of the patterns.",
-                "step", "size", [figures.Line("control", np.arange(config.length), profile, "dual")],
+                "step",
+                "size",
+                [figures.Line("control", np.arange(config.length), profile, "dual")],
             ),
             *pictures(found, "The same measures as for the small process."),
         ],
         numbers,
-    )  # fmt: skip
+    )

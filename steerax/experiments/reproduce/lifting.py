@@ -57,35 +57,102 @@ def run(config: Config, seed: int) -> Outcome:
             "value of any law of strings and labels is one minimum over a list.",
         ],
         [
-            at_most("The closed-loop policy, rolled out, is an open-loop list of the same cost", "Sec. 3", abs(open_loop - policy.value()), 0, f"Costs {policy.value()} and {open_loop}"),
-            at_most("The list is an ordinary network", "Sec. 3", abs(deployed - policy.value()), 0, f"The deployed network gets {deployed} strings wrong; the value is {policy.value()}"),
-            at_most("A sequence run alone does what it does among the others", "Sec. 2", differing, 0, "The law put together from sequences run one by one is the joint one, entry by entry" if not differing else "The two laws differ"),
-            at_least("The list depends on the law of the data", "Sec. 3", len(lists), 2, f"{len(lists)} different lists for the 28 pairs of strings"),
-            at_least("A policy that may look at the realised input is strictly better", "Sec. 2", policy.value() - free, 1, f"{policy.value()} wrong strings against {free}"),
-            at_least("The value is concave along segments of laws", "consequence of linearity", concave, -1e-12, f"Smallest second difference (with its sign turned) {concave:.1e}"),
-            at_most("The value is continuous in the law: Lipschitz in total variation", "Sec. 5", ratio, 1.0 + 1e-12, f"Largest quotient {ratio:.3f}"),
-            at_most("Policies from samples converge, within the uniform bound", "Sec. 5", largest, 0.05, f"At most {100 * largest:.1f} % of the samples exceed the bound; the mean excess falls from {means[0]:.3f} to {means[-1]:.3f}"),
+            at_most(
+                "The closed-loop policy, rolled out, is an open-loop list of the same cost",
+                "Sec. 3",
+                abs(open_loop - policy.value()),
+                0,
+                f"Costs {policy.value()} and {open_loop}",
+            ),
+            at_most(
+                "The list is an ordinary network",
+                "Sec. 3",
+                abs(deployed - policy.value()),
+                0,
+                f"The deployed network gets {deployed} strings wrong; the value is {policy.value()}",
+            ),
+            at_most(
+                "A sequence run alone does what it does among the others",
+                "Sec. 2",
+                differing,
+                0,
+                "The law put together from sequences run one by one is the joint one, entry by entry"
+                if not differing
+                else "The two laws differ",
+            ),
+            at_least(
+                "The list depends on the law of the data",
+                "Sec. 3",
+                len(lists),
+                2,
+                f"{len(lists)} different lists for the 28 pairs of strings",
+            ),
+            at_least(
+                "A policy that may look at the realised input is strictly better",
+                "Sec. 2",
+                policy.value() - free,
+                1,
+                f"{policy.value()} wrong strings against {free}",
+            ),
+            at_least(
+                "The value is concave along segments of laws",
+                "consequence of linearity",
+                concave,
+                -1e-12,
+                f"Smallest second difference (with its sign turned) {concave:.1e}",
+            ),
+            at_most(
+                "The value is continuous in the law: Lipschitz in total variation",
+                "Sec. 5",
+                ratio,
+                1.0 + 1e-12,
+                f"Largest quotient {ratio:.3f}",
+            ),
+            at_most(
+                "Policies from samples converge, within the uniform bound",
+                "Sec. 5",
+                largest,
+                0.05,
+                f"At most {100 * largest:.1f} % of the samples exceed the bound; the mean excess falls from {means[0]:.3f} to {means[-1]:.3f}",
+            ),
         ],
         [
             figures.lines(
-                "Value along segments of laws", "Concave and piecewise linear: each piece is one network.",
-                "position on the segment", "smallest error", curves,
+                "Value along segments of laws",
+                "Concave and piecewise linear: each piece is one network.",
+                "position on the segment",
+                "smallest error",
+                curves,
             ),
             figures.lines(
-                "Policies learned from samples", "Excess error on the whole population; band: central 90 %. The bound is far above.",
-                "samples", "excess error",
+                "Policies learned from samples",
+                "Excess error on the whole population; band: central 90 %. The bound is far above.",
+                "samples",
+                "excess error",
                 [
-                    figures.Line("mean excess", config.samples, means, "filter", [np.quantile(e, 0.05) for e in excess], [np.quantile(e, 0.95) for e in excess]),
+                    figures.Line(
+                        "mean excess",
+                        config.samples,
+                        means,
+                        "filter",
+                        [np.quantile(e, 0.05) for e in excess],
+                        [np.quantile(e, 0.95) for e in excess],
+                    ),
                     figures.Line("bound", config.samples, [2 * w for w in width], "floor"),
                 ],
                 log_x=True,
             ),
         ],
         {
-            "value": policy.value(), "input_dependent_value": free, "lists": len(lists), "functions": len(functions),
-            "mean_excess": means.tolist(), "bound": [2 * w for w in width], "largest_quotient": ratio,
+            "value": policy.value(),
+            "input_dependent_value": free,
+            "lists": len(lists),
+            "functions": len(functions),
+            "mean_excess": means.tolist(),
+            "bound": [2 * w for w in width],
+            "largest_quotient": ratio,
         },
-    )  # fmt: skip
+    )
 
 
 def small_problem(tokens: np.ndarray, labels: np.ndarray) -> FiniteProblem:

@@ -56,60 +56,89 @@ def run(config: Config, seed: int) -> Outcome:
         ],
         [
             at_least(
-                "Transition noise turns the control from vertical to diagonal", "App. C.2",
-                transition["control_diagonality"] - transition["control_verticality"], 0.0,
+                "Transition noise turns the control from vertical to diagonal",
+                "App. C.2",
+                transition["control_diagonality"] - transition["control_verticality"],
+                0.0,
                 f"At {smallest}: diagonality {transition['control_diagonality']:.2f}, verticality "
                 f"{transition['control_verticality']:.2f}; without noise {by_name['none']['control_diagonality']:.2f} and "
                 f"{by_name['none']['control_verticality']:.2f}",
             ),
             at_least(
-                "Under transition noise the filter gathers evidence over several past cycles", "App. C.2",
-                1 - transition["control_within_a_cycle"], 0.5,
+                "Under transition noise the filter gathers evidence over several past cycles",
+                "App. C.2",
+                1 - transition["control_within_a_cycle"],
+                0.5,
                 f"At {smallest}, {100 * (1 - transition['control_within_a_cycle']):.0f} % of the control is older than one cycle",
             ),
             if_trained(
                 at_least(
-                    "Attention stays vertical under transition noise", "App. C.2",
-                    transition["attention_verticality"] - transition["attention_diagonality"], 0.0,
+                    "Attention stays vertical under transition noise",
+                    "App. C.2",
+                    transition["attention_verticality"] - transition["attention_diagonality"],
+                    0.0,
                     f"At {smallest}: verticality {transition['attention_verticality']:.2f}, diagonality "
                     f"{transition['attention_diagonality']:.2f}",
                 ),
                 transition["above_the_filter"],
             ),
             at_least(
-                "Emission noise leaves the control on its columns", "App. C.2",
-                emission["control_verticality"] - emission["control_diagonality"], 0.0,
+                "Emission noise leaves the control on its columns",
+                "App. C.2",
+                emission["control_verticality"] - emission["control_diagonality"],
+                0.0,
                 f"At {smallest}: verticality {emission['control_verticality']:.2f}, diagonality "
                 f"{emission['control_diagonality']:.2f}",
             ),
             at_most(
-                "The GPT stays near the optimum at every level", "App. C.2", worst, 0.05,
-                f"At most {100 * worst:.1f} % of the floor above the exact filter", margin=0.05,
+                "The GPT stays near the optimum at every level",
+                "App. C.2",
+                worst,
+                0.05,
+                f"At most {100 * worst:.1f} % of the floor above the exact filter",
+                margin=0.05,
             ),
         ],
         [
             figures.matrix(
-                f"{title} by kind of noise", "Choose a level in the menu: columns are events, diagonals are lags.",
-                "step", "query", "size", matrices,
+                f"{title} by kind of noise",
+                "Choose a level in the menu: columns are events, diagonals are lags.",
+                "step",
+                "query",
+                "size",
+                matrices,
             )
             for title, matrices in choices.items()
         ]
         + [
             figures.table(
-                "Shape of the weights", "R² of one value per column (vertical) and per lag (diagonal).",
-                ["noise", "control vertical", "control diagonal", "attention vertical", "attention diagonal", "on 1s", "GPT above the filter"],
+                "Shape of the weights",
+                "R² of one value per column (vertical) and per lag (diagonal).",
+                [
+                    "noise",
+                    "control vertical",
+                    "control diagonal",
+                    "attention vertical",
+                    "attention diagonal",
+                    "on 1s",
+                    "GPT above the filter",
+                ],
                 [
                     [
-                        row["noise"], f"{row['control_verticality']:.2f}", f"{row['control_diagonality']:.2f}",
-                        f"{row['attention_verticality']:.2f}", f"{row['attention_diagonality']:.2f}",
-                        f"{row['control_on_ones']:.2f}", f"{100 * row['above_the_filter']:.1f} %",
+                        row["noise"],
+                        f"{row['control_verticality']:.2f}",
+                        f"{row['control_diagonality']:.2f}",
+                        f"{row['attention_verticality']:.2f}",
+                        f"{row['attention_diagonality']:.2f}",
+                        f"{row['control_on_ones']:.2f}",
+                        f"{100 * row['above_the_filter']:.1f} %",
                     ]
                     for row in rows
                 ],
             )
         ],
         {"levels": rows},
-    )  # fmt: skip
+    )
 
 
 def shape(found: Study, first: int) -> dict:

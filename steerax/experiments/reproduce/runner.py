@@ -27,10 +27,10 @@ class Job:
     seed: int
 
     def identity(self) -> str:
-        """A hash of the configuration and the version: the same identity means the same result."""
-        return content_hash(
-            [self.name, self.seed, dataclasses.asdict(configuration(self.name, self.quick)), __version__]
-        )
+        """A hash of code, configuration, seed and version: the same identity means the same result."""
+        code = pathlib.Path(str(importlib.import_module(EXPERIMENTS[self.name]).__file__)).read_text(encoding="utf-8")
+        options = dataclasses.asdict(configuration(self.name, self.quick))
+        return content_hash([code, self.seed, options, __version__])
 
 
 def configuration(name: str, quick: bool) -> Any:

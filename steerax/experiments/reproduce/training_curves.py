@@ -53,13 +53,18 @@ def run(config: Config, seed: int) -> Outcome:
     medians = {name: float(np.median(above)) for name, above in ends.items()}
     claims = [
         at_most(
-            f"The GPT converges to the optimal filtering loss with a {name}" if name == "constant rate" else "The same with cosine decay",
-            "Fig. 5" if name == "constant rate" else "measured here", medians[name], 0.01,
+            f"The GPT converges to the optimal filtering loss with a {name}"
+            if name == "constant rate"
+            else "The same with cosine decay",
+            "Fig. 5" if name == "constant rate" else "measured here",
+            medians[name],
+            0.01,
             f"Median over {config.seeds} starts {100 * medians[name]:.2f} % of the floor above the exact filter, worst "
-            f"{100 * max(ends[name]):.1f} %", margin=0.04,
+            f"{100 * max(ends[name]):.1f} %",
+            margin=0.04,
         )
         for name in ends
-    ]  # fmt: skip
+    ]
     return Outcome(
         TITLE,
         "Fig. 5 and App. C.1 of [KudreChangMehta2026]",
@@ -70,9 +75,19 @@ def run(config: Config, seed: int) -> Outcome:
         claims,
         [
             figures.lines(
-                "Training loss", "Median and range over starts.", "step", "nats per token", shown, ("entropy floor", lowest),
-                log_x=True, log_y=True,
+                "Training loss",
+                "Median and range over starts.",
+                "step",
+                "nats per token",
+                shown,
+                ("entropy floor", lowest),
+                log_x=True,
+                log_y=True,
             )
         ],
-        {"above_the_exact_filter": ends, "floor": lowest, "losses": {k: v[:, ::size].tolist() for k, v in curves.items()}},
-    )  # fmt: skip
+        {
+            "above_the_exact_filter": ends,
+            "floor": lowest,
+            "losses": {k: v[:, ::size].tolist() for k, v in curves.items()},
+        },
+    )

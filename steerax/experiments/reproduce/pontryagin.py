@@ -1,0 +1,193 @@
+"""Costates, the softmax residual, two exact laws, and what stationarity means in a trained network."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...depth.control import optimal_control
+from ...depth.costate import costates, half_step_states, token_losses
+from ...depth.hamiltonian import conserved
+from ...depth.stationarity import stationarity
+from ...processes import sample_batch, two_cycle
+from ...report import figures
+from ...training.gradient import train_gpt
+from ...training.optimiser import adamw
+from ...transformer.gpt import GPT, GPTConfig
+from .outcome import FAILS, HOLDS, OPEN, Claim, Outcome, at_most
+from .toys import linear_quadratic
+
+TITLE = "Pontryagin's condition in a transformer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Three layers, so that there is a depth; twenty looks at the gradient during training."""
+
+    layers: int = 3
+    width: int = 16
+    length: int = 32
+    steps: int = 1000
+    looks: int = 20
+    sequences: int = 256
+
+
+QUICK = Config(layers=2, width=8, steps=200, looks=4, sequences=64)
+
+
+def run(config: Config, seed: int) -> Outcome:
+    """Exact identities on one network, stationarity along a training run, the Hamiltonian of a solvable problem."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    process = two_cycle()
+    model = GPT(GPTConfig(2, config.length, config.layers, 2, config.width), key=keys[0])
+    watched = sample_batch(process, keys[1], config.sequences, config.length + 1).astype(jnp.int32)
+    looks: list[dict[str, list[float]]] = []
+
+    def look(snapshot) -> None:
+        found = stationarity(snapshot.state[0], watched, batches=8)
+        looks.append({"unbiased": found.signal.tolist(), "error": found.se.tolist(), "batch": found.batch.tolist()})
+
+    run = train_gpt(
+        model,
+        lambda key, step: sample_batch(process, key, 64, config.length + 1),
+        config.steps,
+        keys[2],
+        adamw(config.steps, 5e-3, b2=0.95),
+        hooks=[look],
+        every=max(1, config.steps // config.looks),
+        progress=False,
+    )
+    exact = identities(run.model.astype(jnp.float64), watched[:8])
+    problem = linear_quadratic(keys[3])
+    drift = []
+    depths = (8, 16, 32)
+    for depth in depths:
+        H = np.asarray(conserved(problem, optimal_control(problem, depth).value))
+        drift.append(float(np.ptp(H) / np.abs(H).max()))
+    order = float(np.polyfit(np.log(1 / np.array(depths)), np.log(drift), 1)[0])
+    unbiased, error, batch = (
+        np.array([sum(entry[name]) for entry in looks]) for name in ("unbiased", "error", "batch")
+    )
+    steps = (np.arange(len(looks)) + 1) * max(1, config.steps // config.looks)
+    fifth = max(1, len(looks) // 5)
+    first, last = unbiased[:fifth].mean(), max(float(unbiased[-fifth:].mean()), 0.0)
+    fall = last / first if first > 2 * error[:fifth].mean() else float("nan")
+    change = float(batch[-fifth:].mean() / batch[:fifth].mean())
+    unknown = not np.isfinite(fall)
+    return Outcome(
+        TITLE,
+        "The Pontryagin condition of [HuanYuan2026]",
+        [
+            f"A GPT with {config.layers} layers trained on the two-cycle process. Costates are gradients of the loss in the hidden "
+            "states; they are propagated backward layer by layer and compared with automatic differentiation in float64.",
+            "Stationarity of the Hamiltonian in a layer's weights is the layer's gradient times the number of layers. Its square "
+            "is estimated without bias from disjoint batches; the square of one batch's gradient also contains its noise.",
+            "On a linear-quadratic problem the Hamiltonian of the optimum is constant in depth, up to the step.",
+        ],
+        [
+            at_most(
+                "Costates propagated through the layers are the gradients",
+                "Pontryagin",
+                exact["costates"],
+                1e-12,
+                f"Largest relative difference {exact['costates']:.0e}",
+            ),
+            at_most(
+                "The terminal costate is the softmax residual through the final LayerNorm",
+                "Pontryagin",
+                exact["terminal"],
+                1e-12,
+                f"Largest relative difference {exact['terminal']:.0e}",
+            ),
+            at_most(
+                "Costates of pre-LayerNorm networks sum to zero over the channels",
+                "measured here",
+                exact["zero_sum"],
+                1e-12,
+                f"Largest sum, relative to the norm, {exact['zero_sum']:.0e}",
+            ),
+            at_most(
+                "The ledger of a token balances up to the LayerNorm epsilon",
+                "measured here",
+                exact["ledger"],
+                2e-2,
+                f"Largest relative defect {exact['ledger']:.0e}",
+            ),
+            Claim(
+                "The unbiased stationarity residual falls during training",
+                "measured here",
+                OPEN if unknown else HOLDS if fall <= 0.5 else FAILS,
+                "At the first looks it is not above its error."
+                if unknown
+                else f"Last fifth of the looks over the first fifth: {fall:.2g} (asked: at most 0.5).",
+            ),
+            Claim(
+                "The square of one batch's gradient does not show it",
+                "measured here",
+                OPEN if unknown else HOLDS if change > 2 * fall else FAILS,
+                f"It changes by a factor {change:.2g}, the unbiased square by {fall:.2g} (asked: at least twice as much).",
+            ),
+            at_most(
+                "On the linear-quadratic problem the Hamiltonian is constant in depth, to first order",
+                "Pontryagin",
+                abs(order - 1),
+                0.15,
+                f"Relative variation {drift[-1]:.1e} at {depths[-1]} layers, order {order:.2f}",
+            ),
+        ],
+        [
+            figures.lines(
+                "Stationarity during training",
+                "Sum over layers of the squared gradient per unit of depth.",
+                "step",
+                "squared norm",
+                [
+                    figures.Line("unbiased", steps, unbiased, "filter"),
+                    figures.Line("one batch", steps, batch, "baseline"),
+                ],
+                log_y=True,
+            )
+        ],
+        {"identities": exact, "looks": looks, "hamiltonian_variation": drift, "order": order},
+    )
+
+
+def identities(gpt: GPT, tokens) -> dict[str, float]:
+    """Largest relative differences of the costate identities on one batch."""
+    inputs = tokens[:, :-1]
+    targets = tokens[:, 1:]
+    found = costates(gpt, inputs, targets)
+    states = half_step_states(gpt, inputs)
+    number = targets.size
+
+    def rest(X, layer):
+        for l in range(layer, gpt.config.n_layer):
+            X = jax.vmap(gpt.block(l))(X)
+        return token_losses(gpt, X, targets).sum() / number
+
+    differences = []
+    for layer in range(gpt.config.n_layer + 1):
+        gradient = jax.grad(rest)(states[2 * layer], layer)
+        P = found.costates[2 * layer]
+        differences.append(float(jnp.abs(P - gradient).max() / jnp.abs(gradient).max()))
+    P = found.costates
+    terminal = softmax_residual(gpt, states[-1], targets)
+    return {
+        "costates": max(differences),
+        "terminal": float(jnp.abs(P[-1] - terminal).max() / jnp.abs(terminal).max()),
+        "zero_sum": float(jnp.abs(P.sum(-1)).max() / jnp.abs(P).max()),
+        "ledger": float(found.ledger.relative_defect),
+    }
+
+
+def softmax_residual(gpt: GPT, X, targets):
+    """(D LN)ᵀ Wᵀ (softmax - e_y) / N in closed form: with x̂ the normalised state and g = γ ⊙ Wᵀ(softmax - e_y),
+    (g - mean g - x̂ mean(g x̂)) / σ."""
+    W = gpt.token_embedding if gpt.unembedding is None else gpt.unembedding
+    residual = jax.nn.softmax(jax.vmap(gpt.unembed)(X)) - jax.nn.one_hot(targets, W.shape[0])
+    g = gpt.ln_final.weight * (residual @ W) / targets.size
+    centred = X - X.mean(-1, keepdims=True)
+    sigma = jnp.sqrt((centred**2).mean(-1, keepdims=True) + gpt.ln_final.epsilon)
+    normal = centred / sigma
+    return (g - g.mean(-1, keepdims=True) - normal * (g * normal).mean(-1, keepdims=True)) / sigma

@@ -1,0 +1,94 @@
+"""The law of the hidden states follows a transport equation, up to first order in the step."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...depth.field import TransformerField
+from ...depth.flow import CosineControl, Flow, euler, fitted_order
+from ...depth.transport import continuity_residual
+from ...report import figures
+from .outcome import Outcome, at_most
+
+TITLE = "The transport equation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """An ensemble of sequences stands for the law; three test functions, one of them with an exact answer."""
+
+    width: int = 4
+    hidden: int = 6
+    tokens: int = 5
+    ensemble: int = 64
+    depths: tuple[int, ...] = (16, 32, 64, 128, 256)
+
+
+QUICK = Config(depths=(16, 32, 64), ensemble=16)
+
+
+def run(config: Config, seed: int) -> Outcome:
+    """The weak residual of the continuity equation at every depth."""
+    keys = jax.random.split(jax.random.key(seed))
+    field = TransformerField(config.width, config.hidden, normalise=True, epsilon=0.1)
+    flow = Flow(field, CosineControl(0.7 * jax.random.normal(keys[0], (3, field.size))))
+    X0 = jax.random.normal(keys[1], (config.ensemble, config.tokens, config.width))
+    functions = {
+        "bump": lambda X: jnp.exp(-0.5 * (X**2).sum() / X.size),
+        "sine": lambda X: jnp.sin(X).sum(),
+        "half the square": lambda X: 0.5 * (X**2).sum(),
+    }
+    residuals: dict[str, list[float]] = {name: [] for name in functions}
+    exact = 0.0
+    for depth in config.depths:
+        X = jax.jit(jax.vmap(lambda X, L=depth: euler(flow, X, L), out_axes=1))(X0)
+        for name, phi in functions.items():
+            found = np.asarray(continuity_residual(X, phi))
+            residuals[name].append(float(np.abs(found).max()))
+            if name == "half the square":
+                energy = np.asarray((jnp.diff(X, axis=0) ** 2).sum((-1, -2)).mean(1)) * depth / 2
+                exact = max(exact, float(np.abs(found / energy - 1).max()))
+    orders = {name: fitted_order(config.depths, values).order for name, values in residuals.items()}
+    off = max(abs(order - 1) for order in orders.values())
+    return Outcome(
+        TITLE,
+        "The transport formulation of [HuanYuan2026]",
+        [
+            f"{config.ensemble} sequences of {config.tokens} tokens through networks of different depth that discretise one "
+            "flow. For a test function φ of a whole sequence, the residual compares the change of its mean in one layer with "
+            "what the continuity equation says; shown is the largest over layers.",
+        ],
+        [
+            at_most(
+                "The weak residual is of first order in 1/L",
+                "transport",
+                off,
+                0.1,
+                f"Fitted orders {', '.join(f'{o:.2f}' for o in orders.values())}",
+            ),
+            at_most(
+                "For half the square it is half the kinetic energy times the step, exactly",
+                "Taylor",
+                exact,
+                1e-8,
+                f"Relative difference {exact:.0e}",
+            ),
+        ],
+        [
+            figures.lines(
+                "Residual of the continuity equation",
+                "Slope 1 for every test function.",
+                "1 / L",
+                "residual",
+                [
+                    figures.Line(name, 1 / np.array(config.depths), values, role)
+                    for (name, values), role in zip(residuals.items(), ("filter", "dual", "transformer"), strict=True)
+                ],
+                log_x=True,
+                log_y=True,
+            )
+        ],
+        {"depths": list(config.depths), "residuals": residuals, "orders": orders},
+    )
