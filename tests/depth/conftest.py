@@ -24,10 +24,16 @@ def make_gpt(seed=0, scale=0.3, n_layer=3, dtype="float64", **options):
     return jax.tree_util.tree_map_with_path(leaf, template)
 
 
-@pytest.fixture
-def small_gpt():
-    """`small_gpt(**options)` makes a GPT: 7 tokens, 6 positions, 3 layers, 2 heads, width 8, float64."""
+@pytest.fixture(scope="session")
+def make_small_gpt():
+    """`make_small_gpt(**options)` makes a GPT: 7 tokens, 6 positions, 3 layers, 2 heads, width 8, float64."""
     return make_gpt
+
+
+@pytest.fixture
+def small_gpt(make_small_gpt):
+    """The same, under a shorter name."""
+    return make_small_gpt
 
 
 @pytest.fixture
