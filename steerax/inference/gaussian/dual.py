@@ -193,7 +193,7 @@ def _small_enough(residual, tolerance) -> bool:
     return bool(jnp.max(residual) <= max(tolerance, float(jnp.finfo(residual.dtype).eps) ** 0.5))
 
 
-def _result(model, mean, covariance, residual, tolerance, exhausted, method) -> RESULTS:
+def _result(model, mean, covariance, residual, tolerance, exhausted, method):
     finite = bool(jnp.isfinite(mean).all() & jnp.isfinite(covariance).all())
     if not finite or not _small_enough(jnp.asarray(residual, mean.dtype), tolerance):
         if method == "picard" and not residual < 1:

@@ -79,7 +79,7 @@ def filter_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[A
     return Pass(jnp.concatenate([x, x_T[None]]), P, K, U, e, log_likelihood)
 
 
-def kalman_filter(model: LinearGaussianModel, observations: Any) -> KalmanFilter:
+def kalman_filter(model: AbstractLinearGaussianModel, observations: Any) -> KalmanFilter:
     """The law of `X_t` given `Z_0 … Z_{t-1}` for every `t = 0 … T`, by the square-root Kalman filter.
 
         P_{t+1} = F P_t Fᵀ + Q - K_t S_t K_tᵀ,    S_t = H P_t Hᵀ + R,    x_{t+1} = F x_t + K_t (Z_t - c - H x_t)
@@ -117,7 +117,7 @@ def _filter_one(model, z, mask):
 
 @jax.jit
 def _filter_batch(model, z, mask):
-    return jax.lax.map(lambda one: filter_pass(model, *one, model.n_states), (z, mask))
+    return jax.lax.map(lambda one: filter_pass(model, one[0], one[1], model.n_states), (z, mask))
 
 
 def as_observations(model: AbstractLinearGaussianModel, observations: Any) -> tuple[Array, Array]:

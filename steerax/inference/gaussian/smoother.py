@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from ..._errors import DataError
 from ..._results import RESULTS
 from ...maths.covariance import pseudo_inverse
-from ...processes.linear_gaussian import LinearGaussianModel
+from ...processes.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from .kalman import as_observations, covariance_roots, filter_pass
 from .riccati import companion
 
@@ -71,7 +71,7 @@ def smoother_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool
 _smooth = jax.jit(smoother_pass)
 
 
-def kalman_smoother(model: LinearGaussianModel, observations: Any) -> KalmanSmoother:
+def kalman_smoother(model: AbstractLinearGaussianModel, observations: Any) -> KalmanSmoother:
     """The law of `X_t` given all of `Z_0 … Z_{T-1}`, for `t = 0 … T`; see `smoother_pass` for the recursion.
 
     **Arguments:** `observations`, `[T p]` (or `[T]` if `p = 1`), NaN where missing.
