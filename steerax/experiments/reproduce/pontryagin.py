@@ -33,7 +33,7 @@ class Config:
     sequences: int = 256
 
 
-QUICK = Config(layers=2, width=8, steps=200, looks=4, sequences=64)
+QUICK = Config(layers=2, width=8, steps=100, looks=5, sequences=32, length=16)
 
 
 def run(config: Config, seed: int) -> Outcome:
