@@ -180,7 +180,10 @@ class RunFolder:
 
         write_folder(self.checkpoints / str(step), fill)
         for old in self.steps()[:-KEPT]:
-            shutil.rmtree(self.checkpoints / str(old), ignore_errors=True)
+            # Removal takes several steps; the name goes first, so that whatever has a number is whole.
+            hidden = self.checkpoints / f".{old}.old"
+            os.replace(self.checkpoints / str(old), hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
 
     def latest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """The arrays and the state of the newest checkpoint, or None. The log is cut back to that step."""
