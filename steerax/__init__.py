@@ -6,6 +6,7 @@ nothing until a wing of the library is entered.
 
 import importlib
 import importlib.metadata
+from typing import Any
 
 __version__ = importlib.metadata.version("steerax")
 
@@ -71,7 +72,7 @@ _WINGS = ("processes", "lifted", "depth")
 __all__ = ["__version__", *sorted(_HOME), *_WINGS]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
     elif name in _WINGS:

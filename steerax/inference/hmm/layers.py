@@ -71,8 +71,8 @@ def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"],
         p = _onto_simplex(p)
         laws = []
         for row, change in zip(*x, strict=True):
+            laws.append(p)  # cut in the output
             p = jnp.maximum(p, 0)
-            laws.append(p)
             p = (p + jnp.sum(keys[row] * p, -1, keepdims=True) * change) @ A
         return p, jnp.stack(laws)
 
