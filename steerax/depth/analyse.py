@@ -68,15 +68,15 @@ class Report:
 
     config: dict[str, Any]
     loss: float
-    costate_norms: Float[np.ndarray, " L+1"]
-    costates: Float[np.ndarray, "L+1 B T D"] | None
-    states: Float[np.ndarray, "L+1 B T D"] | None
+    costate_norms: Float[np.ndarray, " K"]
+    costates: Float[np.ndarray, "K B T D"] | None
+    states: Float[np.ndarray, "K B T D"] | None
     stationarity: Float[np.ndarray, " L"]
     stationarity_se: Float[np.ndarray, " L"]
     learning: Stationarity
     ledger: Ledger
     flow_distance: float
-    loss_by_refinement: dict[float, float]
+    loss_by_refinement: dict[int | float, float]
     flow: FlowDistance
     kinetic_energy: Float[np.ndarray, " M"]
     transport: Transport
@@ -212,7 +212,7 @@ class Sweep(NamedTuple):
 @eqx.filter_jit
 def examine(
     gpt: GPT, tokens: Int[Array, "b T"], targets: Int[Array, "b T"], inside: Bool[Array, "b T"], N: Array, keep: tuple
-) -> tuple[dict[str, Array], Ledger, Block, dict[str, Array]]:
+) -> tuple[dict[str, Array], Ledger, Block | None, dict[str, Array]]:
     """One chunk of sequences: sums, ledger, gradient in the blocks, and what is kept. `N` counts all scored tokens."""
     X = half_step_states(gpt, tokens)
 
@@ -240,7 +240,8 @@ def whole_sweep(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"],
     # About 2^25 numbers for states and costates of a chunk; every chunk has this shape.
     size = min(len(parts[0]), max(1, 2**25 // (2 * (2 * L + 1) * T * D)))
     sums: list[dict[str, np.ndarray]] = []
-    ledgers, gradients, kept = [], [], []
+    ledgers, kept = [], []
+    gradients: list[Any] = []
     for part in parts:
         gradient = None
         for start in range(0, len(part), size):

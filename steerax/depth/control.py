@@ -224,12 +224,13 @@ def optimal_values(problem: ControlProblem, layers: Sequence[int], limit: float 
         solution = optimal_control(problem, L, start)
         start = solution.value
         values.append(solution.statistics["objective"])
-    fitted = len(layers)
-    if limit is None:
+    fitted, known = len(layers), limit
+    if known is None:
         a, b = layers[-2:]
-        limit, fitted = (b * values[-1] - a * values[-2]) / (b - a), fitted - 2
-    gaps = np.abs(np.asarray(values) - limit)
-    return OptimalValues(np.asarray(layers), np.asarray(values), limit, fitted_order(layers[:fitted], gaps[:fitted]))
+        known, fitted = (b * values[-1] - a * values[-2]) / (b - a), fitted - 2
+    gaps = np.abs(np.asarray(values) - known)
+    convergence = fitted_order(layers[:fitted], gaps[:fitted])
+    return OptimalValues(np.asarray(layers), np.asarray(values), float(known), convergence)
 
 
 def cell_averages(theta: Float[Array, "K p"], layers: int) -> Float[Array, "L p"]:

@@ -63,19 +63,19 @@ class Ledger(NamedTuple):
     are those that *receive* the increment; [`ledger_by_source`][] splits a head over the tokens it reads from.
     """
 
-    embedding: Float[Array, "B T"]
-    heads: Float[Array, "L H B T"]
-    attention_bias: Float[Array, "L B T"]
-    mlp: Float[Array, "L B T"]
+    embedding: Float[Array | np.ndarray, "B T"]
+    heads: Float[Array | np.ndarray, "L H B T"]
+    attention_bias: Float[Array | np.ndarray, "L B T"]
+    mlp: Float[Array | np.ndarray, "L B T"]
 
     @property
-    def by_half_step(self) -> Float[Array, " M"]:
+    def by_half_step(self) -> Float[Array | np.ndarray, " M"]:
         """Totals of the 2L half-steps over all tokens: attention and MLP alternate."""
         attention = self.heads.sum((1, 2, 3)) + self.attention_bias.sum((1, 2))
         return jnp.stack([attention, self.mlp.sum((1, 2))], axis=1).reshape(-1)
 
     @property
-    def defect(self) -> Float[Array, "B T"]:
+    def defect(self) -> Float[Array | np.ndarray, "B T"]:
         """The sum of all entries of each token: zero up to the LayerNorm epsilon."""
         return self.embedding + self.heads.sum((0, 1)) + self.attention_bias.sum(0) + self.mlp.sum(0)
 

@@ -80,7 +80,7 @@ def exact(
     import diffrax
 
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, X, args: flow.velocity(t, X)),
+        diffrax.ODETerm(lambda t, X, args: flow.velocity(jnp.asarray(t), X)),
         diffrax.Tsit5(),
         t0=0.0,
         t1=1.0,

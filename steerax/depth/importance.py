@@ -9,7 +9,7 @@ $$\Delta\ell\approx-\langle P,\delta\rangle+\tfrac1{2T}\mathbb E\Big(\sum_t\lang
 the Fisher information (= Gauss–Newton curvature) of the gate, where $\tilde P$ belongs to the summed loss of one sequence.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -92,7 +92,7 @@ class Gates(NamedTuple):
 def gates(gpt: GPT, X: Float[Array, "S B T D"], targets: Int[Array, "B T"]) -> Gates:
     """Gate derivatives for given labels by one backward pass."""
     P = jax.grad(lambda X: token_losses(gpt, X, targets).sum())(X[-1])
-    found = backward(gpt, X, P, neurons=True)
+    found: Any = backward(gpt, X, P, neurons=True)
     return Gates(found.ledger.heads.sum(-1), found.neurons)
 
 
@@ -138,7 +138,8 @@ def importance(
     """
     scored = max(int((np.asarray(targets) >= 0).sum()), 1)
     B = len(tokens)
-    removed, cosine, sums = 0.0, 0.0, None
+    removed, cosine = np.zeros((4, gpt.config.n_layer)), np.zeros(gpt.config.n_layer)
+    sums: Any = None
     for i in range(0, B, chunk):
         part, y = tokens[i : i + chunk], targets[i : i + chunk]
         removed = removed + np.asarray(removal_losses(gpt, part, y), np.float64)
@@ -147,9 +148,8 @@ def importance(
         found = jax.tree.map(lambda a: np.asarray(a, np.float64) / scored, found)
         sums = found if sums is None else jax.tree.map(np.add, sums, found)
     first, fisher = sums
-    removed = np.asarray(removed) / scored
-    change = removed[:3] - removed[3]
-    return Importance(*change, first.heads, fisher.heads, first.neurons, fisher.neurons, np.asarray(cosine))
+    layers, attention, mlp = (removed[:3] - removed[3]) / scored
+    return Importance(layers, attention, mlp, first.heads, fisher.heads, first.neurons, fisher.neurons, cosine)
 
 
 # ---- measured removals of heads, and Gauss–Newton by forward differentiation: what the predictions are judged by ----------

@@ -109,7 +109,7 @@ class FlowDistance(NamedTuple):
     distance: float
     constant: float
     errors: dict[int, float]
-    losses: dict[float, float]
+    losses: dict[int | float, float]
     reference_error: float
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -98,7 +99,7 @@ def block_gradient(gpt: GPT, tokens: Int[Array, "B N"]) -> Block:
     return jax.grad(loss)(gpt.blocks)
 
 
-def stationarity(gpt: GPT, tokens: Int[Array, "B N"], batches: int = 8) -> Stationarity:
+def stationarity(gpt: GPT, tokens: Int[Array | np.ndarray, "B N"], batches: int = 8) -> Stationarity:
     """Stationarity of every layer on sequences of `N` tokens (predicting each token after the first).
 
     The sequences are cut into `batches` disjoint batches of equal size, and the remainder is left out. Sequences
@@ -110,7 +111,7 @@ def stationarity(gpt: GPT, tokens: Int[Array, "B N"], batches: int = 8) -> Stati
     size = len(tokens) // batches if batches > 0 else 0
     if size < 1:
         raise DataError(f"{len(tokens)} sequences cannot be cut into {batches} batches; give more or ask for fewer.")
-    parts = [tokens[i * size : (i + 1) * size] for i in range(batches)]
+    parts = [jnp.asarray(tokens[i * size : (i + 1) * size]) for i in range(batches)]
     if any(not (np.asarray(part)[:, 1:] >= 0).any() for part in parts):
         raise DataError("A batch has no token to predict; give longer sequences.")
     return from_gradients(gpt.blocks, [jax.tree.map(np.asarray, block_gradient(gpt, part)) for part in parts])

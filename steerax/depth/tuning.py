@@ -66,7 +66,7 @@ def tune(
     """
     import optax
 
-    inner = network.network if isinstance(network, Resampled) else network
+    inner: Any = network.network if isinstance(network, Resampled) else network
     if steps < 1 or not substeps or min(substeps) < 1:
         raise ConfigurationError("Tuning needs at least one step and sub-steps of at least 1.")
     if isinstance(inner, GroupedGPT) and tuple(substeps) != (1,):
@@ -79,7 +79,7 @@ def tune(
     depths = np.asarray(jax.random.choice(for_depth, np.asarray(substeps), (steps,)))
 
     @eqx.filter_jit
-    def step(state, fetched, n, i, k: int):
+    def step(state: tuple[Any, Any], fetched, n, i, k: int):
         network, memory = state
         tokens = source.batch(fetched, for_data, n, i)
         loss, gradient = eqx.filter_value_and_grad(batch_loss)(network, tokens, k)
@@ -95,7 +95,7 @@ def tune(
 
     done = loop.run(
         advance,
-        (inner, optimizer.init(inner)),
+        (inner, optimizer.init(inner)),  # pyright: ignore[reportArgumentType]
         steps,
         title="tuning",
         shown=progress,

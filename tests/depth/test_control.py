@@ -107,6 +107,7 @@ def test_lq_optimum_matches_the_closed_form_and_conserves_the_hamiltonian(key):
     assert abs(values.convergence.order - 1) < 0.05
 
 
+@pytest.mark.slow
 def test_with_smoothness_the_corrected_hamiltonian_is_conserved_and_the_plain_one_is_not(key):
     problem = transformer_problem(key, decay=0.05, smoothness=0.05)
     start = 0.3 * jnp.ones((8, problem.field.size))
@@ -121,6 +122,7 @@ def test_with_smoothness_the_corrected_hamiltonian_is_conserved_and_the_plain_on
     assert fitted_order(layers, drift).order > 0.9
 
 
+@pytest.mark.slow
 def test_optimal_values_extrapolate_and_cell_averages_recover_them(key):
     problem = transformer_problem(key, decay=0.4)
     found = c.optimal_values(problem, (4, 8, 16, 24, 32))
