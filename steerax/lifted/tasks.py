@@ -39,12 +39,12 @@ def majority(n: int, levels: int = 0) -> Problem:
 
 def palindrome(n: int, levels: int = 0) -> Problem:
     """The same forwards and backwards."""
-    return _task("palindrome", n, lambda b: np.equal(b, b[:, ::-1]).all(1), levels)
+    return _task("palindrome", n, lambda b: np.all(np.equal(b, b[:, ::-1]), axis=1), levels)
 
 
 def sorted(n: int, levels: int = 0) -> Problem:
     """No one before a zero."""
-    return _task("sorted", n, lambda b: (b[:, :-1] <= b[:, 1:]).all(1), levels)
+    return _task("sorted", n, lambda b: np.all(b[:, :-1] <= b[:, 1:], axis=1), levels)
 
 
 def dyck(n: int, levels: int = 0) -> Problem:

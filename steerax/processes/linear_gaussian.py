@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from .._errors import DataError
@@ -182,7 +183,7 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
         T = A.shape[0]
         if A.shape != (T, T, d, d):
             raise DataError(f"`transition` has shape {A.shape}; with {d} states and T steps it is [T T {d} {d}].")
-        if not isinstance(A, jax.core.Tracer) and np.asarray(A)[np.triu_indices(T, 1)].any():
+        if not isinstance(A, Tracer) and np.asarray(A)[np.triu_indices(T, 1)].any():
             raise DataError("`transition` has entries above the diagonal: X_{t+1} may depend on X_s only for s ≤ t.")
         self.transition = A
         for name, value in _common_fields(
@@ -259,7 +260,7 @@ def _matrix(name: str, value: Any, ndim: int) -> Array:
         value = value.astype(jnp.result_type(float))
     if value.ndim != ndim or 0 in value.shape:
         raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {value.shape}.")
-    if not isinstance(value, jax.core.Tracer) and not np.isfinite(np.asarray(value)).all():
+    if not isinstance(value, Tracer) and not np.isfinite(np.asarray(value)).all():
         raise DataError(f"`{name}` holds an entry that is not finite.")
     return value
 
@@ -267,7 +268,7 @@ def _matrix(name: str, value: Any, ndim: int) -> Array:
 def _covariance(name: str, value: Any) -> Array:
     """A symmetric positive semidefinite matrix, to the square root of the precision."""
     S = _matrix(name, value, 2)
-    if isinstance(S, jax.core.Tracer):
+    if isinstance(S, Tracer):
         return S
     host = np.asarray(S)
     if host.shape[0] != host.shape[1]:

@@ -22,6 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from .._errors import ConfigurationError, DataError
@@ -194,7 +195,7 @@ class GPT(eqx.Module):
         Raises `ConfigurationError` for more than `block_size` tokens, and `DataError` for tokens the model does not
         know; the latter only outside `jit` and `vmap`, where their values can be seen.
         """
-        if not isinstance(tokens, jax.core.Tracer) and tokens.size:
+        if not isinstance(tokens, Tracer) and tokens.size:
             lowest, highest = int(jnp.min(tokens)), int(jnp.max(tokens))
             if lowest < (-1 if self.config.missing else 0) or highest >= self.config.vocab_size:
                 wrong = lowest if lowest < 0 else highest

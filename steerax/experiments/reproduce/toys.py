@@ -27,6 +27,7 @@ def optimal_value(problem: ControlProblem) -> float:
     Only the mean state is controlled: with `r` the mean of e^A x - y and W = ∫ e^{As} e^{Aᵀs} ds, it is the spread
     around `r` plus ½ λ rᵀ(λ + W)⁻¹ r.
     """
+    assert isinstance(problem.field, LinearField)
     A, lam = np.asarray(problem.field.A), problem.decay
     ends = np.asarray(problem.X)[:, 0] @ matrix_exponential(A).T - np.asarray(problem.y)[:, 0]
     nodes, weights = np.polynomial.legendre.leggauss(40)

@@ -94,7 +94,7 @@ def linear_dual_filter(
     reason = "it was asked for"
     if method == "auto":
         method, reason, response = _choose(model, mask, F, queries)
-        lags = max(lags, model.order) if reason == EXACT_FEEDBACK else lags
+        lags = max(lags, getattr(model, "order", 1)) if reason == EXACT_FEEDBACK else lags
     z = jnp.where(mask, z - model.observation_offset[None], 0.0)
     if method == "schur":
         return _all_by_schur(model, z, F, offset, reason)
@@ -104,6 +104,7 @@ def linear_dual_filter(
     source = jnp.zeros((T + 1, *F.shape), dtype).at[T].set(F)
     radius = None
     if method == "cg":
+        assert isinstance(model, LinearGaussianModel)  # checked above
         response = impulse_response(model, F, T) if response is None else response
         controls = solve_fourier(model, T, response, tolerance, max_steps)
         if float(jnp.abs(response).max()) > MOST_GROWTH:
