@@ -96,11 +96,13 @@ def explain(model: sx.HiddenMarkovModel, path: str, options: dict[str, Any]) -> 
         "time": time,
         "probability": float(law[token]),
         "prior": prior,
-        "terms": [{"position": int(s), "token": _symbol(model, z[s]), "term": float(terms[s])} for s in largest],
+        "terms": [
+            {"position": int(s), "token": _symbol(model, z[s]), "term": float(terms[s])} for s in map(int, largest)
+        ],
         "sum_of_all_terms": float(terms.sum()),
     }
     lines = [f"P(next = {name!r}) = {law[token]:.6f} = prior {prior:.6f} + {terms.sum():.6f} from {time} tokens"]
-    lines += [f"{s:8d} {_symbol(model, z[s])!r:>8} {terms[s]:+.6f}" for s in largest]
+    lines += [f"{s:8d} {_symbol(model, z[s])!r:>8} {terms[s]:+.6f}" for s in map(int, largest)]
     table = [["position", "token", "term"], *([s, _symbol(model, z[s]), terms[s]] for s in range(time))]
     return Answer(record, "\n".join(lines), table)
 

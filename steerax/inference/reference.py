@@ -93,8 +93,6 @@ class Beliefs:
     @functools.cached_property
     def _matrices(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Transition and emission of each process, dense, in float64."""
-        transitions = [p.transition.dense() if hasattr(p.transition, "dense") else p.transition for p in self.processes]
         return [
-            (np.asarray(A, np.float64), np.asarray(p.emission, np.float64))
-            for A, p in zip(transitions, self.processes, strict=True)
+            (np.asarray(p.dense_transition, np.float64), np.asarray(p.emission, np.float64)) for p in self.processes
         ]

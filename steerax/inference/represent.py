@@ -158,18 +158,17 @@ def _by_sampling(predictor, z, law: Reference, weights: bool, samples, key, batc
     found, evaluations = [], 0
     for _ in range(REPLICATES):
         table = latin_table(rng, size, T)
+        mean_of = lambda strings: _evaluate(predictor, strings.reshape(-1, T), batch).reshape(-1, size).mean(1)
         if weights:
             strings, index = branching_strings(z, law, along, table)
-        else:
-            strings, index = continued_strings(z, law, along, table), None
-        S = _evaluate(predictor, strings.reshape(-1, T), batch).reshape(-1, size).mean(1)
-        evaluations += strings.shape[0] * size
-        if weights:
+            S = mean_of(strings)
             branches = np.full((T, V), np.nan)
             branches[tuple(index)] = S[:-1]
             found.append(_values_and_weights(branches, S[-1], z, law))
         else:
-            found.append((S, np.zeros((T, V - 1))))
+            strings = continued_strings(z, law, along, table)
+            found.append((mean_of(strings), np.zeros((T, V - 1))))
+        evaluations += strings.shape[0] * size
     values = np.stack([v for v, _ in found])
     steps = values[:, :-1] - values[:, 1:]
     error = lambda x: x.std(0, ddof=1) / np.sqrt(REPLICATES)

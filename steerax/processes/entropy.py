@@ -73,8 +73,7 @@ def _entropy(law: np.ndarray) -> np.ndarray:
 
 def _host(hmm: HiddenMarkovModel):
     """Initial belief `[1 d]`, the product with the transition, the emission, in float64 on the host."""
-    A = hmm.transition if isinstance(hmm.transition, jax.Array) else hmm.transition.dense()
-    A = np.asarray(A, np.float64)
+    A = np.asarray(hmm.dense_transition, np.float64)
     return np.asarray(hmm.initial, np.float64)[None], lambda b: b @ A, np.asarray(hmm.emission, np.float64)
 
 

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError
@@ -72,6 +73,11 @@ class HiddenMarkovModel(eqx.Module):
         """`(μ, A, C)`, as kernels take them."""
         return self.initial, self.transition, self.emission
 
+    @property
+    def dense_transition(self) -> Float[Array, "d d"]:
+        """`A` as a matrix, also for a model on tuples of states."""
+        return self.transition.dense() if isinstance(self.transition, OrderKTransition) else self.transition
+
     def sample(self, key, length: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
         """`(states, tokens)`, each `[T]`: `tokens[t]` is emitted by `states[t]`. Pure; runs inside `jit` and `vmap`."""
         u = jax.random.uniform(key, (2 * length + 1,), self.emission.dtype)
@@ -90,8 +96,7 @@ class HiddenMarkovModel(eqx.Module):
 
         **Raises:** `DataError` if there are several (the chain has more than one closed class of states).
         """
-        A = self.transition
-        A = np.asarray(A.dense() if isinstance(A, OrderKTransition) else A, dtype=np.float64)
+        A = np.asarray(self.dense_transition, dtype=np.float64)
         return jnp.asarray(stationary_law(A), dtype=self.initial.dtype)
 
     def started(self, law: str | Any) -> "HiddenMarkovModel":
@@ -135,7 +140,7 @@ def _rows(name: str, rows: Any, ndim: int):
         rows = rows.astype(jnp.result_type(float))
     if rows.ndim != ndim or 0 in rows.shape:
         raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {rows.shape}.")
-    if isinstance(rows, jax.core.Tracer):
+    if isinstance(rows, Tracer):
         return rows
     host = np.asarray(rows)
     if not np.isfinite(host).all() or (host < 0).any():

@@ -87,7 +87,7 @@ def all_controls(
         (rows, m), (prior, u, norm) = lax.scan(step, (rows, m), x)
         priors.append(prior)
         norms.append(jnp.pad(norm, ((0, 0), (0, T - end))))
-        if weights:
+        if u is not None:
             controls.append(jnp.pad(u, ((0, 0), (0, T - end), (0, 0))))
     none = jnp.zeros((1, T), dtype)
     u = jnp.concatenate([jnp.zeros((1, T, priors[0].shape[1]), dtype), *controls]) if weights else None

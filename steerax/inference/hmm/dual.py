@@ -136,4 +136,4 @@ def _a_number_of(rho, mu, A, C, z, layers: int, block: int, keep: bool):
         return new, (_change(new, rho), new if keep else None)
 
     last, (residuals, outputs) = lax.scan(apply, rho, None, length=layers)
-    return last, residuals, jnp.concatenate([rho[None], outputs]) if keep else None
+    return last, residuals, None if outputs is None else jnp.concatenate([rho[None], outputs])

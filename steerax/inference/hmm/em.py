@@ -207,8 +207,9 @@ class _Climb:
 
 def _iterate(problem: _Problem, model: HiddenMarkovModel):
     """`(next model, log-likelihood, log-prior, lost states)`."""
+    length, batch = problem.rows.shape
     for block in dict.fromkeys((problem.block, 1)):
-        per_chunk = chunk_blocks(*problem.rows.shape, model.n_states, block)
+        per_chunk = chunk_blocks(length, batch, model.n_states, block)
         arrays, found, log_prior, lost = em_step(
             *model.arrays, problem.rows, problem.lengths, problem.counts, block, per_chunk
         )

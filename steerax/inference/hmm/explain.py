@@ -77,8 +77,8 @@ def explain(
         _explain_one(model, filtered.states[:, i], filtered.tokens[:, i], F, times[i], weights, dtype)
         for i in range(tokens.number)
     ]
-    stacked = [None if group[0] is None else jnp.stack(group) for group in zip(*parts, strict=True)]
-    return Explanation(times, *stacked)
+    prior, u, norms = zip(*parts, strict=True)
+    return Explanation(times, jnp.stack(prior), jnp.stack(u) if weights else None, jnp.stack(norms))
 
 
 def _explain_one(model, states, z, F, times, weights: bool, dtype):

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError, ImpossibleTokenError
@@ -71,7 +72,7 @@ def forward_filter(
     z = as_tokens(hmm, tokens)
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
     block = block_length(hmm.n_states, z[0].size if z.ndim > 1 else 1, hmm.emission.dtype)
-    if isinstance(z, jax.core.Tracer) or any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(hmm)):
+    if isinstance(z, Tracer) or any(isinstance(a, Tracer) for a in jax.tree.leaves(hmm)):
         return Filtered(hmm, *filter_traced(*hmm.arrays, z, block))
     if block > 1:
         states, log_likelihood, smallest = filter_deferred(*hmm.arrays, z, block)
@@ -108,8 +109,8 @@ def as_tokens(hmm: HiddenMarkovModel, tokens) -> Int[Array, "T ..."]:
     **Raises:** `DataError` for observations, a wrong rank, or a code outside −1 … V−1.
     """
     several = isinstance(tokens, Sequences)
-    values = tokens.values if several else tokens
-    if isinstance(values, jax.core.Tracer):
+    values: Any = tokens.values if several else tokens
+    if isinstance(values, Tracer):
         return values.T
     host = np.asarray(values)
     if host.ndim == 2 and not several:

@@ -77,13 +77,14 @@ def train_by_gradient(
     size = min(batch, data.number)
 
     def advance(state, first, count):
+        free, memory = state
         losses = []
         for n in range(first, first + count):
-            *state, loss = _step(*state, tokens, jax.random.fold_in(key, n), size, optimizer)
+            free, memory, loss = _step(free, memory, tokens, jax.random.fold_in(key, n), size, optimizer)
             losses.append(loss)
-        return state, {"loss": np.asarray(losses)}
+        return (free, memory), {"loss": np.asarray(losses)}
 
-    start = [free, optimizer.init(eqx.filter(free, eqx.is_array))]
+    start = (free, optimizer.init(eqx.filter(free, eqx.is_array)))
     describe = lambda metrics, seconds: f"{metrics['loss'][-1]:.4f} nats per token"
     done = loop.run(advance, start, steps, hooks=hooks, title="gradient", shown=progress, describe=describe)
     free = done.state[0]

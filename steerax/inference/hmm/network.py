@@ -45,8 +45,8 @@ class DualFilterNetwork(eqx.Module):
         """
         if layers < 1 or isinstance(hmm.transition, OrderKTransition):
             raise ConfigurationError("A network needs at least one layer and a model of order one.")
-        logits = [jnp.log(jnp.maximum(a, SMALLEST)) for a in hmm.arrays]
-        return cls(*(jnp.stack([a] * layers) for a in logits), logits[2])
+        mu, A, C = (jnp.log(jnp.maximum(a, SMALLEST)) for a in (hmm.initial, hmm.dense_transition, hmm.emission))
+        return cls(jnp.stack([mu] * layers), jnp.stack([A] * layers), jnp.stack([C] * layers), C)
 
     @classmethod
     def random(cls, key, n_states: int, n_tokens: int, layers: int, scale: float = 1.0) -> "DualFilterNetwork":

@@ -57,7 +57,7 @@ def fit_hmm_online(
             continue
         rows, block = prepare(batch, model)
         for size in dict.fromkeys((block, 1)):
-            per_chunk = chunk_blocks(*rows.shape, model.n_states, size)
+            per_chunk = chunk_blocks(rows.shape[0], rows.shape[1], model.n_states, size)
             found = expected_counts(*model.arrays, rows, jnp.asarray(batch.lengths), size, per_chunk)
             if found.smallest_mass > SMALLEST_MASS:
                 break

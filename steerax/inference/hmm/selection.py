@@ -104,7 +104,7 @@ def align_states(
         )
     C, D = np.asarray(hmm.emission), np.asarray(reference.emission)
     distance = np.abs(D[:, None] - C[None]).sum(-1) / 2
-    stay = np.abs(np.diag(reference.transition)[:, None] - np.diag(hmm.transition)[None])
+    stay = np.abs(np.diag(reference.dense_transition)[:, None] - np.diag(hmm.dense_transition)[None])
     _, order = linear_sum_assignment(distance + 1e-3 * stay)
     mu, A, C = (np.asarray(a) for a in hmm.arrays)
     return HiddenMarkovModel(mu[order], A[np.ix_(order, order)], C[order], hmm.vocabulary), order

@@ -67,7 +67,7 @@ def optimal_control(
     wanted = [(V**t, V - 1) for t in range(length)]
     if controls is not None and [np.shape(u) for u in controls] != wanted:
         raise DataError(f"Controls are one array per time, of shapes {wanted}.")
-    mu, A, C = (np.asarray(a.dense() if hasattr(a, "dense") else a, np.float64) for a in hmm.arrays)
+    mu, A, C = (np.asarray(a, np.float64) for a in (hmm.initial, hmm.dense_transition, hmm.emission))
     filters, probabilities = _filters(mu, A, C, length)
     E = token_vectors(V)
     c = C @ E
