@@ -32,12 +32,12 @@ def peers(hmm, tokens: np.ndarray) -> dict:
     B, T = tokens.shape
     z = jnp.asarray(tokens)
 
-    def of_dynamax(z):
+    def of_dynamax(mu, A, C, z):
         found = hmm_filter(mu, A, jnp.log(C).T[z])
         return found.marginal_loglik, found.predicted_probs
 
     # cuthbert's step moves the state and then weighs it, so its first step has no move: an identity transition
-    def of_cuthbert(z):
+    def of_cuthbert(mu, A, C, z):
         log_C = jnp.log(C).T
         moves = jnp.stack([jnp.eye(len(mu), dtype=mu.dtype), A])
         model = discrete.build_filter(mu, lambda x: moves[jnp.minimum(x[0], 1)], lambda x: log_C[x[1]])
@@ -45,9 +45,10 @@ def peers(hmm, tokens: np.ndarray) -> dict:
         return states.log_normalizing_constant[-1], states.dist @ A
 
     def ready(function):
-        compiled = jax.jit(function if B == 1 else jax.vmap(function))
+        # parameters are arguments, as when a model is learned: constants would let XLA transpose them beforehand
+        compiled = jax.jit(function if B == 1 else jax.vmap(function, (None, None, None, 0)))
         given = z[0] if B == 1 else z
-        return lambda: jax.block_until_ready(compiled(given))
+        return lambda: jax.block_until_ready(compiled(mu, A, C, given))
 
     learn = CategoricalHMM(n_components=len(mu), n_features=C.shape[1], implementation="scaling")
     learn.startprob_, learn.transmat_, learn.emissionprob_ = map(np.asarray, hmm.arrays)
@@ -92,14 +93,14 @@ def ours(hmm, data) -> dict:
 
     pick = lambda found: (found.log_likelihood, found.states)
     if isinstance(data, sx.Sequences):
-        traced = lambda z: pick(sx.forward_filter(hmm, sx.Sequences(z, data.lengths)))
+        traced = lambda hmm, z: pick(sx.forward_filter(hmm, sx.Sequences(z, data.lengths)))
         z = jax.numpy.asarray(data.values)
     else:
-        traced, z = lambda z: pick(sx.forward_filter(hmm, z)), jax.numpy.asarray(data)
+        traced, z = lambda hmm, z: pick(sx.forward_filter(hmm, z)), jax.numpy.asarray(data)
     compiled = jax.jit(traced)
     return {
         "verb": lambda: jax.block_until_ready(pick(sx.forward_filter(hmm, data))),
-        "jit": lambda: jax.block_until_ready(compiled(z)),
+        "jit": lambda: jax.block_until_ready(compiled(hmm, z)),
     }
 
 
