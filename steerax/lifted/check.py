@@ -223,7 +223,8 @@ def _check_sample(certificate: Certificate, samples: int, random: np.random.Gene
             x = after_layer(x, *draw(), C)
         errors = int(best_last_layers(x[None], problem)[0])
         _require(
-            bool(errors >= bounds[i]), f"behind listed state {i} a network makes {errors} errors, not {bounds[i]} or more"
+            bool(errors >= bounds[i]),
+            f"behind listed state {i} a network makes {errors} errors, not {bounds[i]} or more",
         )
     share = -math.log(1 - CONFIDENCE) / samples
     what = "of the listed bounds" if certificate.depth == 2 else "of the networks behind the listed states"

@@ -99,7 +99,7 @@ def fill_lane(T, y_cells, z, move, side, C, lane):
 @no_type_check
 def count_errors(a, target, wrong, best):
     """best[l] = min(best[l], errors of the labels a, errors of their complement) in every lane."""
-    word, multiple, valid, label, total = target
+    word, multiple, valid, label, total, _ = target
     if len(word) == 1 and multiple[0] == 1:
         y, m = label[0], valid[0]
         for l in range(LANES):
@@ -141,7 +141,7 @@ def try_readouts(T0, T1, readouts, W, target, a, wrong, best):
         w0, w1 = readouts[w, 0], readouts[w, 1]
         if w0 == 0 or w1 == 0:
             for k in range(NR):
-                for v in range(W + 2):
+                for v in range(1, W + 1):
                     count_errors(T0[k, v] if w1 == 0 else T1[k, v], target, wrong, best)
             continue
         for k in range(NR):
@@ -156,7 +156,7 @@ def try_readouts(T0, T1, readouts, W, target, a, wrong, best):
 def search_last_layer(states, direction, normal, cells, move, readouts, C, net, target, words, upper, bound, values):
     """values[p] = min(upper, fewest errors of one more layer on state p); returns the pairs (state, B) tried."""
     P, N, _ = states.shape
-    side, Z, total = 2 * C + 1, 8 * C + 1, target[4]
+    side, Z, total, constant = 2 * C + 1, 8 * C + 1, target[4], target[5]
     W, ZZ, NR, ND, G = 2 * C, Z * Z, len(move), len(normal), len(cells)
     D = np.empty((ND, N), np.int32)
     A, mass = np.empty((G, ND), np.int64), np.zeros(G * ZZ, np.int64)
@@ -197,13 +197,13 @@ def search_last_layer(states, direction, normal, cells, move, readouts, C, net, 
             lane += 1
             tried += 1
             if lane == LANES:
-                best[:] = total
+                best[:] = constant
                 try_readouts(T0, T1, readouts, W, target, a, wrong, best)
                 for l in range(lane):
                     values[owner[l]] = min(values[owner[l]], best[l])
                 lane = 0
     if lane:
-        best[:] = total
+        best[:] = constant
         try_readouts(T0, T1, readouts, W, target, a, wrong, best)
         for l in range(lane):
             values[owner[l]] = min(values[owner[l]], best[l])
@@ -215,7 +215,7 @@ def terminal(
 ) -> tuple[Int[np.ndarray, "P"], int]:
     """As `kernels_numpy.terminal`, on several threads."""
     values = np.full(len(states), upper, np.int64)
-    items = (target.word, target.multiple, target.valid, target.label, target.total)
+    items = (target.word, target.multiple, target.valid, target.label, target.total, target.constant)
 
     def work(part: slice) -> int:
         return search_last_layer(
@@ -239,7 +239,7 @@ def mark_readouts(T0, T1, readouts, W, lanes, a, marks):
         w0, w1 = readouts[w, 0], readouts[w, 1]
         for k in range(len(T0)):
             if w0 == 0 or w1 == 0:
-                for v in range(W + 2):
+                for v in range(1, W + 1):
                     row = T0[k, v] if w1 == 0 else T1[k, v]
                     for l in range(lanes):
                         marks[row[l]] = True
@@ -296,6 +296,7 @@ def mark_all(
 ) -> None:
     """`census.mark_states` on several threads; they only ever set marks, so they may share them."""
     parts = np.array_split(states, devices or os.cpu_count() or 1)
+    marks[0] = True  # the constant labels
 
     def work(part: np.ndarray) -> None:
         mark_states(

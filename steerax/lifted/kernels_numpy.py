@@ -112,8 +112,8 @@ def best_by_masks(
     $\{y_0+y_1\ge t\}=\bigcup_v\{y_0\ge v\}\cap\{y_1\ge t-v\}$; differences by $2C-y_1$.
     """
     W = 2 * tables.levels
-    over = [[pack(y >= v) for v in range(W + 2)] for y in (y0, y1, W - y1)]  # each [L NR words]
-    best = np.full(len(y0), target.total, np.int64)
+    over = [[pack(y >= v) for v in range(W + 1)] for y in (y0, y1, W - y1)]  # each [L NR words]
+    best = np.full(len(y0), target.constant, np.int64)
 
     def try_masks(a: np.ndarray) -> None:
         wrong = np.bitwise_count((a[..., target.word] ^ target.label) & target.valid) @ target.multiple
@@ -122,7 +122,7 @@ def best_by_masks(
 
     for w0, w1 in tables.readouts:
         if w0 == 0 or w1 == 0:
-            for v in range(W + 2):
+            for v in range(1, W + 1):
                 try_masks(over[0 if w1 == 0 else 1][v])
             continue
         second = over[1] if w1 > 0 else over[2]

@@ -29,6 +29,10 @@ class Problem:
     weights: Int[np.ndarray, "N"]
     model: R1
 
+    def __post_init__(self):
+        if self.tokens.shape[1] != self.model.length or self.tokens.max() >= self.model.vocabulary:
+            raise ConfigurationError("The class reads sequences of another length or vocabulary than these.")
+
     @classmethod
     def create(
         cls, tokens: Any, labels: Any, weights: Any = None, model: R1 | None = None, name: str = "data"
@@ -45,8 +49,6 @@ class Problem:
         if weights.sum() >= 2**31:
             raise DataError("The weights add up to 2**31 or more; divide them by a common factor.")
         model = model or R1(tokens.shape[1], vocabulary=max(2, int(tokens.max()) + 1))
-        if tokens.shape[1] != model.length or tokens.max() >= model.vocabulary:
-            raise ConfigurationError("The class reads sequences of another length or vocabulary than these.")
         rows = np.concatenate([tokens, labels[:, None]], axis=1).astype(np.int64)
         distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
         merged = np.zeros(len(distinct), np.int64)

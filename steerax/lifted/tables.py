@@ -104,12 +104,13 @@ class Target:
     A set of sequences is a row of 64-bit words, one bit a sequence. Weights are split into binary digits, so that the
     weight of a set is a sum of popcounts: item j counts `multiple[j]` for every bit of word `word[j]` under `valid[j]`.
 
-    **Attributes:** `net [N]`, weight with the sign of the label (+ for 1); `total`; `words`, the words a row has;
-    `word`, `multiple`, `valid`, `label [J]`.
+    **Attributes:** `net [N]`, weight with the sign of the label (+ for 1); `total`; `constant`, the errors of the better
+    constant label (thresholds beyond all scores); `words`, the words a row has; `word`, `multiple`, `valid`, `label [J]`.
     """
 
     net: Int[np.ndarray, "N"]
     total: int
+    constant: int
     words: int
     word: Int[np.ndarray, "J"]
     multiple: Int[np.ndarray, "J"]
@@ -132,6 +133,7 @@ def build_target(problem: Problem) -> Target:
     return Target(
         net=np.where(labels == 1, weights, -weights),
         total=problem.total,
+        constant=min(problem.errors(np.zeros_like(labels)), problem.errors(np.ones_like(labels))),
         words=len(label_words),
         word=word,
         multiple=np.array(multiple),

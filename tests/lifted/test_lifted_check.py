@@ -13,7 +13,7 @@ from steerax.lifted.check import best_last_layers, embedded
 
 def small(task, depth, number=150):
     problem = task(4)
-    model = R1(3, matrices=score_matrices()[::number], rows=ternary(2)[::2])
+    model = R1(4, matrices=score_matrices()[::number], rows=ternary(2)[::2])
     return solve(dataclasses.replace(problem, model=model), depth, backend="numpy").certificate
 
 

@@ -167,6 +167,14 @@ def test_running_out_of_time_at_once_still_returns_a_network():
         assert problem.errors(solution.network(problem.tokens)) == solution.value >= solution.lower
 
 
+@pytest.mark.parametrize("reductions", [Reductions(), Reductions(masks=False)])
+def test_constant_labels_are_available_in_every_class(reductions):
+    """A threshold beyond all scores, even where the only scores are diagonal ones."""
+    model = R1(1, vocabulary=3, matrices=score_matrices()[:2], rows=np.array([(1, -1)]), directions=np.array([(1, 1)]))
+    problem = Problem.create([[0], [1], [2]], [0, 0, 0], [1, 4, 9], model)
+    assert solve(problem, 2, reductions=reductions, backend="numpy").value == 0
+
+
 def test_contradicting_labels_are_the_unavoidable_error():
     problem = Problem.create([[0, 1], [0, 1], [1, 1]], [0, 1, 1], [2, 3, 5])
     assert solve(problem, 1).value == 2
