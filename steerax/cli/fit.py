@@ -9,14 +9,14 @@ from .kinds import module_for, tell
 
 def fit(
     data: Annotated[str, typer.Argument(help=".txt, .csv, .tsv, .parquet, .npy or .npz file")],
-    model: Annotated[str, typer.Option(help="kind of model: hmm")] = "hmm",
+    model: Annotated[str, typer.Option(help="kind of model: hmm (tokens) or linear (real numbers)")] = "hmm",
     states: Annotated[int, typer.Option(help="number of hidden states")] = 8,
     order: Annotated[int, typer.Option(help="how many past states the next one depends on")] = 1,
     restarts: Annotated[int, typer.Option(help="random starts; the best one is kept")] = 3,
     iterations: Annotated[int, typer.Option(help="largest number of iterations")] = 200,
     tolerance: Annotated[float, typer.Option(help="stop at a smaller gain, in nats per token")] = 1e-6,
     pseudocount: Annotated[float, typer.Option(help="added to every expected count; 0 is maximum likelihood")] = 0.1,
-    tokens: Annotated[str, typer.Option(help="token column of a table")] = "token",
+    tokens: Annotated[str, typer.Option(help="column of a table with the tokens, or with the numbers")] = "token",
     sequence: Annotated[str | None, typer.Option(help="column that names the sequence of each row")] = None,
     words: Annotated[bool, typer.Option("--words", help="read a .txt file as words, a sequence per line")] = False,
     cut: Annotated[int | None, typer.Option(help="cut sequences into pieces of at most this length")] = None,

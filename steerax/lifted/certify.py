@@ -75,7 +75,8 @@ class Certificate:
         try:
             if record["format"] > FORMAT:
                 raise CheckpointError(f"{folder} has format {record['format']}; this version reads up to {FORMAT}.")
-            with np.load(folder / "certificate.npz", allow_pickle=False) as file:
+            # opened here, because NumPy leaves a torn file open
+            with open(folder / "certificate.npz", "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             if content_hash(*(arrays[name] for name in sorted(arrays))) != record["arrays"]:
                 raise CheckpointError(f"The arrays of {folder} are not those its record speaks of.")

@@ -93,7 +93,7 @@ class LiftedSolution:
 def solve(
     problem: Problem,
     depth: int,
-    time_limit: float | None = None,
+    time_limit: float | int | None = None,
     memory_limit: int | None = None,
     devices: int | None = None,
     *,
@@ -134,7 +134,7 @@ class _Search:
         backend: str,
         devices: int | None,
         seed: int,
-        time_limit: float | None,
+        time_limit: float | int | None,
         progress: Callable[[Report], None] | None,
         depth: int,
     ):

@@ -195,7 +195,7 @@ class QuantizedNetwork:
             raise ConfigurationError(f"This is not an integer network: {error!r} while reading it.") from None
 
 
-def embed(embedding: Int[np.ndarray, "n V"], sequences: Int[np.ndarray, "N n"]) -> list[Int[np.ndarray, "N n"]]:
+def embed(embedding: Int[np.ndarray, "n V"], sequences: Int[np.ndarray, "..."]) -> list[Int[np.ndarray, "N n"]]:
     """The first register: the code of every token at its position. Raises `DataError` on foreign data."""
     n, V = embedding.shape
     sequences = np.asarray(sequences)

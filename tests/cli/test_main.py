@@ -71,7 +71,9 @@ def test_misuse_ends_with_exit_code_two(monkeypatch, capsys):
 
 def test_every_command_has_help_with_an_example(monkeypatch, capsys):
     _, out, _ = call(monkeypatch, capsys, "--help")
-    commands = [line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.startswith("  ") and line[2] != " "]
+    commands = [
+        line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.startswith("  ") and line[2] != " "
+    ]
     assert "compare" in commands
     for command in commands:
         code, out, _ = call(monkeypatch, capsys, command, "--help")

@@ -82,11 +82,11 @@ def test_costates_are_gradients_in_the_state(key):
 def test_discrete_costates_converge_to_the_continuous_ones(key):
     problem = transformer_problem(key, motion=0.3)
     control = CosineControl(0.7 * jax.random.normal(key, (3, problem.field.size)))
-    layers, errors = (16, 32, 64, 128), []
-    reference = c.continuous_costates(problem, control, jnp.linspace(0, 1, 129))
+    layers, errors = (128, 256, 512), []
+    reference = c.continuous_costates(problem, control, jnp.linspace(0, 1, 513))
     for L in layers:
         P = c.costates(problem, jax.vmap(control)(problem.times(L)))
-        errors.append(float(jnp.abs(P - reference[:: 128 // L]).max()))
+        errors.append(float(jnp.abs(P - reference[:: 512 // L]).max()))
     assert abs(fitted_order(layers, errors).order - 1) < 0.05
 
 

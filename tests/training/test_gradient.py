@@ -194,6 +194,7 @@ def test_no_float64_appears_in_a_float32_step_under_x64(gpt):
     assert not [a for a in jaxpr.out_avals if a.dtype == np.float64]
 
 
+@pytest.mark.slow
 def test_eight_devices_make_the_steps_of_one():
     code = """
     import jax, numpy as np, optax, steerax as sx
