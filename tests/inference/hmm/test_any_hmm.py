@@ -75,7 +75,7 @@ def test_any_start_reaches_the_filter_in_as_many_layers_as_tokens(problem, seed)
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=300, **SETTINGS)
+@hypothesis.settings(max_examples=100, **SETTINGS)
 @hypothesis.given(problems())
 def test_all_routes_lead_to_the_filter_many_times(problem):
     test_all_routes_lead_to_the_filter.hypothesis.inner_test(problem)
