@@ -57,6 +57,8 @@ def run(config: Config, resume: bool = False, overwrite: bool = False, train: bo
     clock = Clock()
     source = resolve(config)
     shape = networks.shape_of(config, source)
+    if config.folder.exists() and not config.folder.is_dir():
+        raise ConfigurationError(f"{config.folder} is a file; give a folder to write to with --out.")
     unfinished = config.folder / "unfinished"
     if unfinished.exists() and not (resume or overwrite):
         raise ConfigurationError(
