@@ -6,8 +6,8 @@ each returns an [`Answer`][]. `options` are the options of the command by name.
 
 import csv
 import importlib
+import io
 import json
-import pathlib
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -49,6 +49,12 @@ def loaded(folder: str) -> tuple[Any, ModuleType]:
 def tell(answer: Answer, as_json: bool, out: str | None) -> None:
     """Print an answer, and write its table to `out` (CSV) if asked."""
     if out is not None and answer.table is not None:
-        with pathlib.Path(out).open("w", newline="") as file:
-            csv.writer(file).writerows(answer.table)
+        from steerax.runs.files import write_whole
+
+        lines = io.StringIO(newline="")
+        csv.writer(lines).writerows(answer.table)
+        try:
+            write_whole(out, lines.getvalue())
+        except OSError as error:
+            raise ConfigurationError(f"{out} cannot be written ({error.strerror}); choose another --out.") from None
     typer.echo(json.dumps(answer.record, allow_nan=False) if as_json else answer.text)
