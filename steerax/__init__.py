@@ -66,6 +66,7 @@ _HOME: dict[str, str] = {
     "kalman_smoother": "steerax.inference.gaussian.smoother",
     "fit_linear_gaussian": "steerax.inference.gaussian.fit",
     "select_order": "steerax.inference.gaussian.fit",
+    "recalibrated": "steerax.inference.gaussian.calibration",
 }
 _WINGS = ("processes", "lifted", "depth")
 

@@ -17,7 +17,11 @@ from steerax._errors import ConfigurationError
 
 # --model -> module; kind of a saved model -> --model
 MODULES = {"hmm": "steerax.cli.of_hmm", "linear": "steerax.cli.of_linear"}
-SAVED = {"hidden_markov_model": "hmm", "linear_gaussian_model": "linear"}
+SAVED = {
+    "hidden_markov_model": "hmm",
+    "linear_gaussian_model": "linear",
+    "time_varying_linear_gaussian_model": "linear",
+}
 
 
 class Answer(NamedTuple):

@@ -10,9 +10,11 @@ import steerax as sx
 
 from .kinds import Answer
 
+PACKAGED = "statsmodels:"  # in front of the name of a data set instead of a file
+
 
 def fit(path: str, options: dict[str, Any]) -> Answer:
-    """Expectation–maximisation; with several sequences, the log-likelihood of held-out ones."""
+    """Maximum likelihood; with several sequences, the log-likelihood of held-out ones."""
     data = _read(path, options)
     if options["held_out"] > 0 and data.number > 1:
         training, held_out = data.split(options["held_out"], options["seed"])
@@ -26,7 +28,7 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
         max_iterations=options["iterations"],
         tolerance=options["tolerance"],
     )
-    folder = options["out"] or f"runs/{pathlib.Path(path).stem}-linear"
+    folder = options["out"] or f"runs/{pathlib.Path(path.removeprefix(PACKAGED)).stem}-linear"
     sx.save(found.model, folder)
     numbers = int(np.isfinite(training.values).sum())
     record = {
@@ -105,11 +107,32 @@ def forecast(model: sx.LinearGaussianModel, path: str, options: dict[str, Any]) 
 def _read(path: str, options: dict[str, Any]) -> sx.Sequences:
     """Observations; for a table, `--tokens a,b` names the columns of numbers."""
     columns = options["tokens"].split(",")
+    if path.startswith(PACKAGED):
+        return _packaged(path.removeprefix(PACKAGED), columns)
     table = pathlib.Path(path).suffix in (".csv", ".tsv", ".parquet")
     data = sx.Sequences.read(path, sequence=options["sequence"], values=columns if table else None)
     if data.is_tokens:
         return sx.Sequences.from_arrays([np.where(s < 0, np.nan, s).astype(float) for s in data], names=data.names)
     return data
+
+
+def _packaged(name: str, columns: list[str]) -> sx.Sequences:
+    """Columns of a data set that comes with statsmodels, as one sequence."""
+    try:
+        import statsmodels.datasets as datasets
+    except ImportError:
+        raise sx.ConfigurationError(
+            f"{PACKAGED}{name} needs the package statsmodels; install it or give a file."
+        ) from None
+    load = getattr(getattr(datasets, name, None), "load_pandas", None)
+    if load is None:
+        raise sx.DataError(f"statsmodels has no data set {name!r}; sunspots, co2 and macrodata are three that it has.")
+    table = load().data
+    if missing := [c for c in columns if c not in table]:
+        raise sx.DataError(
+            f"The data set {name!r} has no column {missing[0]!r}; name some of {', '.join(table)} with --tokens."
+        )
+    return sx.Sequences.from_arrays([np.asarray(table[columns], float)], names=[name])
 
 
 def _one(data: sx.Sequences, number: int) -> np.ndarray:

@@ -21,15 +21,59 @@ class AbstractLinearGaussianModel(eqx.Module):
 
     all independent. The two kinds differ in what `transition` holds; see [`LinearGaussianModel`][] (taps, the same
     at all times) and [`TimeVaryingLinearGaussianModel`][] (a lower-triangular operator).
+
+    **Arguments:** of both kinds, with `d` states and `p` channels,
+
+    - `initial_mean`: `m_0`, `[d]`; `initial_covariance`: `Σ_0`, `[d d]`.
+    - `transition`: see the two kinds.
+    - `observation`: `H`, `[p d]`; `observation_offset`: `c`, `[p]`, zero by default.
+    - `process_noise`: `Q`, `[d d]`; `observation_noise`: `R`, `[p p]`. Covariances may be singular.
+
+    **Raises:** `DataError` for shapes that do not fit, entries that are not finite, or a covariance that is not
+    symmetric or has a negative eigenvalue.
     """
 
-    initial_mean: eqx.AbstractVar[Array]
-    initial_covariance: eqx.AbstractVar[Array]
-    transition: eqx.AbstractVar[Array]
-    observation: eqx.AbstractVar[Array]
-    process_noise: eqx.AbstractVar[Array]
-    observation_noise: eqx.AbstractVar[Array]
-    observation_offset: eqx.AbstractVar[Array]
+    initial_mean: Float[Array, " d"]
+    initial_covariance: Float[Array, "d d"]
+    transition: Float[Array, "*lags d d"]
+    observation: Float[Array, "p d"]
+    process_noise: Float[Array, "d d"]
+    observation_noise: Float[Array, "p p"]
+    observation_offset: Float[Array, " p"]
+
+    def __init__(
+        self,
+        initial_mean: Any,
+        initial_covariance: Any,
+        transition: Any,
+        observation: Any,
+        process_noise: Any,
+        observation_noise: Any,
+        observation_offset: Any = None,
+    ):
+        p, d = _matrix("observation", observation, 2).shape
+        self.transition = self.checked_transition(transition, d)
+        for name, value in _common_fields(
+            d, p, initial_mean, initial_covariance, observation, process_noise, observation_noise, observation_offset
+        ).items():
+            setattr(self, name, value)
+
+    @staticmethod
+    @abc.abstractmethod
+    def checked_transition(transition: Any, d: int) -> Array:
+        """The transition as an array of the right shape for `d` states, or `DataError`."""
+
+    @abc.abstractmethod
+    def to_config(self) -> dict[str, Any]:
+        """What a model file says beside the arrays: the sizes."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> "AbstractLinearGaussianModel":
+        """The model of a file."""
+        model = cls(**arrays)
+        if model.to_config() != config:
+            raise DataError(f"The arrays describe {model.to_config()} where the file promises {config}.")
+        return model
 
     @property
     def n_states(self) -> int:
@@ -64,47 +108,21 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
 
     where terms before time 0 are left out. `m = 1` is the usual Markov state-space model.
 
-    **Arguments:** with `d` states and `p` channels,
-
-    - `initial_mean`: `m_0`, `[d]`; `initial_covariance`: `Σ_0`, `[d d]`.
-    - `transition`: the taps `A^{(0)} … A^{(m-1)}`, `[m d d]` (always three axes, also for `m = 1`).
-    - `observation`: `H`, `[p d]`; `observation_offset`: `c`, `[p]`, zero by default.
-    - `process_noise`: `Q`, `[d d]`; `observation_noise`: `R`, `[p p]`. Covariances may be singular.
-
-    **Raises:** `DataError` for shapes that do not fit, entries that are not finite, or a covariance that is not
-    symmetric or has a negative eigenvalue.
+    **Arguments:** those of [`AbstractLinearGaussianModel`][]; `transition` holds the taps `A^{(0)} … A^{(m-1)}`,
+    `[m d d]` (always three axes, also for `m = 1`).
     """
 
-    initial_mean: Float[Array, " d"]
-    initial_covariance: Float[Array, "d d"]
-    transition: Float[Array, "m d d"]
-    observation: Float[Array, "p d"]
-    process_noise: Float[Array, "d d"]
-    observation_noise: Float[Array, "p p"]
-    observation_offset: Float[Array, " p"]
+    __init__ = AbstractLinearGaussianModel.__init__  # written out because type checkers make up another one
 
-    def __init__(
-        self,
-        initial_mean: Any,
-        initial_covariance: Any,
-        transition: Any,
-        observation: Any,
-        process_noise: Any,
-        observation_noise: Any,
-        observation_offset: Any = None,
-    ):
+    @staticmethod
+    def checked_transition(transition: Any, d: int) -> Array:
         taps = _matrix("transition", transition, 3)
-        p, d = _matrix("observation", observation, 2).shape
         if taps.shape[1:] != (d, d):
             raise DataError(
                 f"`transition` has shape {taps.shape}; with {d} states it is [m {d} {d}], one tap per lag "
                 "(a single matrix A is given as A[None])."
             )
-        self.transition = taps
-        for name, value in _common_fields(
-            d, p, initial_mean, initial_covariance, observation, process_noise, observation_noise, observation_offset
-        ).items():
-            setattr(self, name, value)
+        return taps
 
     @property
     def order(self) -> int:
@@ -137,16 +155,7 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
         )
 
     def to_config(self) -> dict[str, Any]:
-        """What a model file says beside the arrays: the sizes."""
         return {"order": self.order, "n_states": self.n_states, "n_channels": self.n_channels}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> "LinearGaussianModel":
-        """The model of a file."""
-        model = cls(**arrays)
-        if model.to_config() != config:
-            raise DataError(f"The arrays describe {model.to_config()} where the file promises {config}.")
-        return model
 
 
 class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
@@ -154,47 +163,29 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
 
         X_{t+1} = Σ_{s≤t} A_{t,s} X_s + B_t,     Z_t = H X_t + c + W_t,     t = 0 … T-1.
 
-    **Arguments:** as for [`LinearGaussianModel`][], except `transition`: the lower-triangular operator, `[T T d d]`
+    **Arguments:** those of [`AbstractLinearGaussianModel`][]; `transition` is the lower-triangular operator, `[T T d d]`
     with `transition[t, s] = A_{t,s}` and zeros for `s > t`.
-
-    **Raises:** `DataError` as there, and for entries above the diagonal.
     """
 
-    initial_mean: Float[Array, " d"]
-    initial_covariance: Float[Array, "d d"]
-    transition: Float[Array, "T T d d"]
-    observation: Float[Array, "p d"]
-    process_noise: Float[Array, "d d"]
-    observation_noise: Float[Array, "p p"]
-    observation_offset: Float[Array, " p"]
+    __init__ = AbstractLinearGaussianModel.__init__  # written out because type checkers make up another one
 
-    def __init__(
-        self,
-        initial_mean: Any,
-        initial_covariance: Any,
-        transition: Any,
-        observation: Any,
-        process_noise: Any,
-        observation_noise: Any,
-        observation_offset: Any = None,
-    ):
+    @staticmethod
+    def checked_transition(transition: Any, d: int) -> Array:
         A = _matrix("transition", transition, 4)
-        p, d = _matrix("observation", observation, 2).shape
         T = A.shape[0]
         if A.shape != (T, T, d, d):
             raise DataError(f"`transition` has shape {A.shape}; with {d} states and T steps it is [T T {d} {d}].")
         if not isinstance(A, Tracer) and np.asarray(A)[np.triu_indices(T, 1)].any():
             raise DataError("`transition` has entries above the diagonal: X_{t+1} may depend on X_s only for s ≤ t.")
-        self.transition = A
-        for name, value in _common_fields(
-            d, p, initial_mean, initial_covariance, observation, process_noise, observation_noise, observation_offset
-        ).items():
-            setattr(self, name, value)
+        return A
 
     @property
     def horizon(self) -> int:
         """T, the number of steps the operator describes."""
         return self.transition.shape[0]
+
+    def to_config(self) -> dict[str, Any]:
+        return {"horizon": self.horizon, "n_states": self.n_states, "n_channels": self.n_channels}
 
     @classmethod
     def from_taps(cls, model: LinearGaussianModel, horizon: int) -> "TimeVaryingLinearGaussianModel":

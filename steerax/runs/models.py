@@ -21,9 +21,11 @@ FORMAT, VERSION = "steerax-model", 1
 
 # kind -> "module:Class"; a class is imported when a model of its kind is saved or loaded
 KINDS: dict[str, str] = {
+    "dual_filter_network": "steerax.inference.hmm.network:DualFilterNetwork",
     "gpt": "steerax.transformer.gpt:GPT",
     "hidden_markov_model": "steerax.processes.hmm:HiddenMarkovModel",
     "linear_gaussian_model": "steerax.processes.linear_gaussian:LinearGaussianModel",
+    "time_varying_linear_gaussian_model": "steerax.processes.linear_gaussian:TimeVaryingLinearGaussianModel",
 }
 
 

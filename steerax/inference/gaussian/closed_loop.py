@@ -146,3 +146,15 @@ def stable_residual(
     g = make_passes(model, mask, gains).forward(y, u)
     J = jnp.diagonal(cost(y, u, *noises(model)))
     return relative(jnp.einsum("tpk,tpq,tqk->k", g, S_inverse, g), J)
+
+
+def uncontrolled(
+    model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], source: Float[Array, "T1 d k"], lags: int
+) -> Controls:
+    """No control at all: the estimate that ignores the data, with its own error covariance."""
+    u = jnp.zeros((*mask.shape, source.shape[2]), source.dtype)
+    y, _ = make_passes(model, mask, jnp.zeros((len(mask), 0, *model.observation.shape), source.dtype)).backward(
+        u, source
+    )
+    residual = stable_residual(model, mask, source, u, lags)
+    return Controls(u, y[0], cost(y, u, *noises(model)), jnp.asarray(0), residual)

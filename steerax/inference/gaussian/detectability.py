@@ -17,7 +17,7 @@ def is_undetectable(model: LinearGaussianModel) -> bool:
     """
     taps, H = np.asarray(model.transition, float), np.asarray(model.observation, float)
     m, d, _ = taps.shape
-    if np.linalg.norm(taps, 2, axis=(1, 2)).sum() < 1 or m * d > LARGEST:
+    if m * d > LARGEST or np.linalg.norm(taps, 2, axis=(1, 2)).sum() < 1:
         return False
     slack = np.sqrt(np.finfo(np.float64).eps) * 10
     scale = max(1.0, np.linalg.norm(H, 2))

@@ -1,7 +1,7 @@
 """The dual filter: what the past says of a state, as an optimal control of the costate."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,16 +11,18 @@ from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
+from ...data.sequences import Sequences
 from ...processes.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
-from .closed_loop import Controls, solve_closed_loop, stable_residual
+from .closed_loop import Controls, solve_closed_loop, stable_residual, uncontrolled
 from .detectability import is_undetectable
 from .fourier import impulse_response, solve_fourier
-from .kalman import as_observations
+from .kalman import as_batch, as_observations
 from .schur import schur_predictions
 from .simple import solve_direct, solve_picard
 
 METHODS = ("auto", "cg", "closed_loop", "schur", "picard", "direct")
 MOST_GROWTH = 100.0  # impulse response above which the open loop loses too many digits to be chosen
+ASKED, MISSING = "it was asked for", "observations are missing"
 EXACT_FEEDBACK = "the feedback of all taps is cheap, and exact"
 MOST_COLUMNS = 256  # functionals solved for at once
 
@@ -34,6 +36,10 @@ class LinearDualFilter(eqx.Module):
     spent; `residual`, the error of the mean in posterior standard deviations, verified in a stable norm (0 for
     `schur`, which does not iterate); `method` and `reason`, which solver ran and why; `log_likelihood` (`schur`
     only); `spectral_radius` of the layer (`picard` only); `result`.
+
+    For a `Sequences` arrays and `log_likelihood` have a leading axis of sequences; `iterations`, `residual` and
+    `spectral_radius` are the largest, `method` and `reason` name all that occur, and `result` is the first that is
+    not successful.
     """
 
     mean: Array
@@ -44,9 +50,18 @@ class LinearDualFilter(eqx.Module):
     residual: float
     method: str
     reason: str
-    log_likelihood: float | None
+    log_likelihood: float | np.ndarray | None
     spectral_radius: float | None
     result: RESULTS
+
+
+class Options(NamedTuple):
+    """How to solve: see the arguments of [`linear_dual_filter`][]."""
+
+    method: str
+    tolerance: float
+    max_steps: int
+    lags: int
 
 
 def linear_dual_filter(
@@ -67,7 +82,8 @@ def linear_dual_filter(
 
     **Arguments:**
 
-    - `observations`: `[T p]` (or `[T]` if `p = 1`), NaN where missing.
+    - `observations`: `[T p]` (or `[T]` if `p = 1`), NaN where missing; or a `Sequences`, each up to its own end
+      (with `queries="all"`, to the longest one's). Sequences with the same gaps and length share one solution.
     - `queries`: `"last"` or `"all"`.
     - `method`: `"cg"`, conjugate gradients with Fourier passes and a skew-circulant preconditioner (time-invariant,
       complete data; `O(T log T)`); `"closed_loop"`, conjugate gradients around the feedback of the first `lags` taps
@@ -80,51 +96,114 @@ def linear_dual_filter(
     **Returns:** [`LinearDualFilter`][]. `result` is `successful` if the verified residual is at most `tolerance` or
     the square root of the precision, whichever is larger; otherwise `max_steps_reached`, `diverged` or `breakdown`.
     It is `undetectable` if an unstable mode is invisible; the answer still holds for this horizon and this prior.
+    Where `cg` cannot start because the impulse response leaves the range of its transforms, the answer is the
+    estimate with no control, with its own covariance, and `breakdown`.
 
     **Raises:** `ConfigurationError` for a method that cannot serve the data, `DataError` for wrong shapes.
     """
-    z, mask = as_observations(model, observations)
-    T, dtype = len(z), z.dtype
+    many = isinstance(observations, Sequences)
+    z, mask = as_batch(model, observations) if many else (a[None] for a in as_observations(model, observations))
+    ends = observations.lengths if many else [z.shape[1]]
     F, offset = as_target(model, target)
-    tolerance = float(64 * jnp.finfo(dtype).eps) if tolerance is None else tolerance
-    max_steps = 200 if max_steps is None else max_steps
-    _check(model, mask, queries, method, tolerance, max_steps, lags)
-    lags = max(1, min(lags, 128 // model.n_states))
-    response = None
-    reason = "it was asked for"
-    if method == "auto":
-        method, reason, response = _choose(model, mask, F, queries)
-        lags = max(lags, getattr(model, "order", 1)) if reason == EXACT_FEEDBACK else lags
-    z = jnp.where(mask, z - model.observation_offset[None], 0.0)
-    if method == "schur":
-        return _all_by_schur(model, z, F, offset, reason)
-    if queries == "all":
-        return _all_by_closed_loop(model, z, mask, F, offset, tolerance, max_steps, lags, reason)
+    tolerance = float(64 * jnp.finfo(z.dtype).eps) if tolerance is None else tolerance
+    options = Options(method, tolerance, 200 if max_steps is None else max_steps, lags)
+    _check(model, mask, queries, options)
+    options = options._replace(lags=max(1, min(lags, 128 // model.n_states)))
+    z = jnp.where(mask, z - model.observation_offset[None, None], 0.0)
+    solutions, runs = {}, []
+    for z_b, mask_b, end in zip(z, mask, ends, strict=True):
+        if queries == "all":
+            runs.append(_all(model, z_b, mask_b, F, offset, options))
+            continue
+        pattern = np.asarray(mask_b).tobytes(), int(end)
+        if pattern not in solutions:
+            solutions[pattern] = _solve(model, mask_b, int(end), F, options)
+        runs.append(_answer(model, z_b, solutions[pattern], offset, options))
+    return _stacked(runs) if many else runs[0]
 
-    source = jnp.zeros((T + 1, *F.shape), dtype).at[T].set(F)
-    radius = None
+
+class Solved(NamedTuple):
+    """Optimal controls, which method found them and why that one, and the spectral radius (`picard` only)."""
+
+    controls: Controls
+    method: str
+    reason: str
+    spectral_radius: float | None = None
+
+
+def _solve(model, mask, end, F, options: Options) -> Solved:
+    """The optimal controls for `FᵀX_end`; what is observed lies before `end`."""
+    method, reason, response = options.method, ASKED, None
+    if method == "auto":
+        method, reason, response = _choose(model, mask, F, "last")
+    lags = max(options.lags, getattr(model, "order", 1)) if reason == EXACT_FEEDBACK else options.lags
+    source = jnp.zeros((len(mask) + 1, *F.shape), F.dtype).at[end].set(F)
     if method == "cg":
-        assert isinstance(model, LinearGaussianModel)  # checked above
-        response = impulse_response(model, F, T) if response is None else response
-        controls = solve_fourier(model, T, response, tolerance, max_steps)
-        if float(jnp.abs(response).max()) > MOST_GROWTH:
-            checked = _stable_residual(model, mask, source, controls.u, lags)
-            controls = controls._replace(residual=jnp.maximum(controls.residual, checked))
-        if reason != "it was asked for" and not _small_enough(controls.residual, tolerance):
-            method, reason = "closed_loop", "conjugate gradients in the open loop lost too many digits"
+        response = impulse_response(model, F, end) if response is None else response
+        controls = _by_fourier(model, mask, source, response, options)
+        if reason == ASKED or _small_enough(controls.residual, options.tolerance):
+            return Solved(controls, method, reason)
+        method, reason = "closed_loop", "conjugate gradients in the open loop lost too many digits"
     if method == "closed_loop":
-        controls = _closed_loop(model, mask, source, lags, tolerance, max_steps, None)
-    elif method == "direct":
-        controls = _direct(model, mask, source, lags)
-    elif method == "picard":
-        controls, radius = _picard(model, mask, source, tolerance, max_steps)
-        radius = float(radius)
-    prior = model.initial_mean @ controls.y_0 + offset
-    mean = prior - jnp.einsum("tpk,tp->k", controls.u, z)
+        return Solved(
+            _closed_loop(model, mask, source, lags, options.tolerance, options.max_steps, None), method, reason
+        )
+    if method == "direct":
+        return Solved(_direct(model, mask, source, lags), method, reason)
+    controls, radius = _picard(model, mask, source, options.tolerance, options.max_steps)
+    return Solved(controls, method, reason, float(radius))
+
+
+def _by_fourier(model, mask, source, response, options: Options) -> Controls:
+    """Conjugate gradients with Fourier passes, the residual checked in the closed loop if the response is large."""
+    growth = float(jnp.abs(response).max())
+    if not np.isfinite(growth):
+        return _uncontrolled(model, mask, source, options.lags)
+    controls = solve_fourier(model, len(mask), response, options.tolerance, options.max_steps)
+    if growth > MOST_GROWTH:
+        checked = _stable_residual(model, mask, source, controls.u, options.lags)
+        controls = controls._replace(residual=jnp.maximum(controls.residual, checked))
+    return controls
+
+
+def _answer(model, z, solved: Solved, offset, options: Options) -> LinearDualFilter:
+    controls = solved.controls
+    mean, prior = _estimate(model.initial_mean, offset, controls.y_0, controls.u, z)
     residual = float(jnp.max(controls.residual))
+    residual = float("inf") if np.isnan(residual) else residual
     steps = int(controls.iterations)
-    result = _result(model, mean, controls.J, residual, tolerance, steps >= max_steps, method)
-    return LinearDualFilter(mean, controls.J, controls.u, prior, steps, residual, method, reason, None, radius, result)
+    result = _result(model, mean, controls.J, residual, options.tolerance, steps >= options.max_steps, solved.method)
+    about = residual, solved.method, solved.reason
+    return LinearDualFilter(mean, controls.J, controls.u, prior, steps, *about, None, solved.spectral_radius, result)
+
+
+@jax.jit
+def _estimate(initial_mean, offset, y_0, u, z):
+    prior = initial_mean @ y_0 + offset
+    return prior - jnp.einsum("tpk,tp->k", u, z), prior
+
+
+def _stacked(runs: list[LinearDualFilter]) -> LinearDualFilter:
+    """One result for several sequences."""
+
+    def together(name, join):
+        parts = [getattr(run, name) for run in runs]
+        return None if any(part is None for part in parts) else join(parts)
+
+    words = lambda parts: "; ".join(dict.fromkeys(parts))
+    return LinearDualFilter(
+        mean=jnp.stack([run.mean for run in runs]),
+        covariance=jnp.stack([run.covariance for run in runs]),
+        controls=together("controls", jnp.stack),
+        prior=together("prior", jnp.stack),
+        iterations=max(run.iterations for run in runs),
+        residual=max(run.residual for run in runs),
+        method=words(run.method for run in runs),
+        reason=words(run.reason for run in runs),
+        log_likelihood=together("log_likelihood", np.asarray),
+        spectral_radius=together("spectral_radius", max),
+        result=next((run.result for run in runs if run.result != RESULTS.successful), RESULTS.successful),
+    )
 
 
 def as_target(model: AbstractLinearGaussianModel, target: Any) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
@@ -142,7 +221,8 @@ def as_target(model: AbstractLinearGaussianModel, target: Any) -> tuple[Float[Ar
     return F, jnp.zeros(F.shape[1], dtype)
 
 
-def _check(model, mask, queries, method, tolerance, max_steps, lags):
+def _check(model, mask, queries, options: Options):
+    method, tolerance, max_steps, lags = options
     if queries not in ("last", "all"):
         raise ConfigurationError(f"queries is {queries!r}; use 'last' or 'all' (explain takes single times).")
     if method not in METHODS:
@@ -160,8 +240,8 @@ def _check(model, mask, queries, method, tolerance, max_steps, lags):
         raise ConfigurationError(f"Method {method!r} answers queries='last'; for 'all' use 'schur' or 'closed_loop'.")
     if method == "picard" and np.linalg.matrix_rank(np.asarray(model.observation_noise)) < model.n_channels:
         raise ConfigurationError("Method 'picard' divides by the observation noise, which is singular here.")
-    if not invariant and len(mask) > model.horizon:
-        raise DataError(f"There are {len(mask)} observations but the operator describes {model.horizon} steps.")
+    if not invariant and mask.shape[1] > model.horizon:
+        raise DataError(f"There are {mask.shape[1]} observations but the operator describes {model.horizon} steps.")
 
 
 def _choose(model, mask, F, queries):
@@ -170,7 +250,7 @@ def _choose(model, mask, F, queries):
     if not isinstance(model, LinearGaussianModel):
         return "closed_loop", "the transition varies in time", None
     if not bool(mask.all()):
-        return "closed_loop", "observations are missing", None
+        return "closed_loop", MISSING, None
     if queries == "last" and T * p <= 64:
         return "direct", f"{T * p} observations are few enough for a dense factorisation", None
     if queries == "last" and model.order * model.n_states <= 32:
@@ -188,6 +268,7 @@ _closed_loop = jax.jit(solve_closed_loop, static_argnums=(3, 4, 5))
 _stable_residual = jax.jit(stable_residual, static_argnums=4)
 _direct = jax.jit(solve_direct, static_argnums=3)
 _picard = jax.jit(solve_picard, static_argnums=(3, 4))
+_uncontrolled = jax.jit(uncontrolled, static_argnums=3)
 
 
 def _small_enough(residual, tolerance) -> bool:
@@ -205,28 +286,44 @@ def _result(model, mean, covariance, residual, tolerance, exhausted, method):
     return RESULTS.successful
 
 
-def _all_by_schur(model, z, F, offset, reason):
+def _all(model, z, mask, F, offset, options: Options) -> LinearDualFilter:
+    """The law of `FᵀX_t` given its past for every `t`."""
+    method, reason = options.method, ASKED
+    if method == "auto":
+        method, reason, _ = _choose(model, mask, F, "all")
+    if method == "schur":
+        mean, covariance, likelihood, positive = _all_by_schur(model, z, F, offset)
+        # digits lost to the subtraction cov X_t - explained show as a covariance that is not positive
+        residual, steps = 0.0 if positive else float("inf"), 0
+    else:
+        likelihood = None
+        mean, covariance, residual, steps = _all_by_closed_loop(model, z, mask, F, offset, options)
+    exhausted = steps >= options.max_steps
+    result = _result(model, mean, covariance, residual, options.tolerance, exhausted, method)
+    return LinearDualFilter(mean, covariance, None, None, steps, residual, method, reason, likelihood, None, result)
+
+
+def _all_by_schur(model, z, F, offset):
     run = schur_predictions(model, z, True)
-    mean = run.states @ F + offset[None]
-    covariance = jnp.einsum("dk,tde,el->tkl", F, run.P, F)
-    # digits lost to the subtraction cov X_t - explained show as a covariance that is not positive
-    positive = bool((jnp.diagonal(run.P, axis1=1, axis2=2) >= 0).all())
-    residual = 0.0 if positive else float("inf")
-    result = _result(model, mean, covariance, residual, 1.0, False, "schur")
-    likelihood = float(run.log_likelihood)
-    return LinearDualFilter(mean, covariance, None, None, 0, residual, "schur", reason, likelihood, None, result)
+    return *_functionals(run.states, run.P, F, offset), float(run.log_likelihood), bool(_positive(run.P))
 
 
-def _all_by_closed_loop(model, z, mask, F, offset, tolerance, max_steps, lags, reason):
-    T = len(z)
-    parts = list(controls_at(model, mask, F, np.arange(T + 1), tolerance, max_steps, lags))
+@jax.jit
+def _functionals(states, P, F, offset):
+    return states @ F + offset[None], jnp.einsum("dk,tde,el->tkl", F, P, F)
+
+
+@jax.jit
+def _positive(P):
+    return (jnp.diagonal(P, axis1=1, axis2=2) >= 0).all()
+
+
+def _all_by_closed_loop(model, z, mask, F, offset, options: Options):
+    parts = list(controls_at(model, mask, F, np.arange(len(z) + 1), options.tolerance, options.max_steps, options.lags))
     prior = jnp.concatenate([jnp.einsum("d,ndk->nk", model.initial_mean, c.y_0) for c in parts]) + offset[None]
     mean = prior - jnp.concatenate([jnp.einsum("ntpk,tp->nk", c.u, z) for c in parts])
-    J = jnp.concatenate([c.J for c in parts])
-    residual = max(float(c.residual.max()) for c in parts)
-    steps = max(int(c.iterations) for c in parts)
-    result = _result(model, mean, J, residual, tolerance, steps >= max_steps, "closed_loop")
-    return LinearDualFilter(mean, J, None, None, steps, residual, "closed_loop", reason, None, None, result)
+    residual, steps = max(float(c.residual.max()) for c in parts), max(int(c.iterations) for c in parts)
+    return mean, jnp.concatenate([c.J for c in parts]), residual, steps
 
 
 def controls_at(model, mask, F, queries, tolerance, max_steps, lags):

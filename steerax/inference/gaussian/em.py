@@ -15,7 +15,7 @@ class Statistics(NamedTuple):
     """Expected second moments given the data, summed over time and sequences.
 
     With the history `ξ_t = (X_t, …, X_{t-m+1})`: `S_ξξ`, `S_xξ = Σ E X_{t+1}ξ_tᵀ`, `S_xx = Σ E X_{t+1}X_{t+1}ᵀ` over
-    `steps` transitions; with `a = (X_t, 1)`: `S_aa`, `S_za`, `S_zz` over `seen` times at which something is observed;
+    `steps` transitions; with `a = (X_t, 1, w_t)`, `w` the inputs: `S_aa`, `S_za`, `S_zz` over `seen` times at which something is observed;
     the first state's moments `first` and `first2` over `sequences`.
     """
 
@@ -32,22 +32,30 @@ class Statistics(NamedTuple):
     sequences: Float[Array, ""]
 
 
-def expectation(
-    model: LinearGaussianModel, z: Float[Array, "B T p"], mask: Bool[Array, "B T p"], inside: Bool[Array, "B T"]
-) -> tuple[Statistics, Float[Array, ""]]:
-    """The E-step: expected moments under `model`, and the log-likelihood of `model`."""
+class Data(NamedTuple):
+    """Sequences side by side: `z`, `mask` (1 where observed), `inside` (before the end), and inputs `w` (q may be 0)."""
 
-    def one(inputs):
-        z, mask, inside = inputs
+    z: Float[Array, "B T p"]
+    mask: Bool[Array, "B T p"]
+    inside: Bool[Array, "B T"]
+    w: Float[Array, "B T q"]
+
+
+def expectation(model: LinearGaussianModel, data: Data, D: Float[Array, "p q"]) -> tuple[Statistics, Float[Array, ""]]:
+    """The E-step: expected moments of what the inputs leave, `Z_t - D w_t`, under `model`, and its log-likelihood."""
+
+    def one(part):
+        z, mask, inside, w = part
+        z = z - w @ D.T
         run = smoother_pass(model, z, mask)
-        return _moments(model, run, z, mask, inside), run.log_likelihood
+        return _moments(model, run, z, mask, inside, w), run.log_likelihood
 
-    moments, likelihoods = jax.lax.map(one, (z, mask, inside))
+    moments, likelihoods = jax.lax.map(one, data)
     return jax.tree.map(lambda a: a.sum(0), moments), likelihoods.sum()
 
 
-def _moments(model, run, z, mask, inside) -> Statistics:
-    d, p, dtype = model.n_states, model.n_channels, z.dtype
+def _moments(model, run, z, mask, inside, w) -> Statistics:
+    d, p, q, dtype = model.n_states, model.n_channels, w.shape[1], z.dtype
     step = inside[1:].astype(dtype)
     ξ, V = run.x[:-1], run.V[:-1]
     S_ξξ = jnp.einsum("t,ti,tj->ij", step, ξ[:-1], ξ[:-1]) + jnp.einsum("t,tij->ij", step, V[:-1])
@@ -65,9 +73,9 @@ def _moments(model, run, z, mask, inside) -> Statistics:
     X, P = ξ[:, :d], V[:, :d, :d]
     z_hat = jnp.einsum("tpq,tq->tp", J, M * (z - c[None])) + jnp.einsum("tpd,td->tp", B, X) + c[None]
     used = (mask.any(1) & inside).astype(dtype)
-    a = jnp.concatenate([X, jnp.ones((len(X), 1), dtype)], axis=1)
-    P_a = jnp.pad(P, ((0, 0), (0, 1), (0, 1)))
-    cross = jnp.pad(jnp.einsum("tpd,tde->tpe", B, P), ((0, 0), (0, 0), (0, 1)))
+    a = jnp.concatenate([X, jnp.ones((len(X), 1), dtype), w], axis=1)
+    P_a = jnp.pad(P, ((0, 0), (0, 1 + q), (0, 1 + q)))
+    cross = jnp.pad(jnp.einsum("tpd,tde->tpe", B, P), ((0, 0), (0, 0), (0, 1 + q)))
     spread = jnp.einsum("tpd,tde,tqe->tpq", B, P, B) + C
     return Statistics(
         S_ξξ,
@@ -97,8 +105,10 @@ def regression(S_ra, S_aa, S_rr, count, B=None) -> Regression:
     return Regression(B, symmetric(S_rr - B @ S_ra.T - S_ra @ B.T + B @ S_aa @ B.T) / count)
 
 
-def maximisation(model: LinearGaussianModel, s: Statistics, share: Float[Array, ""]) -> LinearGaussianModel:
-    """The M-step. The taps move the fraction `share` of the way to their optimum (1 for plain EM): the expected
+def maximisation(
+    model: LinearGaussianModel, s: Statistics, share: Float[Array, ""]
+) -> tuple[LinearGaussianModel, Float[Array, "p q"]]:
+    """The M-step: the model, and what is to be added to the weights of the inputs. The taps move the fraction `share` of the way to their optimum (1 for plain EM): the expected
     log-likelihood is concave in them, so every fraction raises it, which serves the constraint of stability.
 
     The initial covariance is kept unless there are more sequences than states: one start says nothing of a spread.
@@ -112,4 +122,5 @@ def maximisation(model: LinearGaussianModel, s: Statistics, share: Float[Array, 
     spread = symmetric(s.first2 / s.sequences - jnp.outer(mean, mean))
     covariance = jnp.where(s.sequences > d, spread, model.initial_covariance)
     transition = jnp.moveaxis(taps.B.reshape(d, m, d), 1, 0)
-    return LinearGaussianModel(mean, covariance, transition, seen.B[:, :d], taps.S, seen.S, seen.B[:, d])
+    model = LinearGaussianModel(mean, covariance, transition, seen.B[:, :d], taps.S, seen.S, seen.B[:, d])
+    return model, seen.B[:, d + 1 :]

@@ -6,26 +6,34 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...processes.linear_gaussian import LinearGaussianModel
 from .detectability import spectral_radius
-from .em import expectation, maximisation
+from .em import Data, expectation, maximisation
+from .gradient import maximise_likelihood
 from .kalman import kalman_filter
 
+WARM_UP = 5  # steps of expectation–maximisation before those along the gradient
 LARGEST_RADIUS = 1 - 1e-4  # of a model fitted with stable=True
 
 
 class LinearGaussianFit(eqx.Module):
-    """What [`fit_linear_gaussian`][] returns: `model`, in canonical form; `log_likelihoods`, before
-    each step and of `model`, in nats; `aic` and `bic`; `result`."""
+    """What [`fit_linear_gaussian`][] returns.
+
+    **Attributes:** `model`, in canonical form, of the data less the effect of the inputs; `log_likelihoods`, before each
+    step and of `model`, in nats; `aic` and `bic`; `input_weights` `[p q]`, `D` (without columns if there are no inputs);
+    `result`.
+    """
 
     model: LinearGaussianModel
     log_likelihoods: np.ndarray
     aic: float
     bic: float
+    input_weights: np.ndarray
     result: RESULTS
 
 
@@ -35,11 +43,13 @@ def fit_linear_gaussian(
     key,
     order: int = 1,
     *,
+    method: str = "gradient",
     max_iterations: int = 200,
     tolerance: float = 1e-6,
     stable: bool = False,
+    inputs: Any = None,
 ) -> LinearGaussianFit:
-    """Maximum likelihood by expectation–maximisation: every parameter, any order, gaps and ragged lengths.
+    """Maximum likelihood: every parameter, any order, gaps and ragged lengths.
 
     The likelihood rises in every step. It starts from a vector autoregression of the data (`n_states` equal to the
     number of channels) or from slow random dynamics (otherwise), and is returned in the basis of [`canonical`][], since
@@ -48,45 +58,57 @@ def fit_linear_gaussian(
     **Arguments:**
 
     - `data`: a `Sequences` of observations, or one sequence `[T p]` or `[T]`; NaN where missing.
+    - `method`: `"em"`, expectation–maximisation; `"gradient"`, a few of its steps and then quasi-Newton steps along the
+      exact gradient, which climb flat likelihoods much faster.
     - `max_iterations`; `tolerance`, the gain in nats per observed number below which it stops.
-    - `stable`: keep the spectral radius below one, by shortening the steps that would leave the stable models; the
-      likelihood still rises in every step.
+    - `stable`: keep the spectral radius below one: `"em"` shortens the steps that would leave the stable models, and
+      `"gradient"` moves in coordinates that reach all stable models and no others.
+    - `inputs`: known regressors `w`, `[T q]` (or `[B T q]` for a `Sequences`), with `Z_t = H X_t + c + D w_t + W_t`.
+      Other verbs then take the data less `w @ D.T`, and add it back for the future.
 
     **Returns:** [`LinearGaussianFit`][]; `result` is `max_steps_reached` if it was still gaining, `breakdown` if a step
     lowered the likelihood by more than rounding or made it infinite (a variance went to zero).
 
-    **Raises:** `DataError` for tokens, or fewer than `order + 2` observations; `ConfigurationError` for sizes below one.
+    **Raises:** `DataError` for tokens, inputs that do not fit, or fewer than `order + 2` observations;
+    `ConfigurationError` for sizes below one or an unknown method.
     """
-    z, mask, inside = _checked(data, n_states, order, max_iterations)
-    model = _start(z, mask, inside, n_states, order, key)
+    if method not in ("em", "gradient"):
+        raise ConfigurationError(f"There is no method {method!r}; use 'em' or 'gradient'.")
+    arrays = _checked(data, inputs, n_states, order, max_iterations)
+    model, D = _start(arrays, n_states, order, key)
     if stable:
         radius = spectral_radius(np.asarray(model.transition))
         model = eqx.tree_at(lambda m: m.transition, model, _shrunk(model.transition, min(1.0, 0.98 / radius)))
-    observed = int(mask.sum())
-    history, result = [], RESULTS.max_steps_reached
+    steps = max_iterations if method == "em" else min(WARM_UP, max_iterations)
+    model, D, history, result = _climb(model, D, arrays, steps, tolerance, stable)
+    if method == "gradient" and result == RESULTS.max_steps_reached and max_iterations > steps:
+        model, D, more, result = maximise_likelihood(model, D, arrays, max_iterations - steps, tolerance, stable)
+        history += more
+    model = canonical(model)
+    free, last = n_parameters(model) + D.size, history[-1]
+    aic, bic = 2 * free - 2 * last, free * np.log(int(arrays.mask.sum())) - 2 * last
+    return LinearGaussianFit(model, np.asarray(history), aic, bic, np.asarray(D), result)
+
+
+def _climb(model, D, data: Data, max_iterations, tolerance, stable):
+    """Expectation–maximisation: `(model, D, log-likelihoods, result)`."""
+    observed, history = int(data.mask.sum()), []
     for _ in range(max_iterations):
-        statistics, likelihood = _expect(model, z, mask, inside)
+        statistics, likelihood = _expect(model, data, D)
         history.append(float(likelihood))
         if not np.isfinite(history[-1]):
-            result = RESULTS.breakdown
-            break
+            return model, D, history, RESULTS.breakdown
         if len(history) > 1 and history[-1] - history[-2] < tolerance * observed:
             fell = history[-2] - history[-1] > 1e-8 * abs(history[-1])
-            result = RESULTS.breakdown if fell else RESULTS.successful
-            break
-        previous, model = model, _maximise(model, statistics, 1.0)
+            return model, D, history, RESULTS.breakdown if fell else RESULTS.successful
+        previous, (model, change) = model, _maximise(model, statistics, 1.0)
         share = 1.0
         while stable and spectral_radius(np.asarray(model.transition)) > LARGEST_RADIUS:
             share /= 2
-            model = _maximise(previous, statistics, share)
-    else:
-        history.append(float(_expect(model, z, mask, inside)[1]))
-    model = canonical(model)
-    free = n_parameters(model)
-    last = history[-1]
-    return LinearGaussianFit(
-        model, np.asarray(history), 2 * free - 2 * last, free * np.log(observed) - 2 * last, result
-    )
+            model, change = _maximise(previous, statistics, share)
+        D = D + change
+    history.append(float(_expect(model, data, D)[1]))
+    return model, D, history, RESULTS.max_steps_reached
 
 
 _expect = jax.jit(expectation)
@@ -148,7 +170,7 @@ def canonical(model: LinearGaussianModel) -> LinearGaussianModel:
     return model.change_basis(jnp.asarray(basis, model.observation.dtype))
 
 
-def _checked(data, n_states, order, max_iterations):
+def _checked(data, inputs, n_states, order, max_iterations) -> Data:
     if n_states < 1 or order < 1 or max_iterations < 1:
         raise ConfigurationError("n_states, order and max_iterations must be at least 1.")
     data = data if isinstance(data, Sequences) else Sequences.from_arrays([np.asarray(data, float)])
@@ -157,8 +179,18 @@ def _checked(data, n_states, order, max_iterations):
     mask = np.isfinite(data.values)
     if mask.sum() < order + 2:
         raise DataError(f"There are {int(mask.sum())} observed numbers; order {order} needs at least {order + 2}.")
+    w = np.zeros((*mask.shape[:2], 0)) if inputs is None else np.asarray(inputs, float)
+    w = w[None] if w.ndim == 2 else w
+    if w.ndim != 3 or w.shape[:2] != mask.shape[:2] or not np.isfinite(w[np.asarray(data.inside)]).all():
+        raise DataError(
+            f"The inputs have shape {w.shape}; {mask.shape[0]} sequences of up to {mask.shape[1]} steps need "
+            f"finite numbers [{mask.shape[0]} {mask.shape[1]} q] ([T q] for one sequence)."
+        )
     dtype = jnp.result_type(float)
-    return jnp.asarray(np.where(mask, data.values, 0.0), dtype), jnp.asarray(mask), jnp.asarray(data.inside)
+    z, w = (
+        jnp.asarray(np.where(keep, a, 0.0), dtype) for keep, a in ((mask, data.values), (data.inside[..., None], w))
+    )
+    return Data(z, jnp.asarray(mask), jnp.asarray(data.inside), w)
 
 
 def _shrunk(taps, factor):
@@ -166,11 +198,14 @@ def _shrunk(taps, factor):
     return taps * factor ** jnp.arange(1, len(taps) + 1, dtype=taps.dtype)[:, None, None]
 
 
-def _start(z, mask, inside, d, order, key) -> LinearGaussianModel:
-    """A vector autoregression on interpolated data if `d` is the number of channels, else slow random dynamics."""
-    z, mask, inside = (np.asarray(a) for a in (z, mask, inside))
+def _start(data: Data, d, order, key) -> tuple[LinearGaussianModel, Array]:
+    """A vector autoregression on interpolated data if `d` is the number of channels, else slow random dynamics; and
+    the weights of the inputs by least squares."""
+    z, mask, inside, w = (np.asarray(a) for a in data)
     p = z.shape[2]
-    mean = (z * mask).sum((0, 1)) / np.maximum(mask.sum((0, 1)), 1)
+    D = _least_squares(z, mask, w)
+    z = (z - w @ D.T) * mask
+    mean = z.sum((0, 1)) / np.maximum(mask.sum((0, 1)), 1)
     parts = [_interpolated(s - mean, seen)[: n.sum()] for s, seen, n in zip(z, mask, inside, strict=True)]
     stacked = np.concatenate(parts)
     covariance = np.cov(stacked.T).reshape(p, p) + 1e-12 * np.eye(p)
@@ -184,7 +219,15 @@ def _start(z, mask, inside, d, order, key) -> LinearGaussianModel:
         scale = np.trace(covariance) / p
         Q, S_0 = 0.2 * scale * np.eye(d), scale * np.eye(d)
     R = 0.5 * Q if d == p else 0.5 * covariance
-    return LinearGaussianModel(np.zeros(d), S_0, taps, H, Q if d != p else 0.5 * Q, R, mean)
+    return LinearGaussianModel(np.zeros(d), S_0, taps, H, Q if d != p else 0.5 * Q, R, mean), jnp.asarray(D)
+
+
+def _least_squares(z, mask, w) -> np.ndarray:
+    """Slopes of each channel on the inputs and a constant, `[p q]`."""
+    a = np.concatenate([w, np.ones((*w.shape[:2], 1))], axis=2)
+    seen = np.moveaxis(mask, 2, 0)
+    fits = [np.linalg.lstsq(a[s], c[s])[0][:-1] for c, s in zip(np.moveaxis(z, 2, 0), seen, strict=True)]
+    return np.stack(fits)
 
 
 def _interpolated(series, seen):

@@ -12,7 +12,7 @@ from ..._errors import ConfigurationError, DataError
 from ...data.sequences import Sequences
 from ...processes.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from .dual import as_target, controls_at
-from .kalman import as_observations, kalman_filter
+from .kalman import as_batch, as_observations, kalman_filter
 
 MOST_STATES = 256  # order times dimension up to which the Kalman filter forecasts
 STEPS, LAGS = 200, 16
@@ -64,9 +64,14 @@ def forecast_observations(model: AbstractLinearGaussianModel, observations: Any,
     """
     H, c, R = model.observation, model.observation_offset, model.observation_noise
     kalman = isinstance(model, LinearGaussianModel) and model.order * model.n_states <= MOST_STATES
-    if isinstance(observations, Sequences):
-        if not kalman:
-            raise DataError("Forecasts of a Sequences need a time-invariant model of small order; pass one sequence.")
+    if isinstance(observations, Sequences) and not kalman:
+        z, mask = as_batch(model, observations)
+        z, mask = (jnp.pad(a, ((0, 0), (0, steps), (0, 0))) for a in (z, mask))
+        times = observations.lengths[:, None] + np.arange(steps)
+        identity = jnp.eye(model.n_states, dtype=z.dtype)
+        runs = [_at_times(model, *one, identity) for one in zip(z, mask, times, strict=True)]
+        x, P = jnp.stack([run[0] for run in runs]), jnp.stack([run[1] for run in runs])
+    elif isinstance(observations, Sequences):
         gap = np.full((observations.number, steps, model.n_channels), np.nan)
         values = np.concatenate([observations.values, gap], axis=1)
         run = kalman_filter(model, Sequences(values, np.full(len(values), values.shape[1])))

@@ -62,7 +62,7 @@ class Pass(NamedTuple):
 def filter_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"], keep: int) -> Pass:
     """`x' = F x + K e` with `e = z - c - H x`, zero where missing; the log-likelihood is that of the innovations."""
     system = companion(model, model.transition, covariance_roots(model))
-    K, U, P, _ = riccati(system, mask, keep)
+    K, U, P = riccati(system, mask, keep)
     F, H, d = system.F, system.H, model.n_states
     z = jnp.where(mask, z - model.observation_offset[None], 0.0)
 

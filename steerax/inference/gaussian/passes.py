@@ -32,6 +32,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 
@@ -146,11 +147,12 @@ class OperatorPasses(AbstractPasses):
 
     with `D = diag(Σ_0, Q, …, Q)`: `O(d²T²)` time and memory.
 
-    **Attributes:** `lower` is `I - 𝒜 + 𝒦ᵀH`, `[(T+1)d (T+1)d]`; `feedback` is `𝒦`, `[T p (T+1)d]`.
+    **Attributes:** `lower` is `I - 𝒜 + 𝒦ᵀH`, `[(T+1)d (T+1)d]`; `K` `[T n p d]`, the blocks `K_{t,j}` of `𝒦`, which act on
+    `y_{t+1+j}`, zero beyond the end and where masked.
     """
 
     lower: Float[Array, "N N"]
-    feedback: Float[Array, "T p N"]
+    K: Float[Array, "T n p d"]
     H: Float[Array, "p d"]
     R: Float[Array, "p p"]
     Q: Float[Array, "d d"]
@@ -158,20 +160,22 @@ class OperatorPasses(AbstractPasses):
     mask: Float[Array, "T p c"]
 
     def backward(self, v, source):
-        T, p, k = v.shape
-        d = self.H.shape[1]
+        (T, _, k), n, d = v.shape, self.K.shape[1], self.H.shape[1]
         v = self.mask * v
         drive = source.at[:T].add(jnp.einsum("pd,tpk->tdk", self.H, v)).reshape(-1, k)
         y = jax.scipy.linalg.solve_triangular(self.lower, drive, trans="T", lower=True, unit_diagonal=True)
-        u = v - (self.feedback.reshape(T * p, -1) @ y).reshape(T, p, k)
-        return y.reshape(T + 1, d, k), u
+        y = y.reshape(T + 1, d, k)
+        for j in range(n):
+            v = v.at[: T - j].add(-self.K[: T - j, j] @ y[1 + j :])
+        return y, v
 
     def forward(self, y, u):
-        T, p, k = u.shape
-        d = self.H.shape[1]
+        (T, _, k), n, d = u.shape, self.K.shape[1], self.H.shape[1]
         Ru = jnp.einsum("pq,tqk->tpk", self.R, u)
-        drive = jnp.einsum("de,tek->tdk", self.Q, y).at[0].set(self.S_0 @ y[0]).reshape(-1, k)
-        drive = drive - self.feedback.reshape(T * p, -1).T @ Ru.reshape(T * p, k)
+        drive = jnp.einsum("de,tek->tdk", self.Q, y).at[0].set(self.S_0 @ y[0])
+        for j in range(n):
+            drive = drive.at[1 + j :].add(-jnp.swapaxes(self.K[: T - j, j], 1, 2) @ Ru[: T - j])
+        drive = drive.reshape(-1, k)
         momentum = jax.scipy.linalg.solve_triangular(self.lower, drive, lower=True, unit_diagonal=True)
         momentum = momentum.reshape(T + 1, d, k)[:T]
         return self.mask * (Ru + jnp.einsum("pd,tdk->tpk", self.H, momentum))
@@ -187,17 +191,12 @@ def operator_passes(
     mask: Bool[Array, "T p"],
 ) -> OperatorPasses:
     """Assemble [`OperatorPasses`][] from a transition operator and gain blocks (`n = 0` for the open loop)."""
-    T, n, p, d = K.shape
-    seen = mask.astype(K.dtype)
-    feedback = jnp.zeros((T, p, T + 1, d), K.dtype)
-    rows = jnp.arange(T)
-    for j in range(min(n, T)):
-        columns = rows + 1 + j
-        inside = columns <= T
-        block = jnp.where(inside[:, None, None], K[:, j] * seen[:, :, None], 0.0)
-        feedback = feedback.at[rows, :, jnp.minimum(columns, T)].add(block)
-    lower = jnp.zeros((T + 1, T + 1, d, d), K.dtype).at[1:, :T].set(-transition)
-    lower = lower.at[:, :T].add(jnp.einsum("tpie,pd->ited", feedback, H))
+    T, n, _, d = K.shape
+    K = K[:, : min(n, T)] * mask[:, None, :, None]
+    t, j = (index.reshape(-1) for index in np.mgrid[:T, : min(n, T)])
+    t, j = t[t + j < T], j[t + j < T]
     size = (T + 1) * d
-    lower = jnp.swapaxes(lower, 1, 2).reshape(size, size) + jnp.eye(size, dtype=K.dtype)
-    return OperatorPasses(lower, feedback.reshape(T, p, size), H, R, Q, S_0, seen[..., None])
+    shifted = jnp.pad(jnp.swapaxes(transition, 1, 2).reshape(T * d, T * d), ((d, 0), (0, d)))
+    lower = (jnp.eye(size, dtype=K.dtype) - shifted).reshape(T + 1, d, T + 1, d)
+    lower = lower.at[t + j + 1, :, t].add(jnp.einsum("npe,pd->ned", K[t, j], H)).reshape(size, size)
+    return OperatorPasses(lower, K, H, R, Q, S_0, mask.astype(K.dtype)[..., None])

@@ -24,8 +24,7 @@ class Riccati(NamedTuple):
 
     K: Float[Array, "T n p"]
     U: Float[Array, "T p p"]
-    P: Float[Array, "T1 k k"]
-    L: Float[Array, "n n"]  # last square root, P_T = LᵀL
+    P: Float[Array, "R k k"]
 
 
 def companion(model: AbstractLinearGaussianModel, taps: Float[Array, "m d d"], roots) -> StateSpace:
@@ -67,7 +66,7 @@ def riccati(
     rounding) the following complete steps reuse it, which is most of the speed on long series.
 
     `keep` is the size of the leading block of the covariances `P_0 … P_T` that is returned. With `F_by_time` the
-    transition of step `t` is `F_by_time[t]` in place of `system.F`, and nothing is reused.
+    transition of step `t` is `F_by_time[t]` in place of `system.F`, nothing is reused, and `P_T` is left out.
     """
     F, H, G, R_half, L_0 = system
     (n, q), p = G.shape, len(H)
@@ -75,7 +74,12 @@ def riccati(
     noise_rows = jnp.concatenate([jnp.zeros((q, p), dtype), G.T], axis=1)
     slack = 4 * n * jnp.finfo(dtype).eps
 
-    def advance(L, P, seen, F):
+    def unchanged(L, L_next):
+        P, P_next = L.T @ L, L_next.T @ L_next
+        scale = jnp.sqrt(jnp.diag(P))
+        return jnp.all(jnp.abs(P_next - P) <= slack * jnp.outer(scale, scale))
+
+    def advance(L, seen, F):
         M = seen.astype(dtype)
         block = jnp.concatenate([R_half * M[None], jnp.diag(1 - M), (L @ H.T) * M[None]], axis=0)
         above = jnp.concatenate([jnp.zeros((2 * p, n), dtype), L @ F.T], axis=0)
@@ -83,23 +87,25 @@ def riccati(
         triangle = jnp.linalg.qr(array, mode="r")
         U, L_next = triangle[:p, :p], triangle[p:, p:]
         K = jax.scipy.linalg.solve_triangular(U, triangle[:p, p:]).T
-        P_next = L_next.T @ L_next
-        scale = jnp.sqrt(jnp.diag(P))
-        settled = jnp.all(jnp.abs(P_next - P) <= slack * jnp.outer(scale, scale))
-        return L_next, P_next, K, U, settled & jnp.all(seen)
+        P = L_next[:, :keep].T @ L_next[:, :keep]
+        # equal variances are necessary for equal covariances, and cheap to compare
+        before, after = jnp.sum(L**2, axis=0), jnp.sum(L_next**2, axis=0)
+        likely = jnp.all(seen) & jnp.all(jnp.abs(after - before) <= slack * before)
+        return L_next, P, K, U, jax.lax.cond(likely, unchanged, lambda *_: jnp.asarray(False), L, L_next)
 
     def step(carry, inputs):
-        L, P, K, U, settled = carry
-        seen, F_t = inputs
+        L, P, *_, settled = carry
+        seen, last, F_t = inputs
         if F_t is None:
-            carry = jax.lax.cond(
-                settled & jnp.all(seen), lambda: (L, P, K, U, jnp.asarray(True)), lambda: advance(L, P, seen, F)
-            )
+            reuse = (settled & jnp.all(seen)) | last
+            after = jax.lax.cond(reuse, lambda: carry, lambda: advance(L, seen, F))
         else:
-            carry = advance(L, P, seen, F_t)
-        return carry, (carry[2], carry[3], P[:keep, :keep])
+            after = advance(L, seen, F_t)
+        return after, (after[2], after[3], P)
 
-    P_0 = L_0.T @ L_0
+    P_0, T = L_0[:, :keep].T @ L_0[:, :keep], len(mask)
     start = (L_0, P_0, jnp.zeros((n, p), dtype), jnp.eye(p, dtype=dtype), jnp.asarray(False))
-    (L, P, *_), (Ks, Us, Ps) = jax.lax.scan(step, start, (mask, F_by_time))
-    return Riccati(Ks, Us, jnp.concatenate([Ps, P[None, :keep, :keep]]), L)
+    steps = T + 1 if F_by_time is None else T  # one idle step more writes down P_T
+    mask = jnp.concatenate([mask, jnp.ones((steps - T, p), bool)])
+    _, (K, U, P) = jax.lax.scan(step, start, (mask, jnp.arange(steps) == T, F_by_time))
+    return Riccati(K[:T], U[:T], P)

@@ -1,5 +1,6 @@
 """Every solver of the dual filter against dense conditioning, and each other."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -159,6 +160,33 @@ def test_the_choice_is_explained(key):
     z[5] = np.nan
     g = linear_dual_filter(long_memory, z)
     assert (g.method, g.reason) == ("closed_loop", "observations are missing")
+
+
+@pytest.mark.parametrize("queries", ["last", "all"])
+def test_several_sequences_equal_one_at_a_time(queries, key):
+    model = random_model(4, d=2, p=1, order=3, offset=True)
+    parts = [np.array(z) for z in jax.vmap(lambda k: model.sample(k, 12)[1])(jax.random.split(key, 4))]
+    parts[2][4] = np.nan
+    parts[3] = parts[3][:9]
+    found = linear_dual_filter(model, sx.Sequences.from_arrays(parts), queries, lags=2)
+    assert found.result == sx.RESULTS.successful
+    assert found.reason.count("observations are missing") == 1
+    for i, z in enumerate(parts):
+        mean, covariance = condition(model, z, len(z))
+        at = (i, len(z)) if queries == "all" else i
+        np.testing.assert_allclose(found.mean[at], mean, atol=1e-11)
+        np.testing.assert_allclose(found.covariance[at], covariance, atol=1e-11)
+
+
+def test_conjugate_gradients_that_cannot_start_say_so_and_answer_without_the_data(key):
+    model = random_model(2, d=2, p=1, radius=1.4)
+    z = np.asarray(model.sample(key, 200)[1])
+    g = linear_dual_filter(model, z, method="cg")
+    assert g.result == sx.RESULTS.breakdown
+    assert g.residual > 1
+    mean_X, cov_X, *_ = joint_law(model, 200)
+    np.testing.assert_allclose(g.mean, mean_X[-2:], rtol=1e-9)
+    np.testing.assert_allclose(g.covariance, cov_X[-2:, -2:], rtol=1e-9)
 
 
 def test_spectral_radius_of_the_fixture_is_what_it_says():

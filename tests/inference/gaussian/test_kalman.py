@@ -30,7 +30,7 @@ def test_filter_and_likelihood_equal_dense_conditioning(order, key):
     np.testing.assert_allclose(run.log_likelihood, log_likelihood(model, z), rtol=1e-12)
 
 
-def test_filter_equals_statsmodels_and_dynamax_on_a_long_markov_model(key):
+def test_filter_equals_statsmodels_on_a_long_markov_model(key):
     sarimax = pytest.importorskip("statsmodels.tsa.statespace.kalman_filter")
     model = random_model(3, d=3, p=2)
     z = np.asarray(model.sample(key, 400)[1])
@@ -44,6 +44,33 @@ def test_filter_equals_statsmodels_and_dynamax_on_a_long_markov_model(key):
     theirs = other.filter()
     np.testing.assert_allclose(run.state_means.T, theirs.predicted_state, atol=1e-8)
     np.testing.assert_allclose(run.log_likelihood, theirs.llf_obs.sum(), rtol=1e-8)
+
+
+def test_filter_and_dual_filter_equal_dynamax_on_a_long_markov_model(key):
+    inference = pytest.importorskip("dynamax.linear_gaussian_ssm.inference", reason="dynamax (extra `bench`) is absent")
+    model = random_model(3, d=3, p=2, offset=True)
+    z = np.asarray(model.sample(key, 400)[1])
+    parameters = inference.ParamsLGSSM(
+        initial=inference.ParamsLGSSMInitial(mean=model.initial_mean, cov=model.initial_covariance),
+        dynamics=inference.ParamsLGSSMDynamics(
+            weights=model.transition[0], bias=jnp.zeros(3), input_weights=jnp.zeros((3, 0)), cov=model.process_noise
+        ),
+        emissions=inference.ParamsLGSSMEmissions(
+            weights=model.observation,
+            bias=model.observation_offset,
+            input_weights=jnp.zeros((2, 0)),
+            cov=model.observation_noise,
+        ),
+    )
+    theirs = inference.lgssm_filter(parameters, jnp.asarray(z))
+    F = model.transition[0]
+    mean, covariance = F @ theirs.filtered_means[-1], F @ theirs.filtered_covariances[-1] @ F.T + model.process_noise
+    run, dual = kalman_filter(model, z), sx.linear_dual_filter(model, z)
+    np.testing.assert_allclose(run.log_likelihood, theirs.marginal_loglik, rtol=1e-8)
+    for found in (run.state_means[-1], dual.mean):
+        np.testing.assert_allclose(found, mean, rtol=1e-8)
+    for found in (run.state_covariances[-1], dual.covariance):
+        np.testing.assert_allclose(found, covariance, rtol=1e-8)
 
 
 def test_covariances_reused_after_settling_equal_recomputed_ones(key):
