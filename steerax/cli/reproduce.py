@@ -11,7 +11,13 @@ def reproduce(
     out: Annotated[pathlib.Path, typer.Option(help="folder of the gallery")] = pathlib.Path("results"),
     quick: Annotated[bool, typer.Option("--quick", help="small sizes, minutes instead of an hour")] = False,
     seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,
-    workers: Annotated[int, typer.Option(help="experiments side by side")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="how many seeds, from --seed on; the gallery says what differs")
+    ] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="experiments side by side")] = 1,
+    formats: Annotated[
+        list[str] | None, typer.Option("--figures", help="also write every figure as svg or pdf (may be repeated)")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="run also what is already there")] = False,
     json: Annotated[bool, typer.Option("--json", help="print the claims with their verdicts as JSON")] = False,
 ) -> None:
@@ -29,21 +35,21 @@ def reproduce(
 
     names = list(EXPERIMENTS) if name == "all" else [name]
     configuration(names[0], quick)  # an unknown name is refused before anything starts
-    if workers < 1:
-        raise typer.BadParameter("--workers must be at least 1.")
 
     def tell(record, kept: bool) -> None:
         verdicts = ", ".join(f"{claim['verdict']}" for claim in record["claims"])
         spent = "kept" if kept else f"{record['seconds']:.0f} s"
-        typer.echo(f"{record['name']:<20} {spent}: {verdicts}", err=True)
+        typer.echo(f"{record['name']:<20} seed {record['seed']}, {spent}: {verdicts}", err=True)
+
+    options = {"again": again, "tell": tell, "formats": formats or ()}
 
     if workers == 1:
-        records = run(names, out, quick, seed, None, again, tell)
+        records = run(names, out, quick, range(seed, seed + seeds), **options)
     else:
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as executor:
-            records = run(names, out, quick, seed, executor, again, tell)
+            records = run(names, out, quick, range(seed, seed + seeds), executor, **options)
     if json:
-        typer.echo(to_json.dumps([{"name": r["name"], "claims": r["claims"]} for r in records], indent=1))
+        typer.echo(to_json.dumps([{k: r[k] for k in ("name", "seed", "claims")} for r in records], indent=1))
     else:
         typer.echo(f"gallery: {out / 'index.html'}")

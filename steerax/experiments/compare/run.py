@@ -108,17 +108,22 @@ def run(config: Config, resume: bool = False, overwrite: bool = False, train: bo
         steps=trained.steps,
         interrupted=trained.interrupted,
         seconds=clock.seconds,
-        versions={
-            "steerax": __version__,
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-            "python": sys.version.split()[0],
-        },
+        versions=versions(),
     )
     write(result, hmm, trained.gpt, source)
     if not trained.interrupted:
         shutil.rmtree(unfinished)
     return result
+
+
+def versions() -> dict[str, str]:
+    """Of the software that the numbers depend on."""
+    return {
+        "steerax": __version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+    }
 
 
 def identity(config: Config, source: Source) -> dict[str, Any]:

@@ -73,10 +73,10 @@ def agree(one: str, a: np.ndarray, other: str, b: np.ndarray, k: int = 5) -> Agr
         x, y = np.abs(a[q, :q]), np.abs(b[q, :q])
         if x.any() and y.any():
             common = [len(top(x, n) & top(y, n)) / n for n in (1, k)]
-            rows.append([common[0], 1 / q, common[1], k / q, _correlation(_ranks(x), _ranks(y))])
+            rows.append([common[0], 1 / q, common[1], k / q, correlation(_ranks(x), _ranks(y))])
     same, same_chance, overlap, chance, ranks = np.nanmean(rows, axis=0).tolist() if rows else [float("nan")] * 5
     lower = np.tril_indices(T + 1, -1, T)
-    return Agreement(one, other, k, same, same_chance, overlap, chance, ranks, _correlation(a[lower], b[lower]))
+    return Agreement(one, other, k, same, same_chance, overlap, chance, ranks, correlation(a[lower], b[lower]))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -86,7 +86,8 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (last - (counts + 1) / 2)[inverse]
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation of two arrays; NaN if one is constant."""
     a, b = a - a.mean(), b - b.mean()
     size = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / size) if size > 0 else float("nan")

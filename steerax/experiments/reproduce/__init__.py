@@ -4,10 +4,14 @@
 EXPERIMENTS: dict[str, str] = {
     "two-cycle": "steerax.experiments.reproduce.two_cycle",
     "weights": "steerax.experiments.reproduce.weights",
+    "adapted": "steerax.experiments.reproduce.adapted",
     "dimension": "steerax.experiments.reproduce.dimension",
+    "undercomplete": "steerax.experiments.reproduce.undercomplete",
     "training-curves": "steerax.experiments.reproduce.training_curves",
     "perturbation": "steerax.experiments.reproduce.perturbation",
     "higher-dimension": "steerax.experiments.reproduce.higher_dimension",
+    "real-data": "steerax.experiments.reproduce.real_data",
+    "complexity": "steerax.experiments.reproduce.complexity",
     "layers": "steerax.experiments.reproduce.layers",
     "duality": "steerax.experiments.reproduce.duality",
     "euler": "steerax.experiments.reproduce.euler",
@@ -17,4 +21,5 @@ EXPERIMENTS: dict[str, str] = {
     "values": "steerax.experiments.reproduce.values",
     "lifting": "steerax.experiments.reproduce.lifting",
     "triple-quantisation": "steerax.experiments.reproduce.triple_quantisation",
+    "optimality": "steerax.experiments.reproduce.optimality",
 }

@@ -18,6 +18,26 @@ from .outcome import Outcome, at_most
 
 TITLE = "Duality: the cost of a control is the error of its estimate"
 
+SOURCES = {
+    "any control: cost - error": (
+        "The cost of any adapted control is the mean squared error of its estimate",
+        "Prop. 6",
+    ),
+    "optimal control: estimate - filter": (
+        "The optimal control reproduces the conditional expectation on every string",
+        "Thm. 7",
+    ),
+    "optimal cost above any other": ("No other control costs less", "Thm. 7"),
+    "dual filter along a path - filter": ("Along one string, prior minus controls is the filter", "eq. (9)"),
+    "linear: optimal cost - Kalman covariance": (
+        "The optimal cost is the error covariance of the Kalman filter",
+        "Prop. 1",
+    ),
+    "linear: estimate - Kalman mean": ("The optimal control gives the Kalman estimate", "Thm. 2"),
+}
+# of rounding: an enumeration, or a Kalman filter on an augmented state
+LIMITS = (1e-10, 1e-9)
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -37,72 +57,14 @@ QUICK = Config(instances=4, length=4)
 def run(config: Config, seed: int) -> Outcome:
     """Evaluate both sides of each identity on `instances` random instances."""
     rng = np.random.default_rng(seed)
-    worst: dict[str, float] = {}
-    rows = []
-    for i in range(config.instances):
-        hmm = random_hmm(jax.random.key(1000 * seed + i), config.n_states, config.n_tokens)
-        F = rng.normal(size=config.n_states)
-        V, T = config.n_tokens, config.length
-        any_control = [rng.normal(size=(V**t, V - 1)) for t in range(T)]
-        some = optimal_control(hmm, T, F, any_control)
-        best = optimal_control(hmm, T, F)
-        filtered = np.asarray(best.filters[-1] @ F)
-        tokens = rng.integers(V, size=T)
-        e = explain(hmm, tokens, queries="all", target=F[:, None])
-        assert e.weights is not None
-        path = np.asarray(e.prior[:, 0] - e.weights[..., 0].sum(1))
-        exact = np.asarray(forward_filter(hmm, tokens).state_probabilities) @ F
-        found = {
-            "any control: cost - error": abs(some.cost - some.mse) / some.mse,
-            "optimal control: cost - error": abs(best.cost - best.mse) / best.mse,
-            "optimal control: estimate - filter": np.abs(best.estimates[-1] - filtered).max(),
-            "optimal cost above any other": max(0.0, best.cost - some.cost),
-            "dual filter along a path - filter": np.abs(path - exact).max(),
-        }
-        rows.append([some.cost, some.mse, best.cost, best.mse])
-        for name, value in found.items():
-            worst[name] = max(worst.get(name, 0.0), float(value))
-    for _ in range(config.instances):
-        model, z = random_linear(rng, config)
-        dual = linear_dual_filter(model, z)
-        kalman = kalman_filter(model, z)
-        scale = np.abs(np.asarray(kalman.state_covariances[-1])).max()
-        covariance = np.abs(np.asarray(dual.covariance) - np.asarray(kalman.state_covariances[-1])).max() / scale
-        mean = np.abs(np.asarray(dual.mean) - np.asarray(kalman.state_means[-1])).max() / np.sqrt(scale)
-        worst["linear: optimal cost - Kalman covariance"] = max(
-            worst.get("linear: optimal cost - Kalman covariance", 0.0), float(covariance)
-        )
-        worst["linear: estimate - Kalman mean"] = max(worst.get("linear: estimate - Kalman mean", 0.0), float(mean))
-    sources = {
-        "any control: cost - error": (
-            "The cost of any adapted control is the mean squared error of its estimate",
-            "Prop. 6",
-        ),
-        "optimal control: estimate - filter": (
-            "The optimal control reproduces the conditional expectation on every string",
-            "Thm. 7",
-        ),
-        "optimal cost above any other": ("No other control costs less", "Thm. 7"),
-        "dual filter along a path - filter": ("Along one string, prior minus controls is the filter", "eq. (9)"),
-        "linear: optimal cost - Kalman covariance": (
-            "The optimal cost is the error covariance of the Kalman filter",
-            "Prop. 1",
-        ),
-        "linear: estimate - Kalman mean": ("The optimal control gives the Kalman estimate", "Thm. 2"),
+    hidden = [hidden_markov(rng, jax.random.key(1000 * seed + i), config) for i in range(config.instances)]
+    linear = [linear_gaussian(rng, config) for _ in range(config.instances)]
+    worst = {
+        name: max(found[name] for found in part)
+        for part in ([differences for differences, _ in hidden], linear)
+        for name in part[0]
     }
-    claims = [
-        at_most(
-            text,
-            source,
-            worst[name],
-            1e-9 if name.startswith("linear") else 1e-10,
-            f"Largest difference {worst[name]:.1e}",
-        )
-        for name, (text, source) in sources.items()
-    ]
-    pairs = np.array(rows)
-    order = np.argsort(pairs[:, 1])
-    n = np.arange(len(pairs))
+    pairs = np.array([costs for _, costs in hidden])
     return Outcome(
         TITLE,
         "Prop. 1 and 6, Thm. 2 and 7 of [KudreChangMehta2026]",
@@ -112,30 +74,79 @@ def run(config: Config, seed: int) -> Outcome:
             "for a random control and for the optimal one. The same number of random linear-Gaussian models of order 3, against "
             f"a Kalman filter on the augmented state after {config.linear_length} observations.",
         ],
-        claims,
         [
-            figures.lines(
-                "Cost and error of a random and of the optimal control",
-                "Circles of cost lie on those of error, instance by instance; the optimal pair lies below the random one.",
-                "instance (in order of error)",
-                "mean squared error",
-                [
-                    figures.Line("random: cost", n, pairs[order, 0], "baseline"),
-                    figures.Line("random: error", n, pairs[order, 1], "accent"),
-                    figures.Line("optimal: cost", n, pairs[order, 2], "dual"),
-                    figures.Line("optimal: error", n, pairs[order, 3], "filter"),
-                ],
-                log_y=True,
-            ),
-            figures.table(
-                "Largest differences",
-                "Relative for costs and covariances, absolute for estimates.",
-                ["identity", "largest difference"],
-                [[name, f"{value:.1e}"] for name, value in worst.items()],
-            ),
+            at_most(
+                text, source, worst[name], LIMITS[name.startswith("linear")], f"Largest difference {worst[name]:.1e}"
+            )
+            for name, (text, source) in SOURCES.items()
         ],
+        pictures(pairs, worst),
         {"largest_differences": worst, "costs_and_errors": pairs.tolist()},
     )
+
+
+def pictures(pairs: np.ndarray, worst: dict[str, float]) -> list[dict]:
+    """Costs beside errors, and the largest differences."""
+    order = np.argsort(pairs[:, 1])
+    n = np.arange(len(pairs))
+    return [
+        figures.lines(
+            "Cost and error of a random and of the optimal control",
+            "Circles of cost lie on those of error, instance by instance; the optimal pair lies below the random one.",
+            "instance (in order of error)",
+            "mean squared error",
+            [
+                figures.Line("random: cost", n, pairs[order, 0], "baseline"),
+                figures.Line("random: error", n, pairs[order, 1], "accent"),
+                figures.Line("optimal: cost", n, pairs[order, 2], "dual"),
+                figures.Line("optimal: error", n, pairs[order, 3], "filter"),
+            ],
+            log_y=True,
+        ),
+        figures.table(
+            "Largest differences",
+            "Relative for costs and covariances, absolute for estimates.",
+            ["identity", "largest difference"],
+            [[name, f"{value:.1e}"] for name, value in worst.items()],
+        ),
+    ]
+
+
+def hidden_markov(rng: np.random.Generator, key, config: Config) -> tuple[dict[str, float], list[float]]:
+    """(differences of the identities, [cost, error] of a random and of the optimal control) on one random model."""
+    hmm = random_hmm(key, config.n_states, config.n_tokens)
+    F = rng.normal(size=config.n_states)
+    V, T = config.n_tokens, config.length
+    any_control = [rng.normal(size=(V**t, V - 1)) for t in range(T)]
+    some = optimal_control(hmm, T, F, any_control)
+    best = optimal_control(hmm, T, F)
+    filtered = np.asarray(best.filters[-1] @ F)
+    tokens = rng.integers(V, size=T)
+    e = explain(hmm, tokens, queries="all", target=F[:, None])
+    assert e.weights is not None
+    path = np.asarray(e.prior[:, 0] - e.weights[..., 0].sum(1))
+    exact = np.asarray(forward_filter(hmm, tokens).state_probabilities) @ F
+    return {
+        "any control: cost - error": abs(some.cost - some.mse) / some.mse,
+        "optimal control: cost - error": abs(best.cost - best.mse) / best.mse,
+        "optimal control: estimate - filter": np.abs(best.estimates[-1] - filtered).max(),
+        "optimal cost above any other": max(0.0, best.cost - some.cost),
+        "dual filter along a path - filter": np.abs(path - exact).max(),
+    }, [some.cost, some.mse, best.cost, best.mse]
+
+
+def linear_gaussian(rng: np.random.Generator, config: Config) -> dict[str, float]:
+    """Dual filter against Kalman filter on one random model."""
+    model, z = random_linear(rng, config)
+    dual = linear_dual_filter(model, z)
+    kalman = kalman_filter(model, z)
+    scale = np.abs(np.asarray(kalman.state_covariances[-1])).max()
+    covariance = np.abs(np.asarray(dual.covariance) - np.asarray(kalman.state_covariances[-1])).max() / scale
+    mean = np.abs(np.asarray(dual.mean) - np.asarray(kalman.state_means[-1])).max() / np.sqrt(scale)
+    return {
+        "linear: optimal cost - Kalman covariance": float(covariance),
+        "linear: estimate - Kalman mean": float(mean),
+    }
 
 
 def random_linear(rng: np.random.Generator, config: Config) -> tuple[LinearGaussianModel, jnp.ndarray]:

@@ -53,10 +53,6 @@ def run(config: Config, seed: int) -> Outcome:
         shown = np.where(error > 1e-16, error, 0)
         curves.append(figures.Line(name, np.arange(len(error)), shown, role))
     linear, solvers = linear_iterations()
-    at_end = max(row["last_error"] for row in rows)
-    by_chain = {row["chain"]: row for row in rows}
-    randoms = [row["layers"] for row in rows if row["chain"].startswith("random")]
-    sticky_row = by_chain["sticky"]
     return Outcome(
         TITLE,
         "Eqs. (1b) and (1c) of [KudreChangMehta2026]",
@@ -67,57 +63,71 @@ def run(config: Config, seed: int) -> Outcome:
             "The linear model has 3 states and order 6, is stable, and has 200 observations. Picard is the plain iteration of "
             "layers; the other two solve the same stationarity condition by conjugate gradients, one layer per step.",
         ],
-        [
-            at_most(
-                "The filter is the fixed point, reached after as many layers as tokens",
-                "Thm. 7",
-                at_end,
-                1e-12,
-                f"Largest error after {config.length} layers {at_end:.0e}",
-            ),
-            Claim(
-                "The filter's forgetting tells how many layers are needed",
-                "conjecture",
-                FAILS if sticky_row["layers"] > 3 * max(randoms) and sticky_row["forgetting"] < 0.9 else HOLDS,
-                f"The sticky chain forgets by a factor {sticky_row['forgetting']:.2f} per step and needs {sticky_row['layers']} "
-                f"layers; random chains need {min(randoms)} to {max(randoms)}.",
-            ),
-            Claim(
-                "Plain iteration of the layer converges for linear models",
-                "eq. (1b)",
-                FAILS if solvers["picard"]["diverged"] else HOLDS,
-                f"The layer has spectral radius {solvers['picard']['radius']:.2f} on this model, and plain iteration "
-                f"{'diverges' if solvers['picard']['diverged'] else 'converges'}; conjugate gradients need "
-                f"{solvers['cg']['iterations']} layers, in closed loop {solvers['closed_loop']['iterations']}.",
-            ),
-        ],
-        [
-            figures.lines(
-                "Error by number of layers",
-                "Random chains gain a constant factor per layer; the sticky chain gains nothing until nearly all layers are there.",
-                "layers",
-                "largest error of a belief",
-                curves,
-                log_y=True,
-            ),
-            figures.table(
-                "Layers needed against forgetting",
-                "Layers until the largest error is below 1e-12.",
-                ["chain", "layers", "forgetting per step"],
-                [[row["chain"], row["layers"], f"{row['forgetting']:.2f}"] for row in rows],
-            ),
-            figures.table(
-                "One linear model, three iterations of the same layer",
-                "The residual is in posterior standard deviations, verified after the last step.",
-                ["iteration", "layers", "residual", "how it ended"],
-                [
-                    [name, s["iterations"], f"{s['residual']:.1e}", s["result"] or "converged"]
-                    for name, s in solvers.items()
-                ],
-            ),
-        ],
+        claims(config, rows, solvers),
+        pictures(rows, curves, solvers),
         {"chains": rows, "linear_model": linear, "solvers": solvers},
     )
+
+
+def claims(config: Config, rows: list[dict], solvers: dict) -> list[Claim]:
+    """What the paper and a natural conjecture say, as predicates."""
+    at_end = max(row["last_error"] for row in rows)
+    by_chain = {row["chain"]: row for row in rows}
+    randoms = [row["layers"] for row in rows if row["chain"].startswith("random")]
+    sticky_row = by_chain["sticky"]
+    return [
+        at_most(
+            "The filter is the fixed point, reached after as many layers as tokens",
+            "Thm. 7",
+            at_end,
+            1e-12,
+            f"Largest error after {config.length} layers {at_end:.0e}",
+        ),
+        Claim(
+            "The filter's forgetting tells how many layers are needed",
+            "conjecture",
+            FAILS if sticky_row["layers"] > 3 * max(randoms) and sticky_row["forgetting"] < 0.9 else HOLDS,
+            f"The sticky chain forgets by a factor {sticky_row['forgetting']:.2f} per step and needs {sticky_row['layers']} "
+            f"layers; random chains need {min(randoms)} to {max(randoms)}.",
+        ),
+        Claim(
+            "Plain iteration of the layer converges for linear models",
+            "eq. (1b)",
+            FAILS if solvers["picard"]["diverged"] else HOLDS,
+            f"The layer has spectral radius {solvers['picard']['radius']:.2f} on this model, and plain iteration "
+            f"{'diverges' if solvers['picard']['diverged'] else 'converges'}; conjugate gradients need "
+            f"{solvers['cg']['iterations']} layers, in closed loop {solvers['closed_loop']['iterations']}.",
+        ),
+    ]
+
+
+def pictures(rows: list[dict], curves: list[figures.Line], solvers: dict) -> list[dict]:
+    """Error by layer, layers against forgetting, and the linear model."""
+    return [
+        figures.lines(
+            "Error by number of layers",
+            "Random chains gain a constant factor per layer; the sticky chain gains nothing until nearly all layers are there.",
+            "layers",
+            "largest error of a belief",
+            curves,
+            log_y=True,
+        ),
+        figures.table(
+            "Layers needed against forgetting",
+            "Layers until the largest error is below 1e-12.",
+            ["chain", "layers", "forgetting per step"],
+            [[row["chain"], row["layers"], f"{row['forgetting']:.2f}"] for row in rows],
+        ),
+        figures.table(
+            "One linear model, three iterations of the same layer",
+            "The residual is in posterior standard deviations, verified after the last step.",
+            ["iteration", "layers", "residual", "how it ended"],
+            [
+                [name, s["iterations"], f"{s['residual']:.1e}", s["result"] or "converged"]
+                for name, s in solvers.items()
+            ],
+        ),
+    ]
 
 
 def sticky(stay: float = 0.99, accuracy: float = 0.9) -> HiddenMarkovModel:

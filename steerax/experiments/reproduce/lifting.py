@@ -8,7 +8,7 @@ from ...lifted import FiniteProblem, Law, alphabet, census, classes, input_depen
 from ...lifted.census import uniform_law
 from ...lifted.generalisation import generalisation_bound
 from ...report import figures
-from .outcome import Outcome, at_least, at_most
+from .outcome import Claim, Outcome, at_least, at_most
 
 TITLE = "Training as control of the law of the data"
 
@@ -29,23 +29,19 @@ QUICK = Config(depth=1, samples=(8, 32, 128), draws=50, segments=2)
 def run(config: Config, seed: int) -> Outcome:
     """Integer equalities on a small problem; pictures of the value from the census."""
     rng = np.random.default_rng(seed)
-    tokens = tasks.all_strings(3)
-    labels = tokens.sum(1) % 2
-    problem = small_problem(tokens, labels)
-    policy = solve_dynamic(problem)
-    choices = policy.roll_out()
-    open_loop = problem.cost(choices)
-    deployed = int(np.sum(policy.network(tokens) != labels))
-    differing = int(run_alone(problem, choices) != run_jointly(problem, choices))
-    free = input_dependent_value(problem)
-    lists = {tuple(policy.roll_out(problem.initial.part([i, j]))) for i in range(8) for j in range(i)}
-
+    numbers = small_findings()
     functions = census(4, config.depth)
     parity = np.array([bin(s).count("1") % 2 for s in range(16)])
     curves, concave, ratio = segments(functions, config.segments, rng)
     excess, width = consistency(functions, parity, config, rng)
-    largest = max(float(np.mean(np.array(e) > 2 * w)) for e, w in zip(excess, width, strict=True))
-    means = np.array([np.mean(e) for e in excess])
+    numbers |= {
+        "functions": len(functions),
+        "smallest_turned_second_difference": concave,
+        "largest_quotient": ratio,
+        "mean_excess": [float(np.mean(e)) for e in excess],
+        "bound": [2 * w for w in width],
+        "share_above_the_bound": max(float(np.mean(np.array(e) > 2 * w)) for e, w in zip(excess, width, strict=True)),
+    }
     return Outcome(
         TITLE,
         "Secs. 2 to 4 of [AkmanSaldiYuksel2026]",
@@ -56,103 +52,125 @@ def run(config: Config, seed: int) -> Outcome:
             f"The census lists every Boolean function of four bits that class R1 computes at depth {config.depth}; from it the "
             "value of any law of strings and labels is one minimum over a list.",
         ],
-        [
-            at_most(
-                "The closed-loop policy, rolled out, is an open-loop list of the same cost",
-                "Sec. 3",
-                abs(open_loop - policy.value()),
-                0,
-                f"Costs {policy.value()} and {open_loop}",
-            ),
-            at_most(
-                "The list is an ordinary network",
-                "Sec. 3",
-                abs(deployed - policy.value()),
-                0,
-                f"The deployed network gets {deployed} strings wrong; the value is {policy.value()}",
-            ),
-            at_most(
-                "A sequence run alone does what it does among the others",
-                "Sec. 2",
-                differing,
-                0,
-                "The law put together from sequences run one by one is the joint one, entry by entry"
-                if not differing
-                else "The two laws differ",
-            ),
-            at_least(
-                "The list depends on the law of the data",
-                "Sec. 3",
-                len(lists),
-                2,
-                f"{len(lists)} different lists for the 28 pairs of strings",
-            ),
-            at_least(
-                "A policy that may look at the realised input is strictly better",
-                "Sec. 2",
-                policy.value() - free,
-                1,
-                f"{policy.value()} wrong strings against {free}",
-            ),
-            at_least(
-                "The value is concave along segments of laws",
-                "consequence of linearity",
-                concave,
-                -1e-12,
-                f"Smallest second difference (with its sign turned) {concave:.1e}",
-            ),
-            at_most(
-                "The value is continuous in the law: Lipschitz in total variation",
-                "Sec. 5",
-                ratio,
-                1.0 + 1e-12,
-                f"Largest quotient {ratio:.3f}",
-            ),
-            at_most(
-                "Policies from samples converge, within the uniform bound",
-                "Sec. 5",
-                largest,
-                0.05,
-                f"At most {100 * largest:.1f} % of the samples exceed the bound; the mean excess falls from {means[0]:.3f} to {means[-1]:.3f}",
-            ),
-        ],
-        [
-            figures.lines(
-                "Value along segments of laws",
-                "Concave and piecewise linear: each piece is one network.",
-                "position on the segment",
-                "smallest error",
-                curves,
-            ),
-            figures.lines(
-                "Policies learned from samples",
-                "Excess error on the whole population; band: central 90 %. The bound is far above.",
-                "samples",
-                "excess error",
-                [
-                    figures.Line(
-                        "mean excess",
-                        config.samples,
-                        means,
-                        "filter",
-                        [np.quantile(e, 0.05) for e in excess],
-                        [np.quantile(e, 0.95) for e in excess],
-                    ),
-                    figures.Line("bound", config.samples, [2 * w for w in width], "floor"),
-                ],
-                log_x=True,
-            ),
-        ],
-        {
-            "value": policy.value(),
-            "input_dependent_value": free,
-            "lists": len(lists),
-            "functions": len(functions),
-            "mean_excess": means.tolist(),
-            "bound": [2 * w for w in width],
-            "largest_quotient": ratio,
-        },
+        claims(numbers),
+        pictures(config, curves, excess, width),
+        numbers,
     )
+
+
+def claims(n: dict) -> list[Claim]:
+    """The theorems, as predicates on the numbers."""
+    return [
+        at_most(
+            "The closed-loop policy, rolled out, is an open-loop list of the same cost",
+            "Sec. 3",
+            abs(n["open_loop"] - n["value"]),
+            0,
+            f"Costs {n['value']} and {n['open_loop']}",
+        ),
+        at_most(
+            "The list is an ordinary network",
+            "Sec. 3",
+            abs(n["deployed"] - n["value"]),
+            0,
+            f"The deployed network gets {n['deployed']} strings wrong; the value is {n['value']}",
+        ),
+        at_most(
+            "A sequence run alone does what it does among the others",
+            "Sec. 2",
+            n["differing_laws"],
+            0,
+            "The law put together from sequences run one by one is the joint one, entry by entry"
+            if not n["differing_laws"]
+            else "The two laws differ",
+        ),
+        at_least(
+            "The list depends on the law of the data",
+            "Sec. 3",
+            n["lists"],
+            2,
+            f"{n['lists']} different lists for the {n['pairs']} pairs of strings",
+        ),
+        at_least(
+            "A policy that may look at the realised input is strictly better",
+            "Sec. 2",
+            n["value"] - n["input_dependent_value"],
+            1,
+            f"{n['value']} wrong strings against {n['input_dependent_value']}",
+        ),
+        at_least(
+            "The value is concave along segments of laws",
+            "consequence of linearity",
+            n["smallest_turned_second_difference"],
+            -1e-12,
+            f"Smallest second difference (with its sign turned) {n['smallest_turned_second_difference']:.1e}",
+        ),
+        at_most(
+            "The value is continuous in the law: Lipschitz in total variation",
+            "Sec. 5",
+            n["largest_quotient"],
+            1.0 + 1e-12,
+            f"Largest quotient {n['largest_quotient']:.3f}",
+        ),
+        at_most(
+            "Policies from samples converge, within the uniform bound",
+            "Sec. 5",
+            n["share_above_the_bound"],
+            0.05,
+            f"At most {100 * n['share_above_the_bound']:.1f} % of the samples exceed the bound; the mean excess falls from "
+            f"{n['mean_excess'][0]:.3f} to {n['mean_excess'][-1]:.3f}",
+        ),
+    ]
+
+
+def pictures(config: Config, curves: list[figures.Line], excess: list, width: list) -> list[dict]:
+    """The value along segments, and policies from samples."""
+    return [
+        figures.lines(
+            "Value along segments of laws",
+            "Concave and piecewise linear: each piece is one network.",
+            "position on the segment",
+            "smallest error",
+            curves,
+        ),
+        figures.lines(
+            "Policies learned from samples",
+            "Excess error on the whole population; band: central 90 %. The bound is far above.",
+            "samples",
+            "excess error",
+            [
+                figures.Line(
+                    "mean excess",
+                    config.samples,
+                    [np.mean(e) for e in excess],
+                    "filter",
+                    [np.quantile(e, 0.05) for e in excess],
+                    [np.quantile(e, 0.95) for e in excess],
+                ),
+                figures.Line("bound", config.samples, [2 * w for w in width], "floor"),
+            ],
+            log_x=True,
+        ),
+    ]
+
+
+def small_findings() -> dict:
+    """Policies, open loops and networks on all strings of three bits labelled by parity."""
+    tokens = tasks.all_strings(3)
+    labels = tokens.sum(1) % 2
+    problem = small_problem(tokens, labels)
+    policy = solve_dynamic(problem)
+    choices = policy.roll_out()
+    lists = {tuple(policy.roll_out(problem.initial.part([i, j]))) for i in range(8) for j in range(i)}
+    return {
+        "value": policy.value(),
+        "open_loop": problem.cost(choices),
+        "deployed": int(np.sum(policy.network(tokens) != labels)),
+        "differing_laws": int(run_alone(problem, choices) != run_jointly(problem, choices)),
+        "input_dependent_value": input_dependent_value(problem),
+        "lists": len(lists),
+        "pairs": 28,
+    }
 
 
 def small_problem(tokens: np.ndarray, labels: np.ndarray) -> FiniteProblem:

@@ -1,6 +1,7 @@
 """A small GPT trained on a process, as the experiments need it."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -27,13 +28,32 @@ class Recipe:
     final: float | None = None  # None: a two-hundredth of the peak; equal to the peak: a constant rate
 
 
-def trained(process: HiddenMarkovModel, recipe: Recipe, key) -> tuple[GPT, np.ndarray]:
-    """The network after training and the loss of every step."""
+def trained(
+    process: HiddenMarkovModel,
+    recipe: Recipe,
+    key,
+    at: Sequence[int] | np.ndarray = (),
+    look: Callable[[GPT, int], None] = lambda gpt, step: None,
+) -> tuple[GPT, np.ndarray]:
+    """The network after training and the loss of every step.
+
+    **Arguments:** `at`, multiples of 10: numbers of steps (0: before the first) after which `look(network, step)` is
+    called; the training goes on in the memory of that network, so a look keeps copies.
+    """
     keys = jax.random.split(key)
     model = GPT(GPTConfig(process.n_tokens, recipe.length, 1, 1, recipe.width), key=keys[0])
     data = lambda key, step: sample_batch(process, key, recipe.batch, recipe.length + 1)
     optimiser = adamw(recipe.steps, recipe.peak, final=recipe.final, b2=0.95)
-    run = train_gpt(model, data, recipe.steps, keys[1], optimiser, progress=False)
+    wanted = {int(step) for step in at}
+
+    def hook(snapshot) -> None:
+        if snapshot.step in wanted:
+            look(snapshot.state[0], snapshot.step)
+
+    if 0 in wanted:
+        look(model, 0)
+    options = {"hooks": [hook], "every": 10} if wanted else {}
+    run = train_gpt(model, data, recipe.steps, keys[1], optimiser, progress=False, **options)
     return run.model, run.losses
 
 

@@ -1,5 +1,6 @@
 """Run experiments, in parallel if asked, keep what is already there, and write the gallery."""
 
+import ast
 import concurrent.futures
 import dataclasses
 import importlib
@@ -12,25 +13,44 @@ from typing import Any
 
 from ... import __version__
 from ..._errors import CheckpointError, ConfigurationError
-from ...report import figures, page
+from ...report import static
 from ...runs.files import content_hash, read_json, write_whole
-from . import EXPERIMENTS
-from .outcome import FAILS, HOLDS, OPEN, Claim, Outcome
+from . import EXPERIMENTS, gallery
+from .outcome import Outcome
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One experiment at one size with one seed."""
+    """One experiment at one size with one seed; `stem` names its files."""
 
     name: str
     quick: bool
     seed: int
+    stem: str = ""
+
+    def settings(self) -> str:
+        """A hash of code, configuration and version: runs that differ in nothing but their seed share it."""
+        code = [path.read_text(encoding="utf-8") for path in sources(self.name)]
+        return content_hash([code, dataclasses.asdict(configuration(self.name, self.quick)), __version__])
 
     def identity(self) -> str:
-        """A hash of code, configuration, seed and version: the same identity means the same result."""
-        code = pathlib.Path(str(importlib.import_module(EXPERIMENTS[self.name]).__file__)).read_text(encoding="utf-8")
-        options = dataclasses.asdict(configuration(self.name, self.quick))
-        return content_hash([code, self.seed, options, __version__])
+        """A hash of the settings and the seed: the same identity means the same result."""
+        return content_hash([self.settings(), self.seed])
+
+
+def sources(name: str) -> list[pathlib.Path]:
+    """The file of an experiment and those of `steerax.experiments` that it imports, directly or not, sorted."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    found, open_files = set(), [pathlib.Path(str(importlib.import_module(EXPERIMENTS[name]).__file__)).resolve()]
+    while open_files:
+        path = open_files.pop()
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+                files = {base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)}
+                open_files += [f for f in files - found if root / "experiments" in f.parents and f.exists()]
+    return sorted(found)
 
 
 def configuration(name: str, quick: bool) -> Any:
@@ -48,15 +68,17 @@ def perform(job: Job) -> dict[str, Any]:
     jax.config.update("jax_enable_x64", True)  # a worker process is ours, like that of the command line
     module = importlib.import_module(EXPERIMENTS[job.name])
     config = configuration(job.name, job.quick)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     outcome: Outcome = module.run(config, job.seed)
     return {
         "name": job.name,
         "identity": job.identity(),
+        "settings": job.settings(),
         "quick": job.quick,
         "seed": job.seed,
-        "config": dataclasses.asdict(config),
+        "config": as_json(dataclasses.asdict(config)),
         "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - used,
         "versions": {"steerax": __version__, "jax": jax.__version__},
         **as_json(dataclasses.asdict(outcome)),
     }
@@ -66,20 +88,29 @@ def reproduce(
     names: Sequence[str],
     out: pathlib.Path,
     quick: bool = False,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     executor: concurrent.futures.Executor | None = None,
     again: bool = False,
     tell: Callable[[dict[str, Any], bool], None] = lambda record, kept: None,
+    formats: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Run the named experiments into `out/NAME.json` and write the gallery; a record per experiment.
+    """Run the named experiments into `out/NAME.json` and write the gallery; a record per experiment and seed.
 
-    A result with the same configuration, seed and version is kept unless `again`. Each result is written as soon as it
-    is there, so an interrupted run continues where it stopped.
+    The pages show the first seed; the others go into `out/NAME-seedN.json`, and the gallery says which verdicts differ.
+    A result with the same code, configuration, seed and version is kept unless `again`. Each result is written as soon
+    as it is there, so an interrupted run continues where it stopped.
 
     **Arguments:** `executor`, any `concurrent.futures.Executor` (by default the experiments run one after the other in
-    this process); `tell(record, kept)`, called after each.
+    this process); `tell(record, kept)`, called after each; `formats`, "svg" or "pdf" or both: every figure of the named
+    experiments is also written into `out/figures`.
+
+    **Raises:** `ConfigurationError` for an unknown name or format, or if a format needs matplotlib and it is missing.
     """
-    jobs = [Job(name, quick, seed) for name in names]
+    if formats:
+        static.check(formats)
+    jobs = [
+        Job(name, quick, seed, name if seed == seeds[0] else f"{name}-seed{seed}") for seed in seeds for name in names
+    ]
     records: dict[str, dict[str, Any]] = {}
     open_jobs = []
     for job in jobs:
@@ -87,22 +118,26 @@ def reproduce(
         if found is None:
             open_jobs.append(job)
         else:
-            records[job.name] = found
+            records[job.stem] = found
             tell(found, True)
 
-    def take(record: dict[str, Any]) -> None:
-        write_whole(out / f"{record['name']}.json", json.dumps(record, allow_nan=False))
-        records[record["name"]] = record
+    def take(job: Job, record: dict[str, Any]) -> None:
+        write_whole(out / f"{job.stem}.json", json.dumps(record, allow_nan=False))
+        records[job.stem] = record
         tell(record, False)
 
     if executor is None:
         for job in open_jobs:
-            take(perform(job))
+            take(job, perform(job))
     else:
-        for future in concurrent.futures.as_completed([executor.submit(perform, job) for job in open_jobs]):
-            take(future.result())
-    write_gallery(out)
-    return [records[job.name] for job in jobs]
+        futures = {executor.submit(perform, job): job for job in open_jobs}
+        for future in concurrent.futures.as_completed(futures):
+            take(futures[future], future.result())
+    gallery.write(out)
+    for kind in formats:
+        for name in names:
+            static.export_all(records[name]["figures"], out / "figures", name, kind)
+    return [records[job.stem] for job in jobs]
 
 
 def as_json(value: Any) -> Any:
@@ -119,71 +154,7 @@ def as_json(value: Any) -> Any:
 def kept(out: pathlib.Path, job: Job) -> dict[str, Any] | None:
     """The record of an earlier run of the same job, or `None`."""
     try:
-        record = read_json(out / f"{job.name}.json")
+        record = read_json(out / f"{job.stem}.json")
     except CheckpointError:
         return None
     return record if record.get("identity") == job.identity() else None
-
-
-def write_gallery(out: pathlib.Path) -> None:
-    """`out/index.html` with every verdict, and a page per experiment, from the records in `out`."""
-    records = [read_json(out / f"{name}.json") for name in EXPERIMENTS if (out / f"{name}.json").exists()]
-    for record in records:
-        write_page(out, record)
-    rows = [
-        [
-            claim["text"],
-            claim["verdict"] + (" (quick run)" if record["quick"] else ""),
-            claim["evidence"],
-            record["name"],
-        ]
-        for record in records
-        for claim in record["claims"]
-    ]
-    counts = {verdict: sum(row[1].startswith(verdict) for row in rows) for verdict in (HOLDS, FAILS, OPEN)}
-    index = figures.table(
-        "Claims",
-        "Every verdict is computed from the numbers in the JSON file of its experiment, with the threshold shown.",
-        ["claim", "verdict", "evidence", "experiment"],
-        rows,
-    )
-    lead = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + "."
-    links = [
-        page.Section("Experiments", [], [], [(f"{r['name']}: {r['title']}", f"{r['name']}.html") for r in records])
-    ]
-    quick = [r["name"] for r in records if r["quick"]]
-    facts = [("Version", __version__), ("Quick runs", ", ".join(quick) or "none")]
-    page.write(
-        out / "index.html",
-        "What the papers claim and what was found",
-        lead,
-        [page.Section("Claims", [], [index]), *links],
-        facts,
-    )
-
-
-def write_page(out: pathlib.Path, record: dict[str, Any]) -> None:
-    """The page of one experiment."""
-    claims = [Claim(**claim) for claim in record["claims"]]
-    verdicts = figures.table(
-        "What the paper says and what we found",
-        "Verdicts are computed from the numbers, with the threshold shown.",
-        ["claim", "made in", "verdict", "evidence"],
-        [[c.text, c.source, c.verdict, c.evidence] for c in claims],
-    )
-    size = "quick" if record["quick"] else "full"
-    facts = [
-        (
-            "Command",
-            f"steerax reproduce {record['name']} --seed {record['seed']}" + (" --quick" if record["quick"] else ""),
-        ),
-        ("Configuration", ", ".join(f"{k} {v}" for k, v in record["config"].items())),
-        ("Time", f"{record['seconds']:.0f} s ({size} size)"),
-        ("Versions", ", ".join(f"{k} {v}" for k, v in record["versions"].items())),
-    ]
-    sections = [
-        page.Section("Verdicts", [], [verdicts]),
-        page.Section("What was done", record["text"], record["figures"]),
-        page.Section("", [], [], [("All experiments", "index.html")]),
-    ]
-    page.write(out / f"{record['name']}.html", record["title"], record["source"], sections, facts)

@@ -90,5 +90,10 @@ def run(config: Config, seed: int) -> Outcome:
                 log_y=True,
             )
         ],
-        {"depths": list(config.depths), "residuals": residuals, "orders": orders},
+        {
+            "depths": list(config.depths),
+            "residuals": residuals,
+            "orders": orders,
+            "difference_for_half_the_square": exact,
+        },
     )

@@ -1,29 +1,30 @@
 """The two-cycle process: its states, a path, and how much of the past it needs."""
 
 import dataclasses
-import itertools
 
 import jax
 import numpy as np
 
-from ...inference.hmm.filter import forward_filter
 from ...processes import two_cycle
 from ...processes.entropy import entropy_rate
+from ...processes.hmm import HiddenMarkovModel
 from ...report import figures
-from .outcome import Outcome, at_most
+from .outcome import Outcome, at_most, other_values
 
 TITLE = "The two-cycle process"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The paper's stored text lost its numbers; these keep the chain aperiodic, gcd(ℓ, n₀+1) = 1."""
+    """The paper's stored text lost its numbers; these keep the chain aperiodic, gcd(ℓ, n₀+1) = 1. `others` (ℓ, n₀, p) are
+    shown beside them."""
 
     long_length: int = 8
     short_zeros: int = 4
     p: float = 0.5
     length: int = 64
-    history: int = 14  # all strings of this length are tried for the order; more than ℓ + n₀ + 1
+    history: int = 16  # all strings of this length are tried for the order; more than ℓ + n₀ + 1
+    others: tuple[tuple[int, int, float], ...] = ((7, 3, 0.5), (9, 4, 0.5), (8, 4, 0.3), (8, 4, 0.7))
 
 
 QUICK = Config(history=11)
@@ -31,14 +32,11 @@ QUICK = Config(history=11)
 
 def run(config: Config, seed: int) -> Outcome:
     """Build the process, sample it, and find its order by trying all histories."""
-    hmm = two_cycle(config.long_length, config.short_zeros, config.p)
-    states, tokens = hmm.sample(jax.random.key(seed), config.length)
-    order, histories = markov_order(
-        two_cycle(config.long_length, config.short_zeros, config.p, "stationary"), config.history
-    )
-    rate = entropy_rate(hmm).mean
-    expected = branching_entropy(config.p) / (config.p * config.long_length + (1 - config.p) * (config.short_zeros + 1))
-    labels = [str(i) for i in range(hmm.n_states)]
+    chosen = (config.long_length, config.short_zeros, config.p)
+    hmm = two_cycle(*chosen)
+    states, tokens = (np.asarray(a) for a in hmm.sample(jax.random.key(seed), config.length))
+    rows = {variant: measure(*variant, config.history) for variant in (chosen, *config.others)}
+    found = rows[chosen]
     return Outcome(
         TITLE,
         "Fig. 2 of [KudreChangMehta2026]",
@@ -46,57 +44,85 @@ def run(config: Config, seed: int) -> Outcome:
             f"Binary tokens: a 1 followed by {config.long_length - 1} zeros, or a 1 followed by {config.short_zeros} zeros, "
             f"chosen with probability {config.p} each time. The hidden state is the position in the pattern; state 0 emits the "
             "1, all others a 0. At the branch the pattern either ends or goes on.",
-            f"The order was found by grouping all {histories:,} possible histories of {config.history} tokens by their last k "
-            "tokens: k is enough if the law of the next token agrees within every group.",
+            f"The order was found by grouping all {found['histories']:,} possible histories of {config.history} tokens by their "
+            "last k tokens: k is enough if the law of the next token agrees within every group.",
         ],
         [
             at_most(
                 "The next token depends on at most as many past tokens as the long pattern has",
                 "Sec. 4",
-                order,
+                found["order"],
                 config.long_length,
-                f"The last {order} tokens determine the law of the next one; {order - 1} do not",
+                f"The last {found['order']} tokens determine the law of the next one; {found['order'] - 1} do not",
             ),
             at_most(
                 "The entropy rate is that of the branch, spread over the mean length of a pattern",
                 "closed form",
-                abs(rate - expected),
+                abs(found["entropy_rate"] - found["closed_form"]),
                 1e-12,
-                f"{rate:.6f} against {expected:.6f} nats per token",
+                f"{found['entropy_rate']:.6f} against {found['closed_form']:.6f} nats per token",
             ),
         ],
         [
-            figures.graph(
-                "States and transitions",
-                "The state that emits a 1 is filled. Only one state has two ways on: there, and only there, the future is open.",
-                labels,
-                np.asarray(hmm.transition),
-                np.asarray(hmm.emission)[:, 1] > 0.5,
-            ),
-            figures.lines(
-                "A path",
-                "The state climbs to the end of its pattern and falls back to 0, where the 1 is emitted.",
-                "step",
-                "state",
-                [figures.Line("state", np.arange(config.length), np.asarray(states), "filter")],
-            ),
-            figures.matrix(
-                "Its tokens",
-                "Dark: 1. All information is in the distances between them.",
-                "step",
-                "",
-                "token",
-                {"tokens": np.asarray(tokens)[None]},
-                row_labels=[""],
+            *pictures(hmm, states, tokens),
+            other_values(
+                "ℓ, n₀ and p",
+                ["process", "order", "entropy rate, nats per token"],
+                [
+                    [f"ℓ = {l}, n₀ = {n}, p = {p:g}", row["order"], f"{row['entropy_rate']:.4f}"]
+                    for (l, n, p), row in rows.items()
+                ],
             ),
         ],
         {
-            "order": order,
-            "entropy_rate": rate,
-            "tokens": np.asarray(tokens).tolist(),
-            "states": np.asarray(states).tolist(),
+            **found,
+            "other_values": {str(variant): row for variant, row in rows.items()},
+            "tokens": tokens.tolist(),
+            "states": states.tolist(),
         },
     )
+
+
+def measure(long_length: int, short_zeros: int, p: float, history: int) -> dict:
+    """Order and entropy rate of one process."""
+    stationary = two_cycle(long_length, short_zeros, p, "stationary")
+    order, histories = markov_order(stationary, history)
+    mean_length = p * long_length + (1 - p) * (short_zeros + 1)
+    return {
+        "order": order,
+        "histories": histories,
+        "entropy_rate": entropy_rate(stationary).mean,
+        "closed_form": branching_entropy(p) / mean_length,
+    }
+
+
+def pictures(hmm: HiddenMarkovModel, states: np.ndarray, tokens: np.ndarray) -> list[dict]:
+    """The graph of the chain and one path."""
+    return [
+        figures.graph(
+            "States and transitions",
+            "The state that emits a 1 is filled. Only one state has two ways on: there, and only there, the future is open.",
+            [str(i) for i in range(hmm.n_states)],
+            np.asarray(hmm.transition),
+            np.asarray(hmm.emission)[:, 1] > 0.5,
+        ),
+        figures.lines(
+            "A path",
+            "The state climbs to the end of its pattern and falls back to 0, where the 1 is emitted.",
+            "step",
+            "state",
+            [figures.Line("state", np.arange(len(states)), states, "filter")],
+        ),
+        figures.matrix(
+            "Its tokens",
+            "Dark: 1. All information is in the distances between them.",
+            "step",
+            "",
+            "token",
+            {"tokens": tokens[None]},
+            row_labels=[""],
+        ),
+    ]
 
 
 def branching_entropy(p: float) -> float:
@@ -104,19 +130,21 @@ def branching_entropy(p: float) -> float:
     return float(-p * np.log(p) - (1 - p) * np.log(1 - p))
 
 
-def markov_order(hmm, history: int) -> tuple[int, int]:
+def markov_order(hmm: HiddenMarkovModel, history: int) -> tuple[int, int]:
     """(smallest k such that the last k tokens determine the law of the next one, number of possible histories)."""
-    strings, laws = [], []
-    for string in itertools.product((0, 1), repeat=history):
-        found = forward_filter(hmm, np.array(string, np.int32), on_impossible="skip")
-        if np.isfinite(found.log_likelihood):
-            strings.append(string)
-            laws.append(np.asarray(found.next_token_probabilities(-1)))
+    A, C = np.asarray(hmm.dense_transition), np.asarray(hmm.emission)
+    strings, beliefs = np.zeros((1, 0), int), np.asarray(hmm.initial)[None]
+    for _ in range(history):
+        joint = beliefs[:, None] * C.T  # [strings tokens states]
+        parent, token = np.nonzero(joint.sum(-1) > 0)
+        strings = np.concatenate([strings[parent], token[:, None]], axis=1)
+        beliefs = joint[parent, token] @ A
+        beliefs /= beliefs.sum(-1, keepdims=True)
+    laws = beliefs @ C
     for k in range(history + 1):
-        groups: dict[tuple, np.ndarray] = {}
-        tail = lambda s, k=k: s[len(s) - k :]
-        if all(
-            np.abs(groups.setdefault(tail(s), law) - law).max() < 1e-9 for s, law in zip(strings, laws, strict=True)
-        ):
+        _, group = np.unique(strings[:, history - k :], axis=0, return_inverse=True)
+        group = group.ravel()
+        first = np.unique(group, return_index=True)[1]
+        if np.abs(laws - laws[first[group]]).max() < 1e-9:
             return k, len(strings)
     return history + 1, len(strings)

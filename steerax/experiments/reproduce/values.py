@@ -84,7 +84,11 @@ def run(config: Config, seed: int) -> Outcome:
                 log_y=True,
             )
         ],
-        {"depths": list(config.depths), "problems": rows},
+        {
+            "depths": list(config.depths),
+            "problems": rows,
+            "largest_distance_of_an_order_from_1": {"values": off, "recovery": off_recovery},
+        },
     )
 
 

@@ -11,6 +11,7 @@ function node(tag, attributes, parent, text) {
   if (parent) parent.appendChild(made);
   return made;
 }
+const DASHES = ["none", "8 3", "3 3", "8 3 3 3"];
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const finite = (values) => values.filter((v) => v !== null && Number.isFinite(v));
 
@@ -107,7 +108,7 @@ function drawLines(host, figure, width) {
   }
   node("text", { x: 0, y: 12 }, svg, figure.y_label);
   const clip = (v) => (v === null || !Number.isFinite(v) ? null : !positive(v) ? bottom : y(v));
-  const labels = [];
+  const labels = [], used = {}; // curves of one role differ by their dashes
   if (figure.reference) {
     const at = y(figure.reference.value);
     node("line", { x1: left, x2: right, y1: at, y2: at, class: "frame", "stroke-dasharray": "4 3" }, svg);
@@ -121,8 +122,9 @@ function drawLines(host, figure, width) {
       const band = s.x.map((v, i) => [x(v), clip(s.low[i]), clip(s.high[i])]).filter((p) => p[1] !== null && p[2] !== null);
       node("path", { d: "M" + band.map((p) => `${p[0]} ${p[1]}`).join("L") + "L" + band.reverse().map((p) => `${p[0]} ${p[2]}`).join("L") + "Z", fill: `var(--${s.role})`, opacity: 0.18 }, svg);
     }
+    const dashes = DASHES[(used[s.role] = (used[s.role] ?? -1) + 1) % DASHES.length];
     if (!points.length) continue;
-    node("path", { d: "M" + points.map((p) => `${p[0].toFixed(1)} ${p[1].toFixed(1)}`).join("L"), class: "curve", stroke: `var(--${s.role})` }, svg);
+    node("path", { d: "M" + points.map((p) => `${p[0].toFixed(1)} ${p[1].toFixed(1)}`).join("L"), class: "curve", stroke: `var(--${s.role})`, "stroke-dasharray": dashes }, svg);
     if (points.length <= 40) for (const p of points) node("circle", { cx: p[0], cy: p[1], r: 3, fill: `var(--${s.role})` }, svg);
     labels.push({ at: points[points.length - 1][1], text: s.label, colour: `var(--${s.role})` });
   }

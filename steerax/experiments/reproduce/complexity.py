@@ -1,0 +1,346 @@
+"""What inference costs: time and memory against the length of the sequence and the number of states, with fitted orders."""
+
+import dataclasses
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...inference.gaussian.closed_loop import make_passes
+from ...inference.gaussian.dual import linear_dual_filter
+from ...inference.hmm.layers import layer
+from ...processes import random_hmm
+from ...processes.linear_gaussian import TimeVaryingLinearGaussianModel
+from ...report import figures
+from ...transformer.gpt import GPT, GPTConfig
+from .outcome import Claim, Outcome, at_least, at_most
+
+TITLE = "What inference costs"
+ROOM = 0.2  # above the theory's exponent, for caches that overflow
+KALMAN, PASS, SOLVE = "growing-state Kalman filter", "dual filter, one pass", "dual filter, solved"
+HMM, BLOCK = "dual-filter layer of an HMM", "transformer layer"
+ROLES = {KALMAN: "filter", PASS: "dual", SOLVE: "dual", HMM: "accent", BLOCK: "transformer"}
+# what the theory says of time: exponents of the length and of the number of states (width); None: not one power
+THEORY = {KALMAN: (3, 3), PASS: (2, 2), SOLVE: (2, None), HMM: (1, 2), BLOCK: (None, None)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Lengths up to where the cubic method takes seconds; orders are fitted to the three largest sizes, where the cost
+    of starting a kernel no longer counts."""
+
+    lengths: tuple[int, ...] = (64, 128, 256, 512)
+    states: tuple[int, ...] = (4, 8, 16, 32)
+    fixed_states: int = 4  # while the length grows
+    fixed_length: int = 96  # while the number of states grows
+    layer_lengths: tuple[int, ...] = (256, 512, 1024, 2048)  # the two layers are cheap, and longer sequences show more
+    layer_states: tuple[int, ...] = (16, 32, 64, 128)
+    vocabularies: tuple[int, ...] = (4, 64, 1024)
+    repeats: int = 9
+
+
+QUICK = Config(
+    lengths=(32, 64, 128), states=(4, 8, 16), fixed_length=48, layer_lengths=(128, 256, 512), layer_states=(16, 32, 64),
+    vocabularies=(4, 256), repeats=7,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """All times of one method at one size, in seconds, and bytes of working memory."""
+
+    times: list[float]
+    bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """What counts."""
+        return typical(self.times)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """A fitted exponent with its 95 % interval, and sizes it was fitted to."""
+
+    exponent: float
+    low: float
+    high: float
+    sizes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.exponent:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def run(config: Config, seed: int) -> Outcome:
+    """Time every method while the length grows and while the number of states grows."""
+    costs: dict[str, dict[str, dict[int, Cost]]] = {"length": {}, "states": {}}
+    passes = {}
+    for axis, sizes in (("length", config.lengths), ("states", config.states)):
+        for size in sizes:
+            T, d = (size, config.fixed_states) if axis == "length" else (config.fixed_length, size)
+            found, count = linear_costs(T, d, config.repeats, seed, solved=axis == "length")
+            collect(costs[axis], size, found)
+            if count is not None:
+                passes[str(T)] = count
+    for axis, sizes in (("length", config.layer_lengths), ("states", config.layer_states)):
+        for size in sizes:
+            T, d = (size, config.layer_states[0]) if axis == "length" else (config.layer_lengths[0], size)
+            collect(costs[axis], size, layer_costs(T, d, 4, config.repeats, seed))
+    words = vocabulary_costs(config, seed)
+    orders = {axis: {m: fit(by_size) for m, by_size in found.items()} for axis, found in costs.items()}
+    return Outcome(
+        TITLE,
+        "Table 3 of [KudreChangMehta2026]",
+        [
+            "Linear model of full order (every state depends on all earlier ones): one prediction of the last state, by the "
+            f"Kalman filter that carries all states along, and by the dual filter; d = {config.fixed_states} while T grows, "
+            f"T = {config.fixed_length} while d grows. Hidden Markov model: one dual-filter layer, which serves every query, "
+            f"beside one transformer layer of the same width; d = {config.layer_states[0]} while T grows, "
+            f"T = {config.layer_lengths[0]} while d grows.",
+            f"Lower quartiles of {config.repeats} runs taken in turns on this machine, compilation not included. Memory is working "
+            "memory beyond the model. An exponent is the slope of log time against log size at the three largest sizes; "
+            "its interval is the central 95 % over resampled runs.",
+        ],
+        claims(orders, words, passes),
+        pictures(costs, orders),
+        numbers(costs, orders, words, passes),
+    )
+
+
+def collect(table: dict[str, dict[int, Cost]], size: int, found: dict[str, Cost]) -> None:
+    """Add the costs of one size."""
+    for method, cost in found.items():
+        table.setdefault(method, {})[size] = cost
+
+
+def fit(by_size: dict[int, Cost]) -> Order:
+    """The slope at the three largest sizes, and its interval from resampling the runs of each size."""
+    sizes = sorted(by_size)[-3:]
+    slope = lambda seconds: float(np.polyfit(np.log(sizes), np.log([seconds[s] for s in sizes]), 1)[0])
+    kept = {s: by_size[s] for s in sizes}
+    return Order(slope({s: c.seconds for s, c in kept.items()}), *resampled(kept, slope), tuple(sizes))
+
+
+def typical(times: Any) -> float:
+    """The lower quartile: other work on the machine makes runs longer, never shorter."""
+    return float(np.quantile(times, 0.25))
+
+
+def resampled(
+    by_size: dict[int, Cost], of: Callable[[dict[int, float]], float], draws: int = 400
+) -> tuple[float, float]:
+    """Central 95 % of a statistic of the times by size, over resampled runs."""
+    rng = np.random.default_rng(0)
+    draw = lambda: {s: typical(rng.choice(c.times, len(c.times))) for s, c in by_size.items()}
+    low, high = np.quantile([of(draw()) for _ in range(draws)], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def operator_model(T: int, d: int, seed: int) -> TimeVaryingLinearGaussianModel:
+    """A dense lower-triangular transition operator whose terms fall with the lag, one channel."""
+    rng = np.random.default_rng(seed)
+    lag = np.subtract.outer(np.arange(T), np.arange(T))
+    weight = np.where(lag >= 0, (1.0 + np.abs(lag)) ** -1.5, 0.0)
+    A = 0.4 / np.sqrt(d) * rng.normal(size=(T, T, d, d)) * weight[:, :, None, None]
+    return TimeVaryingLinearGaussianModel(np.zeros(d), np.eye(d), A, rng.normal(size=(1, d)), np.eye(d), np.eye(1))
+
+
+def growing_kalman(model: TimeVaryingLinearGaussianModel, z: np.ndarray) -> np.ndarray:
+    """Mean of `X_T` given all observations, with the joint law of all states carried along.
+
+    Step t multiplies one block row `[d td]` by the covariance `[td td]`: O(d³ t²), in all O(d³ T³).
+    """
+    A, H, Q, R = (
+        np.asarray(a) for a in (model.transition, model.observation, model.process_noise, model.observation_noise)
+    )
+    T, d = len(z), Q.shape[-1]
+    P, x = np.zeros(((T + 1) * d,) * 2), np.zeros((T + 1) * d)
+    P[:d, :d], x[:d] = model.initial_covariance, model.initial_mean
+    for t in range(T):
+        n, i = (t + 1) * d, t * d
+        PH = P[:n, i:n] @ H.T
+        gain = PH @ np.linalg.inv(H @ PH[i:n] + R)
+        x[:n] += gain @ (z[t] - H @ x[i:n])
+        P[:n, :n] -= gain @ PH.T
+        row = A[t, : t + 1].transpose(1, 0, 2).reshape(d, n)
+        B = row @ P[:n, :n]
+        P[n : n + d, :n], P[:n, n : n + d], P[n : n + d, n : n + d] = B, B.T, B @ row.T + Q
+        x[n : n + d] = row @ x[:n]
+    return x[-d:]
+
+
+def linear_costs(T: int, d: int, repeats: int, seed: int, solved: bool = True) -> tuple[dict[str, Cost], int | None]:
+    """Costs of the linear methods at one size, and the passes of the dual filter's solver (`None` unless `solved`)."""
+    model = operator_model(T, d, seed)
+    z = np.asarray(model.sample(jax.random.key(seed), T)[1])
+    passes = make_passes(model, jnp.ones((T, 1), bool), jnp.zeros((T, 0, 1, d)))
+    v = jnp.ones((T, 1, 1))
+    one = jax.jit(lambda passes, v: passes(v)).lower(passes, v).compile()
+    solve = lambda: linear_dual_filter(model, z, method="closed_loop", lags=8)
+    functions = {
+        KALMAN: lambda: growing_kalman(model, z),
+        PASS: lambda: jax.block_until_ready(one(passes, v)),
+    }
+    memory = {KALMAN: traced(functions[KALMAN]), PASS: temporary(one)}
+    if solved:
+        functions[SOLVE] = lambda: jax.block_until_ready(solve().mean)
+        memory[SOLVE] = temporary(one) + 6 * T * d * 8  # the vectors of the conjugate gradients
+    times = in_turns(functions, repeats)
+    costs = {m: Cost(t, memory[m]) for m, t in times.items()}
+    return costs, int(solve().iterations) if solved else None
+
+
+def layer_costs(T: int, d: int, V: int, repeats: int, seed: int) -> dict[str, Cost]:
+    """Costs of one dual-filter layer and of one transformer layer of the same width."""
+    dual, compiled = dual_layer(T, d, V, seed)
+    block = GPT(GPTConfig(2, T, 1, 1, d), key=jax.random.key(seed)).block(0)
+    x = jax.random.normal(jax.random.key(seed), (T, d), jnp.float32)
+    other = jax.jit(lambda block, x: block(x)).lower(block, x).compile()
+    times = in_turns({HMM: dual, BLOCK: lambda: jax.block_until_ready(other(block, x))}, repeats)
+    memory = {HMM: temporary(compiled), BLOCK: temporary(other)}
+    return {m: Cost(t, memory[m]) for m, t in times.items()}
+
+
+def dual_layer(T: int, d: int, V: int, seed: int) -> tuple[Callable, Any]:
+    """(call, compiled function) of one dual-filter layer on a random model."""
+    hmm = random_hmm(jax.random.key(seed), d, V)
+    tokens = jnp.asarray(np.random.default_rng(seed).integers(V, size=T))
+    rho = jnp.full((T + 1, d), 1 / d)
+    compiled = jax.jit(layer).lower(rho, *hmm.arrays, tokens).compile()
+    return lambda: jax.block_until_ready(compiled(rho, *hmm.arrays, tokens)), compiled
+
+
+def vocabulary_costs(config: Config, seed: int) -> dict[int, Cost]:
+    """Costs of one dual-filter layer at the largest length for every size of the vocabulary, taken in turns."""
+    calls = {V: dual_layer(config.layer_lengths[-1], config.layer_states[0], V, seed) for V in config.vocabularies}
+    times = in_turns({str(V): call for V, (call, _) in calls.items()}, config.repeats)
+    return {V: Cost(times[str(V)], temporary(compiled)) for V, (_, compiled) in calls.items()}
+
+
+def in_turns(functions: dict[str, Callable], repeats: int, least: float = 5e-3) -> dict[str, list[float]]:
+    """Seconds of each call, taken in turns after a warm-up; a short function is called in a loop of at least `least`."""
+    calls = {}
+    for name, function in functions.items():
+        function()
+        started = time.perf_counter()
+        function()
+        calls[name] = max(1, int(least / (time.perf_counter() - started)))
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            for _ in range(calls[name]):
+                function()
+            times[name].append((time.perf_counter() - started) / calls[name])
+    return times
+
+
+def traced(function: Callable) -> int:
+    """Peak bytes that NumPy allocates in a call."""
+    tracemalloc.start()
+    function()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return int(peak)
+
+
+def temporary(compiled: Any) -> int:
+    """Bytes of temporaries and results of a compiled function."""
+    memory = compiled.memory_analysis()
+    return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+
+
+def claims(orders: dict[str, dict[str, Order]], words: dict[int, Cost], passes: dict[str, int]) -> list[Claim]:
+    """Table 3 as predicates on the fitted exponents; what the interval does not decide is inconclusive."""
+    T, d = orders["length"], orders["states"]
+    apart = T[KALMAN].low - T[PASS].high, T[KALMAN].high - T[PASS].low
+    ratio, few, many = spread(words), min(passes.values()), max(passes.values())
+    within = lambda text, source, low, high, limit, evidence: at_most(text, source, high, limit, evidence, high - low)
+    return [
+        at_least("The Kalman filter of full order costs about one power of the length more than the dual filter", "Table 3",
+                 apart[0], 0.5, f"Exponents {T[KALMAN]} and {T[PASS]}; the lower end of the difference decides",
+                 margin=apart[1] - apart[0]),
+        within("One pass of the dual filter grows no faster than T²", "Table 3", T[PASS].low, T[PASS].high, 2 + ROOM,
+               f"Fitted exponent {T[PASS]}; the upper end decides"),
+        within("One pass of the dual filter grows no faster than d²", "Table 3", d[PASS].low, d[PASS].high, 2 + ROOM,
+               f"Fitted exponent {d[PASS]}; the upper end decides"),
+        within("A dual-filter layer of a hidden Markov model grows no faster than T", "Sec. 1", T[HMM].low, T[HMM].high,
+               1 + ROOM, f"Fitted exponent {T[HMM]}; the upper end decides"),
+        within("It grows no faster than d²", "Sec. 1", d[HMM].low, d[HMM].high, 2 + ROOM,
+               f"Fitted exponent {d[HMM]}; the upper end decides"),
+        within("Its cost does not depend on the size of the vocabulary", "Sec. 1", *ratio, 1.5,
+               f"Time at {max(words):,} tokens over time at {min(words)}: {ratio[0]:.2f} to {ratio[1]:.2f}; the upper end "
+               "decides"),
+        at_most("The dual filter is solved in a few passes, whatever the length", "measured here", many, 2 * few,
+                f"{few} to {many} passes over all lengths"),
+    ]  # fmt: skip
+
+
+def spread(words: dict[int, Cost]) -> tuple[float, float]:
+    """The 95 % interval of the time with the largest vocabulary over that with the smallest."""
+    return resampled(words, lambda seconds: seconds[max(words)] / seconds[min(words)])
+
+
+def pictures(costs: dict, orders: dict[str, dict[str, Order]]) -> list[dict]:
+    """Times against both sizes, and the table of exponents."""
+    groups = {"linear model": (KALMAN, PASS, SOLVE), "layers": (HMM, BLOCK)}
+    labels = {"length": "tokens or observations T", "states": "states or width d"}
+    shown = [
+        figures.lines(
+            f"Time against the {axis}, {group}" if axis == "length" else f"Time against the number of states, {group}",
+            "Logarithmic axes: slopes are exponents. Bands: quartiles of the runs.",
+            label,
+            "seconds",
+            [curve(m, costs[axis][m]) for m in methods if m in costs[axis]],
+            log_x=True,
+            log_y=True,
+        )
+        for axis, label in labels.items()
+        for group, methods in groups.items()
+    ]
+    said = lambda m, axis: str(orders[axis][m]) if m in orders[axis] else "–"
+    theory = lambda e: "–" if e is None else str(e)
+    rows = [[m, said(m, "length"), theory(THEORY[m][0]), said(m, "states"), theory(THEORY[m][1])] for m in ROLES]
+    memory = [
+        [m, *(f"{costs['length'][m][s].bytes / 2**20:.3g}" for s in sorted(costs["length"][m])[-3:])] for m in ROLES
+    ]
+    return [
+        *shown,
+        figures.table(
+            "Fitted exponents of time",
+            "With 95 % intervals; small sizes and threads make exponents smaller than the theory's, which count operations. A transformer layer costs T² d + T d², no single power.",
+            ["method", "of T", "theory", "of d", "theory"],
+            rows,
+        ),
+        figures.table(
+            "Working memory at the three largest lengths, MiB",
+            "Growing-state Kalman: the joint covariance of all states, of order T². The dual filter keeps vectors.",
+            ["method", "third largest", "second", "largest"],
+            memory,
+        ),
+    ]
+
+
+def curve(method: str, by_size: dict[int, Cost]) -> figures.Line:
+    """Time against size with its quartiles."""
+    sizes = sorted(by_size)
+    quartile = lambda q: [float(np.quantile(by_size[s].times, q)) for s in sizes]
+    return figures.Line(method, sizes, quartile(0.25), ROLES[method], quartile(0.25), quartile(0.75))
+
+
+def numbers(costs: dict, orders: dict, words: dict[int, Cost], passes: dict[str, int]) -> dict:
+    """Everything measured, as JSON."""
+    plain = lambda by_size: {
+        str(s): dataclasses.asdict(c) | {"seconds": c.seconds, "mebibytes": c.bytes / 2**20} for s, c in by_size.items()
+    }
+    return {
+        "costs": {axis: {m: plain(c) for m, c in found.items()} for axis, found in costs.items()},
+        "exponents": {a: {m: dataclasses.asdict(o) for m, o in found.items()} for a, found in orders.items()},
+        "by_vocabulary": plain(words),
+        "largest_vocabulary_over_smallest": spread(words),
+        "passes": passes,
+    }

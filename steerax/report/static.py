@@ -1,0 +1,268 @@
+"""Figures as files for a paper: the same data as on the page, drawn by matplotlib as SVG or PDF.
+
+matplotlib is optional (`pip install "steerax[plot]"`). Colours are those of the page, read from its style sheet; several
+curves of one role differ by their dashes, as on the page.
+"""
+
+import importlib
+import importlib.resources
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._errors import ConfigurationError
+from ..runs.files import write_whole
+
+FORMATS = ("svg", "pdf")
+DASHES = ((), (6, 2), (2, 2), (6, 2, 2, 2))
+STYLE = {
+    "font.size": 8,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 3.5,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "steerax",  # the same figure is the same file
+    "pdf.fonttype": 42,
+}
+
+
+def export(figure: dict, path: str | Path) -> None:
+    """Write one figure (see `steerax.report.figures`) to `path`, whole or not at all; its suffix names the format.
+
+    Tables have no drawing; a matrix with several choices becomes panels side by side; a profile shows its last query.
+
+    **Raises:** `ConfigurationError` if matplotlib is not installed or the suffix is neither `.svg` nor `.pdf`.
+    """
+    path = Path(path)
+    kind = path.suffix.removeprefix(".")
+    if kind not in FORMATS or figure["kind"] not in DRAW:
+        raise ConfigurationError(f"{path} cannot be drawn: figures that are no tables are written as .svg or .pdf.")
+    matplotlib = _matplotlib()
+    with matplotlib.rc_context(STYLE):
+        drawn = DRAW[figure["kind"]](figure)
+        stream = io.BytesIO()
+        undated = {"Date": None} if kind == "svg" else {"CreationDate": None, "ModDate": None}
+        drawn.savefig(stream, format=kind, bbox_inches="tight", metadata=undated)
+    write_whole(path, stream.getvalue())
+
+
+def export_all(figures: list[dict], folder: str | Path, stem: str, kind: str) -> list[Path]:
+    """Write every figure that is no table to `folder/STEM-1-TITLE.KIND`, …; the paths, in order."""
+    drawable = [figure for figure in figures if figure["kind"] in DRAW]
+    paths = [
+        Path(folder) / f"{stem}-{i}-{re.sub('[^a-z0-9]+', '-', figure['title'].lower()).strip('-')}.{kind}"
+        for i, figure in enumerate(drawable, 1)
+    ]
+    for figure, path in zip(drawable, paths, strict=True):
+        export(figure, path)
+    return paths
+
+
+def check(formats: Sequence[str]) -> None:
+    """**Raises:** `ConfigurationError` for an unknown format, or if matplotlib is not installed."""
+    for kind in formats:
+        if kind not in FORMATS:
+            raise ConfigurationError(f"Figures are written as {' or '.join(FORMATS)}, not as {kind!r}.")
+    _matplotlib()
+
+
+def colours() -> dict[str, str]:
+    """Role or part of a page → its colour in the light scheme, from the style sheet of the page."""
+    style = importlib.resources.files("steerax.report").joinpath("assets", "page.css").read_text(encoding="utf-8")
+    return dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", style.split("@media")[0]))
+
+
+def _matplotlib() -> Any:
+    try:
+        return importlib.import_module("matplotlib")
+    except ImportError:
+        raise ConfigurationError(
+            'SVG and PDF figures need matplotlib, which is not installed; try: pip install "steerax[plot]".'
+        ) from None
+
+
+def _canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
+    """(figure, axes `[rows columns]`) in inches, without the global state of pyplot."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    return drawn, drawn.subplots(rows, columns, squeeze=False)
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.array([np.nan if v is None else v for v in values], float)
+
+
+def draw_lines(figure: dict) -> Any:
+    """Curves with bands, labelled at their right ends."""
+    drawn, axes = _canvas(5.2, 2.9)
+    ax, colour, used, ends = axes[0, 0], colours(), dict.fromkeys(colours(), 0), []
+    if figure["log_x"]:
+        ax.set_xscale("log")
+    if figure["log_y"]:
+        ax.set_yscale("log")
+    for s in figure["series"]:
+        x, y = _array(s["x"]), _array(s["y"])
+        kept = np.isfinite(x) & np.isfinite(y)
+        kept &= ((y > 0) | (not figure["log_y"])) & ((x > 0) | (not figure["log_x"]))
+        dashes, used[s["role"]] = DASHES[used[s["role"]] % len(DASHES)], used[s["role"]] + 1
+        if s["low"] is not None:
+            ax.fill_between(x, _array(s["low"]), _array(s["high"]), color=colour[s["role"]], alpha=0.18, lw=0)
+        if kept.any():
+            marker = "o" if kept.sum() <= 40 else None
+            (line,) = ax.plot(x[kept], y[kept], color=colour[s["role"]], marker=marker)
+            line.set_dashes(dashes) if dashes else None
+            ends.append((y[kept][-1], s["label"], colour[s["role"]]))
+    if figure["reference"]:
+        ax.axhline(figure["reference"]["value"], color=colour["floor"], lw=0.8, dashes=(4, 3))
+        ends.append((figure["reference"]["value"], figure["reference"]["label"], colour["floor"]))
+    for axis, scale in ((ax.xaxis, figure["log_x"]), (ax.yaxis, figure["log_y"])):
+        if scale:
+            _log_ticks(axis)
+    ax.set_xlabel(figure["x_label"])
+    ax.set_ylabel(figure["y_label"])
+    _label_ends(ax, ends)
+    return drawn
+
+
+def _log_ticks(axis: Any) -> None:
+    """Powers of ten, or 1, 2, 5 of each where the axis is shorter than a decade and a half; as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 30 else (1,), numticks=7))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _label_ends(ax: Any, ends: list[tuple[float, str, str]], least: float = 0.065) -> None:
+    """Text right of the axes at the height of each end, moved apart where labels would overlap."""
+    to_axes = lambda y: ax.transAxes.inverted().transform(ax.transData.transform((ax.get_xlim()[0], y)))[1]
+    last = -np.inf
+    for height, text, colour in sorted((float(to_axes(y)), text, colour) for y, text, colour in ends):
+        last = max(height, last + least)
+        ax.text(1.02, last, text, color=colour, transform=ax.transAxes, va="center")
+
+
+def draw_dots(figure: dict) -> Any:
+    """One row per method with its value, bars of two standard errors."""
+    rows = figure["rows"]
+    drawn, axes = _canvas(5.2, 0.5 + 0.24 * len(rows))
+    ax, colour = axes[0, 0], colours()
+    for i, row in enumerate(rows):
+        if row["value"] is None:
+            ax.text(0.02, i, "infinite", transform=ax.get_yaxis_transform(), va="center")
+            continue
+        ax.errorbar(row["value"], i, xerr=2 * (row["error"] or 0), color=colour[row["role"]], marker="o")
+        ax.text(1.02, i, f"{row['value']:.4g}", transform=ax.get_yaxis_transform(), va="center")
+    if figure["reference"]:
+        ax.axvline(figure["reference"]["value"], color=colour["floor"], lw=0.8, dashes=(4, 3))
+        ax.set_title(f"{figure['reference']['label']} {figure['reference']['value']:.4g}", fontsize=8)
+    ax.set_yticks(range(len(rows)), [row["label"] for row in rows])
+    ax.invert_yaxis()
+    ax.set_xlabel(figure["x_label"])
+    return drawn
+
+
+def draw_matrix(figure: dict) -> Any:
+    """A heat map per choice; the scale of each is its own largest value, square roots of sizes as on the page."""
+    from matplotlib.colors import FuncNorm, LinearSegmentedColormap
+
+    choices, colour = figure["choices"], colours()
+    columns = min(len(choices), 4)
+    rows = -(-len(choices) // columns)
+    first = np.asarray(next(iter(choices.values())), float)
+    wide = 4.6 if figure["row_labels"] else 2.4
+    tall = 0.25 + 0.17 * len(first) if figure["row_labels"] else float(np.clip(2.2 * len(first) / first.shape[1], 1, 3))
+    drawn, axes = _canvas(0.8 + wide * columns, (0.5 + tall) * rows, rows, columns)
+    ends = (
+        [colour["filter"], "#ffffff", colour["transformer"]] if figure["diverging"] else ["#ffffff", colour["filter"]]
+    )
+    shades = LinearSegmentedColormap.from_list("roles", ends)
+    for ax, (name, values) in zip(axes.flat, choices.items(), strict=False):
+        values = np.array([_array(row) for row in values])
+        limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+        root = (lambda v: np.sign(v) * np.sqrt(np.abs(v)), lambda v: np.sign(v) * v**2)
+        norm = FuncNorm(root, vmin=-limit if figure["diverging"] else 0, vmax=limit)
+        image = ax.imshow(values, cmap=shades, norm=norm, aspect="auto", interpolation="nearest")
+        bar = drawn.colorbar(image, ax=ax, ticks=[-limit, 0, limit] if figure["diverging"] else [0, limit / 4, limit])
+        bar.ax.set_yticklabels([f"{t:.3g}" for t in bar.get_ticks()])
+        bar.set_label(figure["value_label"])
+        if len(choices) > 1:
+            ax.set_title(name, fontsize=8)
+        if figure["row_labels"]:
+            ax.set_yticks(range(len(values)), figure["row_labels"])
+        if figure["columns"] and values.shape[1] <= 72:
+            ax.set_xticks(range(values.shape[1]), figure["columns"], fontsize=6)
+        ax.set_xlabel(figure["x_label"])
+        ax.set_ylabel(figure["y_label"])
+    for ax in axes.flat[len(choices) :]:
+        ax.set_axis_off()
+    return drawn
+
+
+def draw_profile(figure: dict) -> Any:
+    """Bars over the steps for the last query, a row of axes per panel, tokens below."""
+    panels, tokens = figure["panels"], figure["tokens"]
+    drawn, axes = _canvas(6.4, 0.4 + 0.95 * len(panels), len(panels))
+    colour, steps = colours(), np.arange(len(tokens))
+    for ax, panel in zip(axes[:, 0], panels, strict=True):
+        values = _array(next(iter(panel["choices"].values()))[-1])
+        for s in np.flatnonzero(figure["highlight"] or []):
+            ax.axvspan(s - 0.5, s + 0.5, color=colour["mark"], lw=0)
+        ax.bar(steps[: len(values)], values, color=colour[panel["role"]], width=0.75)
+        ax.set_title(panel["label"], loc="left", fontsize=8)
+        ax.set_xlim(-0.6, len(tokens) - 0.4)
+        ax.set_xticks([])
+    every = 1 if len(tokens) <= 72 else 2
+    axes[-1, 0].set_xticks(steps[::every], tokens[::every], fontsize=6)
+    axes[-1, 0].set_xlabel(figure["x_label"])
+    return drawn
+
+
+def draw_graph(figure: dict) -> Any:
+    """States on a circle, an arrow per positive transition probability, labelled where it is below one."""
+    from matplotlib.patches import FancyArrowPatch
+
+    drawn, axes = _canvas(3.2, 3.2)
+    ax, colour, n = axes[0, 0], colours(), len(figure["labels"])
+    angle = np.pi / 2 - 2 * np.pi * np.arange(n) / n
+    place = np.stack([np.cos(angle), np.sin(angle)], 1)
+    for i, j, p in figure["edges"]:
+        bend = "arc3,rad=0.15" if i != j else "arc3,rad=-1.4"
+        start, end = (place[i], place[j]) if i != j else (1.02 * place[i] + [0.05, 0], 1.02 * place[i] - [0.05, 0])
+        ax.add_patch(
+            FancyArrowPatch(
+                tuple(start), tuple(end), connectionstyle=bend, arrowstyle="-|>", mutation_scale=9, shrinkA=9, shrinkB=9,
+                color=colour["soft"], lw=0.8,
+            )
+        )  # fmt: skip
+        if p < 1:
+            middle = (place[i] + place[j]) / 2 if i != j else 1.25 * place[i]
+            ax.text(*middle, f"{p:.3g}", ha="center", va="center", backgroundcolor="white", fontsize=7)
+    for (x, y), name, filled in zip(place, figure["labels"], figure["filled"], strict=True):
+        face = colour["filter"] if filled else "white"
+        ax.plot(x, y, "o", ms=16, mfc=face, mec=colour["filter"])
+        ax.text(x, y, name, ha="center", va="center", color="white" if filled else colour["ink"])
+    ax.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), aspect="equal")
+    ax.set_axis_off()
+    return drawn
+
+
+DRAW = {
+    "lines": draw_lines,
+    "dots": draw_dots,
+    "matrix": draw_matrix,
+    "profile": draw_profile,
+    "graph": draw_graph,
+}
+"""Kind of figure → its drawing."""
