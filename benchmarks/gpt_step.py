@@ -20,7 +20,7 @@ import numpy as np
 
 from steerax.training.batches import TokenFile
 from steerax.training.optimiser import adamw
-from steerax.training.step import Chunk, Step, run_chunk
+from steerax.training.step import Chunk, Step, parts_for_cache, run_chunk
 from steerax.transformer.gpt import GPT, GPTConfig
 
 from .timing import machine, write
@@ -39,12 +39,13 @@ def stepper(V: int, T: int, L: int, H: int, D: int, B: int, dropout: float, step
     # the source is asked for the i-th batch it fetched; one batch serves every step
     repeated = jnp.broadcast_to(fetched, (min(steps, 16), B, T + 1))
     state = (gpt, optimizer.init(gpt))
-    chunk = Chunk(Step(optimizer, 1, "float32", None), source, repeated, jax.random.key(1), jnp.int32(0), jnp.int32(1))
+    step = Step(optimizer, parts_for_cache(gpt.config, B, T + 1), "float32", None)
+    chunk = Chunk(step, source, repeated, jax.random.key(1), jnp.int32(0), jnp.int32(1))
     started = time.perf_counter()
     state, _ = jax.block_until_ready(run_chunk(chunk, state))
     compiling = time.perf_counter() - started
 
-    def step() -> float:
+    def steps_made() -> float:
         nonlocal state
         left, losses = steps, None
         while left:
@@ -54,7 +55,7 @@ def stepper(V: int, T: int, L: int, H: int, D: int, B: int, dropout: float, step
             left -= count
         return float(losses[count - 1])
 
-    return compiling, step
+    return compiling, steps_made
 
 
 def alternate(functions: dict, calls: int, steps: dict) -> dict:

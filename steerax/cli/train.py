@@ -24,7 +24,9 @@ def train(
     steps: Annotated[int, typer.Option(help="training steps")] = 5000,
     batch: Annotated[int, typer.Option(help="windows in a step")] = 12,
     learning_rate: Annotated[float | None, typer.Option(help="peak rate  [default: by width]")] = None,
-    accumulate: Annotated[int, typer.Option(help="parts a batch is taken in, to save memory")] = 1,
+    accumulate: Annotated[
+        int | None, typer.Option(help="parts a batch is taken in, to save memory", show_default="by cache")
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16 arithmetic")] = "float32",
     tokenizer: Annotated[str, typer.Option(help="for text: char or bpe")] = "char",
     vocabulary: Annotated[int | None, typer.Option(help="number of tokens of bpe or of a token file")] = None,

@@ -18,13 +18,13 @@ from ..data.sequences import Sequences
 from ..runs import loop
 from ..runs.files import RunFolder, content_hash
 from ..runs.models import fill, named_leaves
-from ..transformer.gpt import GPT
+from ..transformer.gpt import GPT, GPTConfig
 from . import optimiser, throughput
 from .batches import Source, source_of
 from .evaluate import HeldOut
 from .loss import PRECISIONS
 from .loss import negative_log_likelihoods as negative_log_likelihoods
-from .step import Chunk, Step, run_chunk
+from .step import Chunk, Step, parts_for_cache, run_chunk
 
 
 class TrainingRun(eqx.Module):
@@ -56,7 +56,7 @@ def train_gpt(
     *,
     batch_size: int = 64,
     learning_rate: float | None = None,
-    accumulate: int = 1,
+    accumulate: int | None = None,
     precision: str = "float32",
     held_out: Sequences | np.ndarray | None = None,
     patience: int | None = None,
@@ -78,7 +78,7 @@ def train_gpt(
     the path of a token file (`.npy`, or `.bin` of uint16), which stays on disk. A token -1 is missing: its target is
     not scored. `optimizer`, any optax transformation; by default AdamW with warm-up and cosine decay from
     `learning_rate` (by default what suits the width). `batch_size`, where the data do not fix it; `accumulate`, parts
-    a batch is taken in to save memory; `precision`, "float32" or "bfloat16" arithmetic (parameters stay float32);
+    a batch is taken in to save memory (by default 1, on a CPU what suits its cache, see [`parts_for_cache`][]); `precision`, "float32" or "bfloat16" arithmetic (parameters stay float32);
     `held_out`, data evaluated every `every` steps; `patience`, evaluations without a new best before the run stops;
     `hooks`, called every `every` steps with a [`Snapshot`][] (its state is `(model, optimizer_state)`, its metrics
     hold the losses); `run_folder`, where checkpoints go every `save_every` steps; `resume`, whether to continue a run
@@ -88,6 +88,8 @@ def train_gpt(
     run folder, a checkpoint. Raises `DataError`, `ConfigurationError`, `CheckpointError`.
     """
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)
+    if accumulate is None:
+        accumulate = default_parts(gpt.config, source, key, devices)
     tokens_per_step = check(source, gpt.config.block_size, steps, accumulate, precision, devices)
     named = {"batch_size": batch_size, "accumulate": accumulate, "precision": precision, "optimizer": "given"}
     if optimizer is None:
@@ -147,7 +149,7 @@ def check(
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     key = jax.random.key(0)
-    batch = jax.eval_shape(lambda fetched, n: source.batch(fetched, key, n, n), source.fetch(key, 0, 0), jnp.int32(0))
+    batch = shape_of_batch(source, key)
     if batch.ndim != 2 or not 2 <= batch.shape[1] <= block_size + 1:
         raise ConfigurationError(
             f"The data give batches of shape {batch.shape}; a model with block_size={block_size} trains on [B N] tokens "
@@ -159,6 +161,19 @@ def check(
             f"A batch of {batch.shape[0]} sequences cannot be taken in {parts} equal parts (accumulate times devices)."
         )
     return batch.shape[0] * (batch.shape[1] - 1)
+
+
+def shape_of_batch(source: Source, key: Key[Array, ""]) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of the batches of a source."""
+    return jax.eval_shape(lambda fetched, n: source.batch(fetched, key, n, n), source.fetch(key, 0, 0), jnp.int32(0))
+
+
+def default_parts(config: GPTConfig, source: Source, key: Key[Array, ""], devices: Sequence[Any] | None) -> int:
+    """In how many parts a batch is taken unless the caller says: more than one only on a single CPU."""
+    shape = shape_of_batch(source, key).shape
+    if devices is not None or jax.default_backend() != "cpu" or len(shape) != 2:
+        return 1
+    return parts_for_cache(config, *shape)
 
 
 class Placement(eqx.Module):

@@ -96,6 +96,13 @@ class Linear(eqx.Module):
         return y if self.bias is None else y + self.bias[None]
 
 
+def gelu(x: Float[Array, "..."], kind: str) -> Float[Array, "..."]:
+    """x Φ(x) with Φ the standard normal distribution function, or its approximation by tanh."""
+    if kind == "gelu_tanh":
+        return jax.nn.gelu(x, approximate=True)
+    return x * (jax.lax.erf(x * np.asarray(0.5**0.5, x.dtype)) * 0.5 + 0.5)
+
+
 class Block(eqx.Module):
     """One layer: an attention half-step, then an MLP half-step. `gpt.blocks` is all of them, stacked."""
 
@@ -107,10 +114,12 @@ class Block(eqx.Module):
     down: Linear  # [4D D]
     config: GPTConfig = eqx.field(static=True)
 
-    def project(self, x: Float[Array, "T D"]) -> Float[Array, "3 H T K"]:
+    def project(self, x: Float[Array, "T D"]) -> tuple[Float[Array, "H T K"], ...]:
         """Queries, keys and values of every head."""
-        heads = (3, self.config.n_head, self.config.n_embd // self.config.n_head)
-        return self.qkv(self.ln_attention(x)).reshape(x.shape[0], *heads).transpose(1, 2, 0, 3)
+        heads = (x.shape[0], self.config.n_head, -1)
+        parts = jnp.split(self.qkv(self.ln_attention(x)), 3, axis=-1)
+        q, k, v = (part.reshape(heads).swapaxes(0, 1) for part in parts)
+        return q, k, v
 
     def attention_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
         """A(X): what the attention half-step adds to the residual stream."""
@@ -121,7 +130,7 @@ class Block(eqx.Module):
 
     def mlp_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
         """M(X): what the MLP half-step adds to the residual stream."""
-        h = jax.nn.gelu(self.up(self.ln_mlp(x)), approximate=self.config.activation == "gelu_tanh")
+        h = gelu(self.up(self.ln_mlp(x)), self.config.activation)
         return dropout(self.down(h), self.config.dropout, key)
 
     def __call__(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:

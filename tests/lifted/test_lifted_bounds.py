@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from steerax import ConfigurationError
-from steerax.lifted import census, tasks
+from steerax.lifted import Problem, census, check, solve, tasks
 from steerax.lifted.census import Census, uniform_law
 from steerax.lifted.check import best_last_layers, embedded
 from steerax.lifted.generalisation import count_settings, generalisation_bound
@@ -110,6 +110,11 @@ def test_two_layers_compute_all_but_four_functions_of_four_bits():
     two = census(4, 2)
     assert len(two) == 65532
     assert {two.distance(int(f)) for f in two.missing} == {1}
+    bits = tasks.all_strings(4)
+    labels = int(two.missing[0]) >> np.arange(16) & 1
+    solution = solve(Problem.create(bits, labels, model=tasks.parity(4).model), 2)
+    assert (solution.value, solution.status) == (1, "proven")
+    assert check(solution.certificate, "full").examined > 10_000
 
 
 def test_quantisers_stay_within_their_radii():

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from steerax import CheckpointError, ConfigurationError
-from steerax.lifted import R1, Certificate, CertificateError, check, solve, tasks
+from steerax.lifted import R1, Certificate, CertificateError, Problem, check, solve, tasks
 from steerax.lifted.alphabet import score_matrices, ternary
 from steerax.lifted.check import best_last_layers, embedded
 
@@ -117,5 +118,11 @@ def test_rejects_unknown_levels_and_empty_samples(certificates):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_full_check_of_three_bits_in_the_whole_class():
-    certificate = solve(tasks.parity(3), 2, backend="numpy").certificate
+    parity = tasks.parity(3)
+    tokens = np.concatenate([parity.tokens, parity.tokens[:1]])  # one string with both labels: 1 error at least
+    problem = Problem.create(tokens, np.append(parity.labels, 1 - parity.labels[0]), model=parity.model)
+    certificate = solve(problem, 2, backend="numpy").certificate
+    assert certificate.lower == 1
     assert check(certificate, "full").examined > 1000
+    with pytest.raises(CertificateError, match="1 errors exists"):
+        check(dataclasses.replace(certificate, lower=2), "full")

@@ -1,5 +1,7 @@
 """Facts about the lifted Markov decision process, on general small classes, as equalities of integers."""
 
+import contextlib
+import io
 import itertools
 import math
 
@@ -44,6 +46,36 @@ def brute_force(problem, law=None):
     return min(problem.cost(choices, law) for choices in itertools.product(*map(range, sizes)))
 
 
+def toolbox_value(problem):
+    """V of the initial law by pymdptoolbox, on the Markov decision process whose states are (stage, law)."""
+    mdp = pytest.importorskip("mdptoolbox.mdp")
+    stages, end = (*problem.stages, problem.readings), ("end",)
+    worst = problem.initial.cost(np.max([r.loss for r in problem.readings], axis=0))
+    worst += sum(max(c.cost for c in stage) for stage in stages) + 1
+    laws, moves = {(0, problem.initial.key): problem.initial}, {}
+    for t, stage in enumerate(stages):
+        for state, law in [item for item in laws.items() if item[0][0] == t]:
+            for a, choice in enumerate(stage):
+                if t == len(problem.stages):
+                    moves[state, a] = end, -(choice.cost + law.cost(choice.loss))
+                else:
+                    after = law.push(choice.steps)
+                    laws[t + 1, after.key] = after
+                    moves[state, a] = (t + 1, after.key), -choice.cost
+    number = {state: i for i, state in enumerate([*laws, end])}
+    actions = max(map(len, stages))
+    P, R = np.zeros((actions, len(number), len(number))), np.full((len(number), actions), -float(worst))
+    R[number[end]] = 0
+    for state, i in number.items():
+        for a in range(actions):  # an action that a stage does not have ends it at a price nobody pays
+            after, reward = moves.get((state, a), (end, R[i, a]))
+            P[a, i, number[after]], R[i, a] = 1, reward
+    with contextlib.redirect_stdout(io.StringIO()):
+        toolbox = mdp.FiniteHorizon(P, R, 1.0, len(stages))
+    toolbox.run()
+    return -toolbox.V[0, 0]
+
+
 def random_data(rng, N=6, n=3):
     return rng.integers(0, 2, (N, n)), rng.integers(0, 2, N), rng.integers(1, 5, N)
 
@@ -56,6 +88,13 @@ def test_dynamic_programming_equals_brute_force(attention):
         policy = solve_dynamic(problem)
         assert policy.value() == brute_force(problem) == solve_dynamic(problem, merging=False).value()
         assert problem.cost(policy.roll_out()) == policy.value()
+
+
+def test_a_toolbox_for_markov_decision_processes_finds_the_same_value():
+    rng = np.random.default_rng(12)
+    for options in ({}, {"mlp": True, "cost": 1}, {"attention": "hard"}):
+        problem = problem_on(*random_data(rng), **options)
+        assert toolbox_value(problem) == solve_dynamic(problem).value()
 
 
 def test_closed_loop_equals_open_loop_and_the_network_reproduces_it():

@@ -1,7 +1,10 @@
 """Learning a hidden Markov model by expectation–maximisation (Baum–Welch)."""
 
+import concurrent.futures
 import dataclasses
 import functools
+import os
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -88,7 +91,7 @@ def fit_hmm(
     **Arguments:**
 
     - `n_states`, `order`: states of the chain, and how many past ones the next depends on.
-    - `restarts`: random starts, each run for `screening` iterations; the best one goes on.
+    - `restarts`: random starts, each run for `screening` iterations, side by side on a CPU; the best one goes on.
     - `start`: a model to start from instead. Its zeros stay zeros.
     - `pseudocounts`: a [`Pseudocounts`][], or one number for all three.
     - `max_iterations`, `tolerance`: stop when an iteration gains less than `tolerance` nats per observed token.
@@ -109,13 +112,12 @@ def fit_hmm(
         starts = [random_start(k, data, n_states, order) for k in jax.random.split(key, restarts)]
     problem = _Problem.of(data, starts[0], counts)
     climbs = [_Climb(model, model) for model in starts]
-    limit = max_iterations if len(starts) == 1 else min(screening, max_iterations)
-    for number, climb in enumerate(climbs):
-        title = f"Baum-Welch, start {number + 1} of {len(starts)}"
-        climb.on(problem, limit, tolerance, on_iteration, progress, title)
-    compared = np.array([climb.log_likelihoods[-1] for climb in climbs])
-    best = max(climbs, key=lambda climb: climb.objective[-1])
-    best.on(problem, max_iterations, tolerance, on_iteration, progress, "Baum-Welch, best start")
+    with loop.interruptible() as interrupted:
+        climb = functools.partial(_climb, problem, tolerance, on_iteration, interrupted, progress)
+        climb(climbs, max_iterations if len(climbs) == 1 else min(screening, max_iterations))
+        compared = np.array([c.log_likelihoods[-1] for c in climbs])
+        best = max(climbs, key=lambda c: c.objective[-1])
+        climb([best], max_iterations)
     result = best.ended if best.ended is not None else RESULTS.max_steps_reached
     if best.degenerate and result == RESULTS.successful:
         result = RESULTS.degenerate_state
@@ -179,30 +181,55 @@ class _Climb:
     degenerate: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     ended: RESULTS | None = None
 
-    def on(self, problem: "_Problem", limit: int, tolerance: float, on_iteration, progress: bool, title: str) -> None:
+    def on(self, problem: _Problem, limit: int, tolerance: float, on_iteration, interrupted, note) -> None:
         """Iterate until an iteration gains too little, `limit` of them are done, or somebody asks to stop."""
         epsilon = float(jnp.finfo(self.model.emission.dtype).eps)
-        with loop.interruptible() as interrupted, Progress(title, limit, shown=progress) as bar:
-            while len(self.objective) <= limit and self.ended is None:
-                after, log_likelihood, log_prior, lost = _iterate(problem, self.pending)
-                value = log_likelihood + log_prior
-                gain = value - self.objective[-1] if self.objective else np.inf
-                if gain < -1e3 * epsilon * abs(value):  # more than rounding can explain
-                    self.ended = RESULTS.breakdown
-                    break
-                self.model, self.pending = self.pending, after
-                self.log_likelihoods.append(log_likelihood)
-                self.objective.append(value)
-                n = len(self.objective) - 1
-                if gain < tolerance * problem.n_observed:
-                    self.ended = RESULTS.successful
-                elif n < limit:
-                    known = {state for _, state in self.degenerate}
-                    self.degenerate.extend((n + 1, int(i)) for i in np.flatnonzero(lost) if int(i) not in known)
-                bar.update(n, f"{log_likelihood / problem.n_observed:.4f} nats per token")
-                asked = on_iteration is not None and on_iteration(n, log_likelihood, self.model) == "stop"
-                if self.ended is None and (asked or interrupted()):
-                    self.ended = RESULTS.max_steps_reached
+        while len(self.objective) <= limit and self.ended is None:
+            after, log_likelihood, log_prior, lost = _iterate(problem, self.pending)
+            value = log_likelihood + log_prior
+            gain = value - self.objective[-1] if self.objective else np.inf
+            if gain < -1e3 * epsilon * abs(value):  # more than rounding can explain
+                self.ended = RESULTS.breakdown
+                break
+            self.model, self.pending = self.pending, after
+            self.log_likelihoods.append(log_likelihood)
+            self.objective.append(value)
+            n = len(self.objective) - 1
+            if gain < tolerance * problem.n_observed:
+                self.ended = RESULTS.successful
+            elif n < limit:
+                known = {state for _, state in self.degenerate}
+                self.degenerate.extend((n + 1, int(i)) for i in np.flatnonzero(lost) if int(i) not in known)
+            note(self)
+            asked = on_iteration is not None and on_iteration(n, log_likelihood, self.model) == "stop"
+            if self.ended is None and (asked or interrupted()):
+                self.ended = RESULTS.max_steps_reached
+
+
+def _climb(
+    problem: _Problem, tolerance: float, on_iteration, interrupted, progress: bool, climbs: list[_Climb], limit: int
+) -> None:
+    """Bring some starts to `limit` iterations each, side by side on the cores of a CPU; the caller is asked one at a
+    time."""
+    title = f"Baum-Welch, {len(climbs)} starts" if len(climbs) > 1 else "Baum-Welch"
+    turn = threading.Lock()
+
+    def note(climb: _Climb) -> None:
+        done = sum(max(len(c.objective) - 1, 0) for c in climbs)
+        bar.update(done, f"{climb.log_likelihoods[-1] / problem.n_observed:.4f} nats per token")
+
+    def ask(*iteration):
+        with turn:
+            return on_iteration(*iteration)
+
+    on = lambda climb: climb.on(problem, limit, tolerance, on_iteration and ask, interrupted, note)
+    with Progress(title, limit * len(climbs), shown=progress) as bar:
+        if len(climbs) == 1 or jax.default_backend() != "cpu":
+            for climb in climbs:
+                on(climb)
+            return
+        with concurrent.futures.ThreadPoolExecutor(min(len(climbs), os.cpu_count() or 1)) as pool:
+            list(pool.map(on, climbs))
 
 
 def _iterate(problem: _Problem, model: HiddenMarkovModel):

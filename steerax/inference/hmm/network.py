@@ -1,5 +1,6 @@
 """A network of dual-filter layers whose weights are learned: the filter without a single generating model behind it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -56,6 +57,18 @@ class DualFilterNetwork(eqx.Module):
         shapes = (layers, n_states), (layers, n_states, n_states), (layers, n_states, n_tokens), (n_states, n_tokens)
         keys = jax.random.split(key, 4)
         return cls(*(scale * jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)))
+
+    def to_config(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        layers, states, tokens = self.emission.shape
+        return {"n_states": states, "n_tokens": tokens, "layers": layers}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "DualFilterNetwork":
+        """A network from a configuration and its named arrays. Raises `CheckpointError` where they disagree."""
+        from ...runs.models import fill
+
+        return fill(eqx.filter_eval_shape(lambda: cls.random(jax.random.key(0), **config)), arrays)
 
     @property
     def n_tokens(self) -> int:

@@ -124,3 +124,11 @@ def test_learning_rejects_what_cannot_work():
         sx.select_states(DATA, [1], key, criterion="held_out")
     with pytest.raises(sx.ConfigurationError, match="order one"):
         sx.align_states(START, sx.HiddenMarkovModel([1.0], [[1.0]], [[0.5, 0.2, 0.3]]))
+
+
+def test_a_network_is_saved_and_loaded_whole(tmp_path):
+    network = sx.DualFilterNetwork.random(jax.random.key(20), 3, 4, 2)
+    sx.save(network, tmp_path / "network")
+    loaded = sx.load(tmp_path / "network")
+    tokens = jnp.array([0, 3, 1, 2])
+    np.testing.assert_array_equal(loaded(tokens), network(tokens))
