@@ -199,7 +199,10 @@ def graph(title: str, caption: str, labels: Sequence[str], transition: Any, fill
 
 
 def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict:
-    """A table of text and numbers; numbers are right-aligned and shown as given."""
+    """A table of text and numbers; numbers are right-aligned and shown as given.
+
+    On a narrow screen a table with sentences (more than 40 characters in a cell) shows its rows one below the other.
+    """
     cells = [[c if isinstance(c, str) else _number(c) for c in row] for row in rows]
     numeric = [bool(rows) and all(not isinstance(row[i], str) for row in rows) for i in range(len(columns))]
     return {
@@ -209,6 +212,7 @@ def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Seque
         "columns": list(columns),
         "rows": cells,
         "numeric": numeric,
+        "stack": any(len(cell) > 40 for row in cells for cell in row),
     }
 
 

@@ -86,3 +86,31 @@ def test_in_a_browser_nothing_fails_and_a_query_changes_the_picture(example, wid
         tab.locator("select").last.select_option("two")
         assert tab.locator("image").get_attribute("href") != before
         assert not faults
+
+
+def test_a_table_with_sentences_is_stacked_on_narrow_screens(tmp_path):
+    short = figures.table("t", "c", ["a", "b"], [["x", 1]])
+    long = figures.table("t", "c", ["claim", "b"], [["x" * 41, 1]])
+    assert (short["stack"], long["stack"]) == (False, True)
+    page.write(tmp_path / "page.html", "t", "l", [page.Section("s", [], [short, long])])
+    text = (tmp_path / "page.html").read_text()
+    assert text.count('class="stack"') == 1
+    assert 'data-label="claim"' in text
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.filterwarnings("ignore")
+def test_labels_that_do_not_fit_beside_the_curves_stand_below_them(tmp_path):
+    names = ["a rather long name of the first curve", "another long name of the second"]
+    curves = [
+        figures.Line(name, [5], [1.0 + i], "dual") for i, name in enumerate(names)
+    ]  # one point: an axis all the same
+    path = tmp_path / "page.html"
+    page.write(path, "t", "l", [page.Section("s", [], [figures.lines("f", "c", "x", "y", curves)])])
+    with opened(path, 400, "light") as (tab, faults):
+        shown = tab.locator("svg text").all_text_contents()
+        assert set(names) <= set(shown)
+        assert "NaN" not in tab.content()
+        assert overflow(tab) <= 1
+        assert not faults

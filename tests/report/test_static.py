@@ -27,7 +27,14 @@ EXAMPLES = {
     ),
     "matrix": figures.matrix("Matrix", "c", "x", "y", "v", {"first": LOWER, "second": -LOWER}, True, None, list("abc")),
     "profile": figures.profile(
-        "Profile", "c", "step", [figures.Panel("p", "filter", {"one": LOWER})], list("abc"), "q", ["n"] * 4, [True, False, False]
+        "Profile",
+        "c",
+        "step",
+        [figures.Panel("p", "filter", {"one": LOWER})],
+        list("abc"),
+        "q",
+        ["n"] * 4,
+        [True, False, False],
     ),
     "graph": figures.graph("Graph", "c", ["0", "1"], [[0.5, 0.5], [1, 0]], [True, False]),
 }

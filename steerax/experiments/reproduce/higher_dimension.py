@@ -29,7 +29,7 @@ class Config:
 
 
 QUICK = Config(
-    long_length=8, short_zeros=4, length=48, steps=800, samples=32, others=((7, 3, 0.5, 48), (9, 4, 0.5, 48))
+    long_length=8, short_zeros=4, length=48, steps=500, samples=32, others=((7, 3, 0.5, 48), (9, 4, 0.5, 48))
 )
 
 

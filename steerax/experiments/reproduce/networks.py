@@ -1,6 +1,7 @@
 """A small GPT trained on a process, as the experiments need it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -10,6 +11,7 @@ from ...data.sequences import Sequences
 from ...inference.hmm.filter import TokenScores
 from ...processes import conditional_entropy, sample_batch, sample_sequences
 from ...processes.hmm import HiddenMarkovModel
+from ...runs.files import content_hash
 from ...training.gradient import train_gpt
 from ...training.optimiser import adamw
 from ...transformer.gpt import GPT, GPTConfig
@@ -28,6 +30,30 @@ class Recipe:
     final: float | None = None  # None: a two-hundredth of the peak; equal to the peak: a constant rate
 
 
+class Batches:
+    """Fresh sequences of a process, `(key, step) -> tokens [B T]`; equal for equal processes, so that independent starts
+    share one compiled training step."""
+
+    def __init__(self, process: HiddenMarkovModel, number: int, length: int):
+        self.process, self.number, self.length = process, number, length
+        self.identity = content_hash(number, length, *(np.asarray(a) for a in process.arrays))
+
+    def __call__(self, key, step):
+        return sample_batch(self.process, key, self.number, self.length)
+
+    def __eq__(self, other):
+        return isinstance(other, Batches) and self.identity == other.identity
+
+    def __hash__(self):
+        return hash(self.identity)
+
+
+@functools.lru_cache
+def optimiser_of(steps: int, peak: float, final: float | None):
+    """One object for equal settings, for the same reason."""
+    return adamw(steps, peak, final=final, b2=0.95)
+
+
 def trained(
     process: HiddenMarkovModel,
     recipe: Recipe,
@@ -42,8 +68,8 @@ def trained(
     """
     keys = jax.random.split(key)
     model = GPT(GPTConfig(process.n_tokens, recipe.length, 1, 1, recipe.width), key=keys[0])
-    data = lambda key, step: sample_batch(process, key, recipe.batch, recipe.length + 1)
-    optimiser = adamw(recipe.steps, recipe.peak, final=recipe.final, b2=0.95)
+    data = Batches(process, recipe.batch, recipe.length + 1)
+    optimiser = optimiser_of(recipe.steps, recipe.peak, recipe.final)
     wanted = {int(step) for step in at}
 
     def hook(snapshot) -> None:

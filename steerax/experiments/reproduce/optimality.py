@@ -71,7 +71,7 @@ def run(config: Config, seed: int) -> Outcome:
         "Secs. 3 and 5 of [AkmanSaldiYuksel2026]",
         [
             "The class: hard attention on two small-integer coordinates, ternary weights, means rounded to quarters, a "
-            "threshold read off the first token (class R1 of `steerax.lifted`). Dynamic programming finds its best network "
+            "threshold read off the first token (class R1 of steerax.lifted). Dynamic programming finds its best network "
             "with proof. Errors are counted on all strings, by the integer network.",
             f"Gradient training, {config.starts} starts and {config.steps:,} steps of AdamW each. Straight-through: the "
             "forward pass is the integer network, the backward pass passes through the rounding; the best network seen in "
@@ -194,7 +194,7 @@ def optima(found: list[Found]) -> dict:
         rows.append([f.name, f"{f.optimum} of {f.total}", seconds, *cells, f"{f.seconds['straight-through']:.1f} s"])
     return figures.table(
         "Wrong strings",
-        "Best / median / share of the starts at the proven optimum. Times are of one process and include compilation.",
+        "Best / median / share of the starts at the proven optimum. Times are those of one process; the first of a kind includes its compilation.",
         ["problem", "proven optimum", "proof", *METHODS, "straight-through, all starts"],
         rows,
     )

@@ -40,7 +40,7 @@ class Config:
 
 
 QUICK = Config(
-    long_length=5, short_zeros=2, length=32, steps=800, samples=32, others=((7, 3, 0.5, 32), (5, 1, 0.5, 32))
+    long_length=5, short_zeros=2, length=32, steps=600, samples=32, others=((7, 3, 0.5, 32), (5, 1, 0.5, 32))
 )
 
 

@@ -97,11 +97,13 @@ function drawLines(host, figure, width) {
   let low = Math.min(...ys), high = Math.max(...ys);
   if (figure.log_y) { low /= 1.5; high *= 1.5; } else { const pad = (high - low || Math.abs(high) || 1) * 0.06; low -= pad; high += pad; }
   const labelled = [...series, ...(figure.reference ? [figure.reference] : [])];
-  const names = Math.min(Math.max(...labelled.map((s) => wide(s.label))) + 14, width * 0.34);
-  const left = 58, right = width - names, top = 24, bottom = 250;
-  const svg = canvasSvg(host, width, bottom + 42, figure.title);
-  const x = scale(Math.min(...xs), Math.max(...xs), left + 4, right, figure.log_x), y = scale(low, high, bottom, top, figure.log_y);
-  xAxis(svg, x, ticks(Math.min(...xs), Math.max(...xs), Math.max(2, Math.floor((right - left) / 80)), figure.log_x), bottom, left, right, figure.x_label);
+  const names = Math.max(...labelled.map((s) => wide(s.label))) + 14, below = names > width * 0.34; // no room beside: labels below
+  const left = 58, right = width - (below ? 12 : names), top = 24, bottom = 250;
+  const svg = canvasSvg(host, width, bottom + 42 + (below ? 16 * labelled.length + 6 : 0), figure.title);
+  let first = Math.min(...xs), last = Math.max(...xs);
+  if (first === last) [first, last] = figure.log_x ? [first / 2, last * 2] : [first - 1, last + 1];
+  const x = scale(first, last, left + 4, right, figure.log_x), y = scale(low, high, bottom, top, figure.log_y);
+  xAxis(svg, x, ticks(first, last, Math.max(2, Math.floor((right - left) / 80)), figure.log_x), bottom, left, right, figure.x_label);
   for (const v of ticks(low, high, 5, figure.log_y)) {
     node("line", { x1: left, x2: right, y1: y(v), y2: y(v), class: "axis" }, svg);
     node("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end", class: "soft" }, svg, short(v));
@@ -112,7 +114,7 @@ function drawLines(host, figure, width) {
   if (figure.reference) {
     const at = y(figure.reference.value);
     node("line", { x1: left, x2: right, y1: at, y2: at, class: "frame", "stroke-dasharray": "4 3" }, svg);
-    labels.push({ at, text: figure.reference.label, colour: "var(--floor)" });
+    labels.push({ at, text: figure.reference.label, colour: "var(--floor)", dashes: "4 3" });
   }
   for (const s of series) {
     // on a logarithmic axis a curve leaves the picture where it reaches zero, and may come back
@@ -126,13 +128,14 @@ function drawLines(host, figure, width) {
     if (!points.length) continue;
     node("path", { d: "M" + points.map((p) => `${p[0].toFixed(1)} ${p[1].toFixed(1)}`).join("L"), class: "curve", stroke: `var(--${s.role})`, "stroke-dasharray": dashes }, svg);
     if (points.length <= 40) for (const p of points) node("circle", { cx: p[0], cy: p[1], r: 3, fill: `var(--${s.role})` }, svg);
-    labels.push({ at: points[points.length - 1][1], text: s.label, colour: `var(--${s.role})` });
+    labels.push({ at: points[points.length - 1][1], text: s.label, colour: `var(--${s.role})`, dashes });
   }
   labels.sort((a, b) => a.at - b.at).forEach((l, i) => { if (i) l.at = Math.max(l.at, labels[i - 1].at + 14); });
-  for (const l of labels) {
-    const made = node("text", { x: right + 7, y: l.at + 4 }, svg, fit(l.text, names - 8));
-    made.style.fill = l.colour;
-  }
+  labels.forEach((l, i) => {
+    const height = below ? bottom + 56 + 16 * i : l.at + 4;
+    if (below) node("line", { x1: left, x2: left + 26, y1: height - 4, y2: height - 4, class: "curve", stroke: l.colour, "stroke-dasharray": l.dashes }, svg);
+    node("text", { x: below ? left + 34 : right + 7, y: height }, svg, l.text).style.fill = l.colour;
+  });
 }
 
 // ---- matrix: a heat map ---------------------------------------------------------------------------------------
@@ -167,7 +170,7 @@ function drawMatrix(host, figure, width) {
   chooser(node("div", { class: "controls" }, host), figure, "Show", figure.choices, redraw);
   const values = chosen(figure, "Show", figure.choices), rows = values.length, columns = values[0].length;
   const left = figure.row_labels ? Math.min(Math.max(...figure.row_labels.map(wide)) + 10, 120) : 44;
-  const size = Math.min(width - left - 70, 560), tall = rows > 3 ? Math.min(size * (rows / columns), 560) : 34 * rows;
+  const size = Math.min(width - left - 70, 560), tall = rows > 3 ? Math.max(Math.min(size * (rows / columns), 560), figure.row_labels ? 15 * rows : 0) : 34 * rows;
   const top = 24, limit = Math.max(...finite(values.flat()).map(Math.abs), 0);
   const svg = canvasSvg(host, width, top + tall + 44, figure.title), right = left + size;
   node("text", { x: 0, y: 12 }, svg, figure.y_label);

@@ -164,3 +164,12 @@ def test_a_gain_is_a_difference_of_losses():
     found = real_data.Found(source, {"a": score("a", 0.5), "b": score("b", 0.25)}, {}, 0.0, {})
     assert found.gain("a", "b")[0] == pytest.approx(np.log(2))
     assert found.gain("a", "b")[1] == pytest.approx(0.0)
+
+
+def test_equal_processes_share_one_compiled_step():
+    batches = [networks.Batches(make_two_cycle(4, 2, p), 4, 9) for p in (0.5, 0.5, 0.4)]
+    assert batches[0] == batches[1]
+    assert hash(batches[0]) == hash(batches[1])
+    assert batches[0] != batches[2]
+    assert batches[0] != networks.Batches(make_two_cycle(4, 2), 4, 10)
+    assert networks.optimiser_of(10, 1e-2, None) is networks.optimiser_of(10, 1e-2, None)
