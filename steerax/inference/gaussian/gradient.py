@@ -41,9 +41,9 @@ def to_model(theta: Parameters, stable: bool) -> LinearGaussianModel:
 
 
 def from_model(model: LinearGaussianModel, D: Float[Array, "p q"], stable: bool) -> Parameters:
-    """Coordinates of a model with regular covariances (and, if asked, a stable one) and the weights of inputs."""
-    covariances = model.initial_covariance, model.process_noise, model.observation_noise
-    L_0, L_Q, L_R = (np.linalg.cholesky(np.asarray(S)) for S in covariances)
+    """Coordinates of a model (if asked, a stable one) and the weights of inputs; singular covariances become regular."""
+    covariances = (np.asarray(S) for S in (model.initial_covariance, model.process_noise, model.observation_noise))
+    L_0, L_Q, L_R = (np.linalg.cholesky(S + np.exp(2 * SMALLEST_ROOT) * np.eye(len(S))) for S in covariances)
     taps = partial_autocorrelations(np.asarray(model.transition), L_Q) if stable else model.transition
     roots = [jnp.asarray(np.tril(L, -1) + np.diag(np.log(np.diag(L)))) for L in (L_0, L_Q, L_R)]
     return Parameters(

@@ -19,7 +19,7 @@ LOG_2PI = float(np.log(2 * np.pi))
 
 
 class Roots(NamedTuple):
-    """Symmetric square roots of the three covariances of a model."""
+    """Square roots of the three covariances of a model, `Q = (Q½)ᵀ Q½` and so on."""
 
     S_0: Float[Array, "d d"]
     Q: Float[Array, "d d"]
@@ -28,9 +28,13 @@ class Roots(NamedTuple):
 
 def covariance_roots(model: AbstractLinearGaussianModel) -> Roots:
     """`Σ_0½, Q½, R½`; singular covariances are allowed."""
-    return Roots(
-        square_root(model.initial_covariance), square_root(model.process_noise), square_root(model.observation_noise)
-    )
+    return Roots(*(_root(S) for S in (model.initial_covariance, model.process_noise, model.observation_noise)))
+
+
+def _root(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The Cholesky factor, or where there is none (it is not finite then) the symmetric square root, which is slower."""
+    factor = jnp.linalg.cholesky(S).T
+    return jax.lax.cond(jnp.isfinite(factor).all(), lambda: factor, lambda: square_root(S))
 
 
 class KalmanFilter(eqx.Module):
@@ -105,9 +109,13 @@ def kalman_filter(model: AbstractLinearGaussianModel, observations: Any) -> Kalm
         z, mask = as_observations(model, observations)
         run = _filter_one(model, z, mask)
     d = model.n_states
-    finite = bool(jnp.isfinite(run.log_likelihood).all() & jnp.isfinite(run.P).all())
-    result = RESULTS.successful if finite else RESULTS.breakdown
+    result = RESULTS.successful if _finite(run.log_likelihood, run.P) else RESULTS.breakdown
     return KalmanFilter(run.x[..., :d], run.P, run.log_likelihood, run.e, result)
+
+
+@jax.jit
+def _finite(*arrays):
+    return jnp.all(jnp.stack([jnp.isfinite(a).all() for a in arrays]))
 
 
 @jax.jit

@@ -49,7 +49,7 @@ def observer_form(model: AbstractLinearGaussianModel, taps: Float[Array, "m d d"
 def _in_first_block(model, F, roots) -> StateSpace:
     n, d = len(F), model.n_states
     H = jnp.zeros((model.n_channels, n), F.dtype).at[:, :d].set(model.observation)
-    G = jnp.zeros((n, d), F.dtype).at[:d].set(roots.Q)
+    G = jnp.zeros((n, d), F.dtype).at[:d].set(roots.Q.T)
     L_0 = jnp.zeros((n, n), F.dtype).at[:d, :d].set(roots.S_0)
     return StateSpace(F, H, G, roots.R, L_0)
 
