@@ -21,6 +21,10 @@ def analyse(
     sample: Annotated[int, typer.Option(help="sequences for the parts that need many passes")] = 8,
     refinement: Annotated[str, typer.Option(help="lie_trotter, joint or sequential")] = "lie_trotter",
     heads: Annotated[int | None, typer.Option(help="heads, where the checkpoint does not say")] = None,
+    telemetry: Annotated[Path | None, typer.Option(help="records of steerax.depth.telemetry to show")] = None,
+    memory: Annotated[
+        str, typer.Option(help="recompute layers on the way back, or store what they need")
+    ] = "recompute",
     seed: Annotated[int, typer.Option(help="seed of the windows and of the drawn labels")] = 0,
     json: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
 ) -> None:
@@ -31,8 +35,11 @@ def analyse(
     import jax
 
     from steerax.depth.analyse import analyse as analyse_gpt
+    from steerax.depth.telemetry import history
     from steerax.transformer.checkpoint import load_gpt
 
+    if telemetry is not None:
+        history(telemetry)  # a wrong file shows before the work, not after it
     gpt = load_gpt(checkpoint, heads)
     codes = read_codes(data, checkpoint)
     chosen = disjoint_windows(codes, (length or gpt.config.block_size) + 1, windows, seed)
@@ -42,8 +49,9 @@ def analyse(
             f"{6 * gpt.n_parameters * chosen.size * 1e-9 * 2:,.0f} GFLOP"
         )
     key = jax.random.key(seed)
-    report = analyse_gpt(gpt, chosen, sample=sample, refinement=refinement, key=key, progress=not json)  # pyright: ignore
-    report.to_html(out)
+    choices: Any = {"refinement": refinement, "memory": memory}
+    report = analyse_gpt(gpt, chosen, sample=sample, key=key, progress=not json, **choices)
+    report.to_html(out, telemetry)
     if json:
         typer.echo(to_json.dumps(report.to_dict() | {"report": str(out)}))
     else:

@@ -18,6 +18,8 @@ _HOME = {
     "resample": "resample",
     "Resampled": "resample",
     "GroupedGPT": "grouped",
+    "prune": "prune",
+    "Pruned": "prune",
     "tune": "tuning",
     "mean_loss": "scoring",
     "risk_bound": "bounds",

@@ -6,6 +6,7 @@ first few, and the report says on how many.
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ from ..maths.concentration import affordable_bits
 from ..runs.progress import Progress
 from ..transformer.gpt import GPT, Block
 from . import bounds, transport
-from .costate import Ledger, backward, half_step_states, token_losses
+from .costate import Ledger, Memory, backward, half_step_states, states_for, token_losses
+from .edges import EdgeImportance, edge_importance
 from .grouped import GroupedGPT
 from .importance import Importance, importance
 from .refinement import FlowDistance, Refinement, flow_distance
@@ -63,7 +65,8 @@ class Report:
     $|\mathbb E\,\partial\ell/\partial\theta_l|^2$, and `stationarity_se`; `learning`, the [`Stationarity`][] behind them;
     `ledger`; `flow_distance` $e_1$, `loss_by_refinement` (k → loss) and `flow`, the [`FlowDistance`][] behind them;
     `kinetic_energy` `[2L]`; `transport`; `importance`; `depth_changes`; `bounds`; `affordable_bits` for a gap of 0.5
-    nats; `sequences`, on how many each part was computed; `seconds`, how long each took.
+    nats; `edges`, what connections from heads are worth; `sequences`, on how many each part was computed; `seconds`, how
+    long each took; `peak_memory`, GiB that the process had in use at most so far, or None where that is not known.
     """
 
     config: dict[str, Any]
@@ -81,27 +84,33 @@ class Report:
     kinetic_energy: Float[np.ndarray, " M"]
     transport: Transport
     importance: Importance
+    edges: EdgeImportance
     depth_changes: tuple[DepthChange, ...]
     bounds: tuple[bounds.RiskBound, ...]
     affordable_bits: float
     sequences: dict[str, int]
     seconds: dict[str, float]
+    peak_memory: float | None
 
     def summary(self) -> str:
         """The findings in a screen of text."""
-        from .page import summary
+        from .summary import summary
 
         return summary(self)
 
-    def to_html(self, path: str | os.PathLike) -> None:
-        """Write the report as one self-contained HTML file."""
+    def to_html(self, path: str | os.PathLike, telemetry: str | os.PathLike | None = None) -> None:
+        """Write the report as one self-contained HTML file.
+
+        `telemetry`, the file that a [`telemetry`][] hook wrote while the network trained, adds a section about it.
+        Raises `DataError` if it holds no such records.
+        """
         from .page import write
 
-        write(self, path)
+        write(self, path, telemetry)
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers as JSON values (without costates, states and the ledger of single tokens)."""
-        from .page import numbers
+        from .summary import numbers
 
         return numbers(self)
 
@@ -117,6 +126,7 @@ def analyse(
     sample: int = 8,
     draws: int = 4,
     key: PRNGKeyArray | None = None,
+    memory: Memory = "recompute",
     progress: bool = False,
 ) -> Report:
     """Analyse a trained GPT as a controlled flow in depth.
@@ -124,11 +134,12 @@ def analyse(
     **Arguments:** `tokens`, int `[B T]` or `Sequences`, best independent documents; `targets`, the same shape, −1 where
     nothing is scored (None: every token after the first); `keep`, any of "costates" and "states"; `refinement`, the
     family of networks whose limit the flow is; `batches`, disjoint batches for the unbiased stationarity; `sample`,
-    sequences for what needs many passes (flow, importance, depth changes); `draws` of labels for the Fisher costates;
-    `key` for those draws; `progress`, a bar on a terminal.
+    sequences for what needs many passes (flow, importance, depth changes; edges on half of them); `draws` of labels for
+    the Fisher costates; `key` for those draws; `memory`, "recompute" the layers on the way back or "store" what they
+    need; `progress`, a bar on a terminal.
 
     **Returns:** [`Report`][]. **Raises:** `DataError` for tokens that cannot be scored or fewer than two sequences,
-    `ConfigurationError` for an unknown `keep`.
+    `ConfigurationError` for an unknown `keep`, `refinement` or `memory`.
     """
     if unknown := set(keep) - set(KEEP):
         raise ConfigurationError(f"Cannot keep {sorted(unknown)[0]!r}; known are {', '.join(KEEP)}.")
@@ -141,12 +152,16 @@ def analyse(
         raise ConfigurationError("sample and draws are at least 1, batches at least 2.")
     labels_key, direction_key = jax.random.split(jax.random.key(0) if key is None else key)
     few, few_targets = tokens[:sample], targets[:sample]
-    clock = Clock(("costates", "transport", "flow", "importance", "depth changes"), progress)
+    paired = max(1, sample // 2)
+    clock = Clock(("costates", "transport", "flow", "importance", "edges", "depth changes"), progress)
     with clock.bar:
-        sweep = clock.time("costates", lambda: whole_sweep(gpt, tokens, targets, batches, keep))
+        sweep = clock.time("costates", lambda: whole_sweep(gpt, tokens, targets, batches, keep, memory))
         moved = clock.time("transport", lambda: transport_of(gpt, few, few_targets, direction_key))
         flow = clock.time("flow", lambda: flow_distance(gpt, few, few_targets, refinement))
         worth = clock.time("importance", lambda: importance(gpt, few, few_targets, labels_key, draws))
+        connections = clock.time(
+            "edges", lambda: on_host(edge_importance(gpt, few[:paired], few_targets[:paired], labels_key, draws))
+        )
         changes = clock.time("depth changes", lambda: depth_changes(gpt, few, few_targets))
     per_document = sweep.sequence_losses
     B_loss = bounds.loss_range(gpt)
@@ -167,15 +182,35 @@ def analyse(
         kinetic_energy=sweep.kinetic,
         transport=moved,
         importance=worth,
+        edges=connections,
         depth_changes=changes,
         bounds=(
             bounds.risk_bound("fixed", **common),
             bounds.risk_bound("bernstein", variance=float(per_document.var(ddof=1)), **common),
         ),
         affordable_bits=affordable_bits(0.5, float(B_loss), B, 0.05),
-        sequences={"costates": B, "stationarity batches": batches, "flow, importance, depth changes": sample},
+        sequences={"costates": B, "batches": batches, "flow, importance, depth changes": sample, "edges": paired},
         seconds=clock.seconds,
+        peak_memory=peak_memory(),
     )
+
+
+def on_host(tree: Any) -> Any:
+    """The same with NumPy arrays."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def peak_memory() -> float | None:
+    """GiB in use at most so far: of the device if it counts, else of the process; None if neither is known."""
+    counted = jax.devices()[0].memory_stats()
+    if counted and "peak_bytes_in_use" in counted:
+        return counted["peak_bytes_in_use"] / 2**30
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 class Clock:
@@ -211,65 +246,73 @@ class Sweep(NamedTuple):
 
 @eqx.filter_jit
 def examine(
-    gpt: GPT, tokens: Int[Array, "b T"], targets: Int[Array, "b T"], inside: Bool[Array, "b T"], N: Array, keep: tuple
+    gpt: GPT,
+    tokens: Int[Array, "b T"],
+    targets: Int[Array, "b T"],
+    inside: Bool[Array, "b T"],
+    N: Array,
+    keep: tuple,
+    memory: Memory,
 ) -> tuple[dict[str, Array], Ledger, Block | None, dict[str, Array]]:
     """One chunk of sequences: sums, ledger, gradient in the blocks, and what is kept. `N` counts all scored tokens."""
-    X = half_step_states(gpt, tokens)
+    X, pulls = states_for(gpt, tokens, memory)
 
     def loss(X):
         losses = token_losses(gpt, X, targets)
         return losses.sum() / N, losses.sum(1)
 
     P, losses = jax.grad(loss, has_aux=True)(X[-1])
-    found = backward(gpt, X, P, gradient=True)
+    found = backward(gpt, X, P, pulls, gradient=True)
     moved = jnp.where(inside[None], (jnp.diff(X, axis=0) ** 2).sum(-1), 0)
     sums = {"losses": losses, "squares": (found.costates[::2] ** 2).sum((1, 2, 3)), "kinetic": moved.sum((1, 2))}
     kept = {"costates": found.costates[::2], "states": X[::2]}
     return sums, found.ledger, found.gradient, {name: kept[name] for name in keep}
 
 
-def whole_sweep(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], batches: int, keep) -> Sweep:
+def whole_sweep(
+    gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], batches: int, keep, memory: Memory = "recompute"
+) -> Sweep:
     """Costates, ledger, gradients and kinetic energy of all sequences, a few at a time."""
-    B, T = tokens.shape
-    L, D = gpt.config.n_layer, gpt.config.n_embd
     scored = np.asarray(targets) >= 0
     inside = np.flip(np.logical_or.accumulate(np.flip(scored, 1), 1), 1)
     inside[:, 1:] |= scored[:, :-1]
     N = int(scored.sum())
-    parts = np.array_split(np.arange(B), batches)
-    # About 2^25 numbers for states and costates of a chunk; every chunk has this shape.
-    size = min(len(parts[0]), max(1, 2**25 // (2 * (2 * L + 1) * T * D)))
-    sums: list[dict[str, np.ndarray]] = []
-    ledgers, kept = [], []
+    parts = np.array_split(np.arange(len(tokens)), batches)
+    size = min(len(parts[0]), sequences_at_once(gpt, tokens.shape[1], memory))
+    found = []
     gradients: list[Any] = []
     for part in parts:
         gradient = None
         for start in range(0, len(part), size):
             rows = part[start : start + size]
-            pad = lambda a, fill, rows=rows: jnp.pad(a[rows], ((0, size - len(rows)), (0, 0)), constant_values=fill)
-            chunk = pad(tokens, 0), pad(targets, -1), pad(jnp.asarray(inside), False)
-            found, ledger, g, extra = examine(gpt, *chunk, jnp.asarray(N), tuple(sorted(set(keep))))
             n = len(rows)
-            sums.append(
-                {name: np.asarray(v, np.float64)[: n if name == "losses" else None] for name, v in found.items()}
-            )
-            ledgers.append(Ledger(*(np.asarray(entries)[..., :n, :] for entries in ledger)))
-            kept.append({name: np.asarray(a)[:, :n] for name, a in extra.items()})
+            pad = lambda a, fill, rows=rows, n=n: jnp.pad(a[rows], ((0, size - n), (0, 0)), constant_values=fill)
+            chunk = pad(tokens, 0), pad(targets, -1), pad(jnp.asarray(inside), False)
+            sums, ledger, g, extra = examine(gpt, *chunk, jnp.asarray(N), tuple(sorted(set(keep))), memory)
+            sums = {name: np.asarray(a, np.float64)[: n if name == "losses" else None] for name, a in sums.items()}
+            ledger = Ledger(*(np.asarray(entries)[..., :n, :] for entries in ledger))
+            found.append((sums, ledger, {name: np.asarray(a)[:, :n] for name, a in extra.items()}))
             gradient = g if gradient is None else jax.tree.map(jnp.add, gradient, g)
         share = N / max(int(scored[part].sum()), 1)
         gradients.append(jax.tree.map(lambda a, share=share: np.asarray(a) * np.asarray(share, a.dtype), gradient))
+    sums, ledgers, kept = zip(*found, strict=True)
     losses = np.concatenate([s["losses"] for s in sums])
-    per_sequence = losses / np.maximum(scored.sum(1), 1)
-    total = lambda name: np.sum([s[name] for s in sums], axis=0)
     return Sweep(
         loss=float(losses.sum() / N),
-        sequence_losses=per_sequence,
-        squares=total("squares"),
-        kinetic=total("kinetic") / inside.sum(),
+        sequence_losses=losses / np.maximum(scored.sum(1), 1),
+        squares=np.sum([s["squares"] for s in sums], axis=0),
+        kinetic=np.sum([s["kinetic"] for s in sums], axis=0) / inside.sum(),
         ledger=Ledger(*(np.concatenate(field, axis=-2) for field in zip(*ledgers, strict=True))),
         learning=from_gradients(gpt.blocks, gradients),
         kept={name: np.concatenate([k[name] for k in kept], axis=1) for name in kept[0]},
     )
+
+
+def sequences_at_once(gpt: GPT, T: int, memory: Memory) -> int:
+    """Sequences whose states and costates, and to store what the layers remember, are about 2^25 numbers."""
+    L, H, D = gpt.config.n_layer, gpt.config.n_head, gpt.config.n_embd
+    of_token = 2 * (2 * L + 1) * D + (L * (24 * D + 4 * H * T) if memory == "store" else 0)
+    return max(1, 2**25 // (of_token * T))
 
 
 # ---- what needs many passes ----------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ approximation of a continuous adjoint. A LayerNorm does not see a constant added
 pre-LayerNorm networks obey two exact laws: $\sum_jP_{m,t,j}=0$, and the *ledger* (see [`Ledger`][]).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,9 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._errors import ConfigurationError
 from ..transformer.attention import attend
 from ..transformer.gpt import GPT, Block
 
+Memory = Literal["recompute", "store"]
+MEMORY: tuple[Memory, ...] = ("recompute", "store")
 LOGITS_AT_ONCE = 2**24  # logits of one block of rows; 64 MiB in float32
 
 
@@ -50,6 +54,33 @@ def token_losses(gpt: GPT, X: Float[Array, "B T D"], targets: Int[Array, "B T"])
 def half_step_states(gpt: GPT, tokens: Int[Array, "B T"]) -> Float[Array, "S B T D"]:
     """$X_0..X_{2L}$ of a batch, S = 2L + 1."""
     return jax.vmap(gpt.hidden_states, out_axes=1)(tokens)
+
+
+def half_steps(block: Block, X: Float[Array, "B T D"]) -> tuple[Array, Array, tuple[Callable, Callable]]:
+    """The states after both half-steps of a layer, and the pullbacks of the two increments to (block, state before)."""
+    attention, pull_attention = jax.vjp(lambda block, X: jax.vmap(block.attention_increment)(X), block, X)
+    half = X + attention
+    mlp, pull_mlp = jax.vjp(lambda block, X: jax.vmap(block.mlp_increment)(X), block, half)
+    return half, half + mlp, (pull_attention, pull_mlp)
+
+
+def stored_states(gpt: GPT, tokens: Int[Array, "B T"]) -> tuple[Float[Array, "S B T D"], Any]:
+    """$X_0..X_{2L}$, and the pullbacks of every layer with all they remember: about ten times the states."""
+
+    def layer(X, block):
+        half, full, pulls = half_steps(block, X)
+        return full, (jnp.stack([half, full]), pulls)
+
+    X = jax.vmap(gpt.embed)(tokens)
+    states, pulls = jax.lax.scan(layer, X, gpt.blocks)[1]
+    return jnp.concatenate([X[None], states.reshape(-1, *X.shape)]), pulls
+
+
+def states_for(gpt: GPT, tokens: Int[Array, "B T"], memory: str) -> tuple[Float[Array, "S B T D"], Any]:
+    """The states at the half-steps and, to "store", the pullbacks; None to "recompute". Raises `ConfigurationError`."""
+    if memory not in MEMORY:
+        raise ConfigurationError(f"There is no memory mode {memory!r}; choose one of {', '.join(MEMORY)}.")
+    return stored_states(gpt, tokens) if memory == "store" else (half_step_states(gpt, tokens), None)
 
 
 class Ledger(NamedTuple):
@@ -114,29 +145,34 @@ def neuron_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"])
 
 
 def backward(
-    gpt: GPT, X: Float[Array, "S B T D"], P: Float[Array, "B T D"], *, gradient: bool = False, neurons: bool = False
+    gpt: GPT,
+    X: Float[Array, "S B T D"],
+    P: Float[Array, "B T D"],
+    pulls: Any = None,
+    *,
+    gradient: bool = False,
+    neurons: bool = False,
 ) -> Backward:
     r"""All costates from the states at the half-steps and the terminal costate $P_{2L}$.
 
-    Only the half-step states are stored; each half-step is evaluated again on the way back, so memory is
-    $O(LBTD)$ plus one half-step. `gradient` also returns $\partial\ell/\partial\theta_l$; `neurons` the MLP gates.
+    Without the `pulls` of [`stored_states`][] each layer is evaluated again on the way back: memory is $O(LBTD)$ plus
+    one layer. `gradient` also returns $\partial\ell/\partial\theta_l$; `neurons` the MLP gates.
     """
 
     def layer(P, now):
-        block, before, half = now
-        _, pull_mlp = jax.vjp(lambda block, X: jax.vmap(block.mlp_increment)(X), block, half)
+        block, before, half, after, pulls = now
+        pull_attention, pull_mlp = half_steps(block, before)[2] if pulls is None else pulls
         in_mlp, change = pull_mlp(P)
         P_half = P + change
-        mlp = (P * jax.vmap(block.mlp_increment)(half)).sum(-1)
+        mlp = (P * (after - half)).sum(-1)
         of_neurons = jax.vmap(lambda X, P: neuron_entries(block, X, P))(half, P) if neurons else None
-        _, pull_attention = jax.vjp(lambda block, X: jax.vmap(block.attention_increment)(X), block, before)
         in_attention, change = pull_attention(P_half)
         heads = jax.vmap(lambda X, P: head_entries(block, X, P), out_axes=1)(before, P_half)
         bias = jnp.zeros_like(mlp) if block.out.bias is None else P_half @ block.out.bias
         in_block = jax.tree.map(jnp.add, in_mlp, in_attention) if gradient else None
         return P_half + change, (P_half, P_half + change, heads, bias, mlp, in_block, of_neurons)
 
-    found = jax.lax.scan(layer, P, (gpt.blocks, X[:-1:2], X[1::2]), reverse=True)[1]
+    found = jax.lax.scan(layer, P, (gpt.blocks, X[:-1:2], X[1::2], X[2::2], pulls), reverse=True)[1]
     P_half, P_before, heads, bias, mlp, in_block, of_neurons = found
     costates = jnp.concatenate([jnp.stack([P_before, P_half], axis=1).reshape(-1, *P.shape), P[None]])
     ledger = Ledger((costates[0] * X[0]).sum(-1), heads, bias, mlp)
@@ -154,12 +190,15 @@ class Costates(NamedTuple):
 
 
 @eqx.filter_jit
-def costates(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"]) -> Costates:
-    """Costates at all half-steps (every second one is after a layer) and the ledger. Targets −1 are not scored."""
-    X = half_step_states(gpt, tokens)
+def costates(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], memory: Memory = "recompute") -> Costates:
+    """Costates at all half-steps (every second one is after a layer) and the ledger. Targets −1 are not scored.
+
+    `memory="store"` keeps what the layers need on the way back instead of evaluating them twice. Same numbers.
+    """
+    X, pulls = states_for(gpt, tokens, memory)
     N = jnp.maximum((targets >= 0).sum(), 1)
     loss, P = jax.value_and_grad(lambda X: token_losses(gpt, X, targets).sum() / N)(X[-1])
-    found = backward(gpt, X, P)
+    found = backward(gpt, X, P, pulls)
     return Costates(loss, X, found.costates, found.ledger)
 
 

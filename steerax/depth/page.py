@@ -1,7 +1,7 @@
-"""What the report on a checkpoint says: a screen of text, a page, and numbers as JSON."""
+"""The page of the report on a checkpoint: one section for each question a trainer has."""
 
 import os
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -9,119 +9,67 @@ from ..report.figures import Dot, Line, dots, lines, matrix, table
 from ..report.page import Section
 from ..report.page import write as write_page
 from .analyse import Report
+from .edges import Edges, ranked
+from .summary import best_shallower, cheapest_layer, still_learning
+from .telemetry import history
 
 
-def still_learning(report: Report) -> np.ndarray:
-    """Layers whose signal is more than two standard errors above zero."""
-    return report.stationarity > 2 * report.stationarity_se
-
-
-def cheapest_layer(report: Report) -> int:
-    """The layer whose removal costs least."""
-    return int(np.argmin(report.importance.layers))
-
-
-def summary(report: Report) -> str:
-    """The findings in a screen of text."""
-    L = report.config["n_layer"]
-    learning = still_learning(report)
-    cheap = cheapest_layer(report)
-    least = np.sort(report.importance.heads.ravel())
-    changes = [c for c in report.depth_changes if c.method != "unchanged"]
-    best = min(changes, key=lambda c: (c.layers, c.loss)) if changes else None
-    flow = report.flow
-    losses = ", ".join(f"k={k:g}: {v:.3f}" for k, v in report.loss_by_refinement.items())
-    bound = report.bounds[-1]
-    lines = [
-        f"{L} layers, {report.config['n_head']} heads, width {report.config['n_embd']}: "
-        f"{report.loss:.4f} nats per token on {report.sequences['costates']} sequences.",
-        f"Learning: {int(learning.sum())} of {L} layers have a gradient signal above noise"
-        + (f" (layers {', '.join(str(l) for l in np.flatnonzero(learning))})." if learning.any() else "."),
-        f"Cheapest layer: {cheap}; without it the loss rises by {report.importance.layers[cheap]:.4f}.",
-        f"Heads: {int((least < 0.01).sum())} of {least.size} are predicted to cost less than 0.01 nats each.",
-        f"Distance to the flow ({flow.kind}): {report.flow_distance:.0%} of the final state; loss by sub-steps {losses}.",
-        f"Ledger: closes to {report.ledger.relative_defect:.1e} of its largest entry.",
-    ]
-    if best is not None:
-        lines.append(f"Depth {best.layers}: {best.method} reaches {best.loss:.3f} without training.")
-    state = "vacuous" if bound.vacuous else "informative"
-    lines.append(
-        f"Sampling bound ({bound.kind}, {bound.number} documents): ±{bound.right:.3g} nats, {state}; "
-        "it holds for a network chosen without these documents."
-    )
-    return "\n".join(lines)
-
-
-def numbers(report: Report) -> dict[str, Any]:
-    """The report as JSON values; no NaN, infinities as null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(k): plain(v) for k, v in value.items()}
-        if hasattr(value, "_asdict"):
-            return plain(value._asdict())
-        if isinstance(value, (list, tuple)):
-            return [plain(v) for v in value]
-        if isinstance(value, (str, bool)) or value is None:
-            return value
-        array = np.asarray(value)
-        if array.ndim:
-            return [plain(v) for v in array]
-        number = array.item()
-        return number if np.isfinite(number) else None
-
-    ledger = report.ledger
-    return plain(
-        {
-            "config": report.config,
-            "loss": report.loss,
-            "costate_norms": report.costate_norms,
-            "stationarity": report.stationarity,
-            "stationarity_se": report.stationarity_se,
-            "meter": report.learning.meter,
-            "effective_decay": report.learning.effective_decay,
-            "ledger": {
-                "embedding": np.asarray(ledger.embedding).sum(),
-                "half_steps": ledger.by_half_step,
-                "heads": np.asarray(ledger.heads).sum((2, 3)),
-                "relative_defect": ledger.relative_defect,
-            },
-            "flow": report.flow,
-            "kinetic_energy": report.kinetic_energy,
-            "transport": report.transport,
-            "importance": {
-                "layers": report.importance.layers,
-                "attention": report.importance.attention,
-                "mlp": report.importance.mlp,
-                "heads": report.importance.heads,
-                "neurons": report.importance.neurons,
-                "cosine": report.importance.cosine,
-            },
-            "depth_changes": list(report.depth_changes),
-            "bounds": [{**vars(b), "vacuous": b.vacuous} for b in report.bounds],
-            "affordable_bits": report.affordable_bits,
-            "sequences": report.sequences,
-            "seconds": report.seconds,
-        }
-    )
-
-
-# ---- the page ------------------------------------------------------------------------------------------------------------
-
-
-def write(report: Report, path: str | os.PathLike) -> None:
-    """Write the page."""
-    parts = (
+def write(report: Report, path: str | os.PathLike, telemetry: str | os.PathLike | None = None) -> None:
+    """Write the page. Raises `DataError` for a file of telemetry without records."""
+    parts = [
+        findings_section(report),
         learning_section(report),
         importance_section(report),
+        depth_section(report),
+        edges_section(report),
         ledger_section(report),
         transport_section(report),
         flow_section(report),
         bounds_section(report),
-    )
+    ]
+    if telemetry is not None:
+        parts.insert(2, training_section(telemetry))
     facts = [(f"sequences: {name}", number) for name, number in report.sequences.items()]
     facts += [(f"seconds: {name}", round(seconds, 1)) for name, seconds in report.seconds.items()]
-    write_page(path, "Depth as time: a report on a checkpoint", " ".join(summary(report).split("\n")[:3]), parts, facts)
+    if report.peak_memory is not None:
+        facts.append(("peak memory, GiB", round(report.peak_memory, 2)))
+    config = report.config
+    lead = (
+        f"{config['n_layer']} layers, {config['n_head']} heads, width {config['n_embd']}: {report.loss:.4f} nats per "
+        f"token on {report.sequences['costates']} sequences. Layers and heads are counted from 0; head 2.3 is head 3 of "
+        "layer 2. Losses are in nats per token."
+    )
+    write_page(path, "Depth as time: a report on a checkpoint", lead, parts, facts)
+
+
+def findings_section(report: Report) -> Section:
+    """What to do with this checkpoint."""
+    learning, L = np.flatnonzero(still_learning(report)), report.config["n_layer"]
+    worth, cheap, best = report.importance, cheapest_layer(report), best_shallower(report)
+    if len(learning) == L:
+        text = ["Every layer still has a gradient signal above its noise: training longer should pay."]
+    elif len(learning):
+        named = ", ".join(map(str, learning))
+        text = [
+            f"A gradient signal above its noise is left in {len(learning)} of {L} layers: {named}. Train on for these."
+        ]
+    else:
+        text = [
+            "No layer has a gradient signal above its noise on these sequences: a larger batch, a smaller learning rate "
+            "or other data may still help, more of the same will not show here."
+        ]
+    text.append(
+        f"The layer that costs least is {cheap}: without it the loss changes by {worth.layers[cheap]:+.4f}. "
+        f"{int((worth.heads < 0.01).sum())} of {worth.heads.size} heads are predicted to cost less than 0.01 each; such "
+        "costs do not simply add up, so remove a few, measure, and predict again."
+    )
+    if best is not None:
+        unchanged = report.depth_changes[0].loss
+        text.append(
+            f"With {best.layers} instead of {L} layers in sequence, {best.method} reaches {best.loss:.3f} on held-back "
+            f"sequences without any training (unchanged: {unchanged:.3f}); steerax.depth.tune recovers part of the rest."
+        )
+    return Section("What to do", text)
 
 
 def half_step_names(L: int) -> list[str]:
@@ -135,10 +83,10 @@ def learning_section(report: Report) -> Section:
     rows = [Dot(f"layer {l}", found.signal[l], found.se[l], "accent") for l in range(L)]
     details = [[l, found.signal[l], found.batch[l], found.meter[l], found.effective_decay[l]] for l in range(L)]
     text = (
-        "At an optimum the gradient of the population loss in a layer is zero. The gradient of a batch is not: it is "
-        f"mostly noise. From {found.number} disjoint batches the squared length of the mean gradient is estimated "
-        "without bias. A layer whose bar crosses zero has nothing left to learn from at this batch size, learning rate "
-        "aside; train longer for the others.",
+        "At an optimum the gradient of the loss over all text is zero in every layer. The gradient of one batch is not: "
+        f"it is mostly noise. From {found.number} batches without a common sequence the squared length of the mean "
+        "gradient is estimated without bias; negative values are noise around zero. Where a bar reaches zero these "
+        "sequences show nothing that the layer could still learn.",
     )
     return Section(
         "Which layers are still learning",
@@ -146,16 +94,17 @@ def learning_section(report: Report) -> Section:
         (
             dots(
                 "Squared gradient signal per layer",
-                "Bars that cross zero: no measurable signal.",
-                "|E g|², squared nats per unit of weight",
+                "A bar that reaches zero: no measurable signal.",
+                "|E g|², (nats per token per unit of weight)²",
                 rows,
                 reference=("zero", 0.0),
                 error_label="bar: ± 2 standard errors over batches (jackknife)",
             ),
             table(
                 "Signal and noise",
-                "The meter is signal over the squared gradient of one batch: 1 all signal, 0 all noise. The effective "
-                "decay is the weight decay at which the layer would be stationary.",
+                "The meter is signal over the squared gradient of one batch: 1 is all signal, 0 is all noise. The "
+                "effective decay is the weight decay (added to the loss, not decoupled) that would balance the layer's "
+                "gradient.",
                 ["layer", "signal", "batch gradient²", "meter", "effective decay"],
                 details,
             ),
@@ -163,37 +112,141 @@ def learning_section(report: Report) -> Section:
     )
 
 
+def training_section(path: str | os.PathLike) -> Section:
+    """What telemetry recorded while the network trained."""
+    found = history(path)
+    steps, L = found["step"], found["signal"].shape[1]
+    shown = sorted({round(i * (L - 1) / 3) for i in range(4)})
+
+    def curves(name: str) -> list[Line]:
+        return [Line(f"layer {l}", steps, found[name][:, l], "transformer") for l in shown]
+
+    last = [
+        [l, found["update_ratio"][-1, l], found["meter"][-1, l], found["costate_norm"][-1, l + 1]] for l in range(L)
+    ]
+    text = (
+        f"Recorded at {len(steps)} steps, {steps[0]} to {steps[-1]}, on a fixed probe ({Path(path).name}). The relative "
+        "step of a layer, update over weight, is the quickest check of the learning rate: near 1e-3 is usual, a layer "
+        "far above its neighbours is about to be overwritten, one far below hardly trains.",
+    )
+    of_layers = f"Layers {', '.join(map(str, shown))} of {L}." if len(shown) < L else "All layers."
+    figures = (
+        lines("Update over weight", of_layers, "step", "relative step", curves("update_ratio"), log_y=True),
+        lines(
+            "Signal share of the gradient",
+            f"{of_layers} Falls towards 0 as a layer has less left to learn; may be below 0 by noise.",
+            "step",
+            "signal over squared batch gradient",
+            curves("meter"),
+            reference=("zero", 0.0),
+        ),
+        lines(
+            "Costate before a layer",
+            f"{of_layers} How strongly the loss feels the state that the layer reads.",
+            "step",
+            "|P| (Frobenius, whole probe)",
+            curves("costate_norm"),
+            log_y=True,
+        ),
+        table(
+            "At the last record",
+            "",
+            ["layer", "update over weight", "meter", "|P| after the layer"],
+            last,
+        ),
+    )
+    return Section("While it trained", text, figures)
+
+
 def importance_section(report: Report) -> Section:
-    """Which parts could go, at what loss, and what a shallower network would do."""
+    """Which parts could go, at what loss."""
     worth, L = report.importance, report.config["n_layer"]
     rows = [Dot(f"layer {l}", worth.layers[l], None, "transformer") for l in range(L)]
     order = np.argsort(worth.heads.ravel())[:10]
     heads = [[*map(int, np.unravel_index(i, worth.heads.shape)), worth.heads.ravel()[i]] for i in order]
-    figures = [
-        dots("Loss without a layer", "Measured.", "rise of the loss, nats per token", rows),
+    halves = [[l, worth.attention[l], worth.mlp[l], worth.cosine[l]] for l in range(L)]
+    figures = (
+        dots("Loss without a layer", "Measured, one layer at a time.", "change of the loss, nats per token", rows),
+        table(
+            "Loss without half a layer",
+            "Measured. 1 − cos, how far the layer turns the state, is what is often used instead of measuring.",
+            ["layer", "without attention", "without MLP", "1 − cos"],
+            halves,
+        ),
         matrix(
             "Loss without a head",
             "Predicted to second order from costates with labels drawn from the network.",
             "head",
             "layer",
-            "nats per token",
-            {"predicted rise of the loss": worth.heads},
+            "nats",
+            {"predicted change of the loss": worth.heads},
+            diverging=bool((worth.heads < 0).any()),
         ),
-        table("Ten cheapest heads", "Try these first.", ["layer", "head", "predicted rise"], heads),
-    ]
-    if report.depth_changes:
-        changes = [[c.layers, c.method, c.loss, c.parameters] for c in report.depth_changes]
-        figures.append(
-            table(
-                "Other depths, before any training",
-                "Chosen on one half of the sub-sample, scored on the other. field_average keeps every parameter: the "
-                "layers of a group act side by side. Deeper: steerax.depth.resample inserts layers without any change.",
-                ["layers", "method", "loss", "parameters"],
-                changes,
-            )
-        )
-    text = ("A layer is removed and the loss measured; heads are too many to measure and are predicted.",)
+        table("The cheapest heads", "Try these first, and measure.", ["layer", "head", "predicted change"], heads),
+    )
+    text = (
+        "Layers and half-layers are removed one at a time and the loss is measured. Heads are too many for that: their "
+        "cost is predicted. The ranking of such predictions can be trusted more than their size, and every number is for "
+        "one part removed alone.",
+    )
     return Section("What could go, and at what loss", text, figures)
+
+
+def depth_section(report: Report) -> Section:
+    """What a shallower network would do."""
+    if not report.depth_changes:
+        text = (
+            "A shallower network was not tried: that takes at least two layers and two sequences in the sub-sample.",
+        )
+        return Section("Other depths", text)
+    changes = [[c.layers, c.method, c.loss, c.parameters] for c in report.depth_changes]
+    text = (
+        "Chosen on one half of the sub-sample and scored on the other, before any training. field_average lets groups of "
+        "layers act side by side: fewer steps in sequence, the same number of parameters. greedy drops the layer that "
+        "costs least, again and again; even keeps evenly spaced layers. Both have fewer parameters, so compare with them "
+        "what latency buys, not what size buys. For a deeper network steerax.depth.resample inserts layers that change "
+        "nothing at first.",
+    )
+    made = table("Shallower networks", "", ["layers", "method", "loss", "parameters"], changes)
+    return Section("Other depths", text, (made,))
+
+
+def edges_section(report: Report) -> Section:
+    """Which connections from heads carry what."""
+    predicted, L = report.edges.predicted, report.config["n_layer"]
+    edges = ranked(predicted)
+    rows = [[f"head {e.layer}.{e.head}", e.reader, e.value] for e in edges[:12]]
+    small = sum(abs(e.value) < 1e-3 for e in edges)
+    text = (
+        "A head writes into the residual stream, and every later head, MLP and the read-out may read it. Cutting one such "
+        "connection leaves all others as they are; its cost is predicted from costates, as for heads. Of the "
+        f"{len(edges):,} connections from heads, {small:,} are predicted to change the loss by less than 0.001 each.",
+    )
+    readers = [f"{part}{l}" for l in range(L) for part in ("A", "M")] + ["out"]
+    return Section(
+        "Who reads what the heads write",
+        text,
+        (
+            table("The strongest connections", "", ["from", "to", "predicted change of the loss"], rows),
+            matrix(
+                "Connections between layers",
+                "Summed over heads. A3: the heads of layer 3, M3: its MLP, out: the read-out.",
+                "read by",
+                "written by layer",
+                "nats",
+                {"predicted change of the loss": between_layers(predicted)},
+                diverging=True,
+                columns=readers,
+            ),
+        ),
+    )
+
+
+def between_layers(edges: Edges) -> np.ndarray:
+    """Edges summed over heads, `[L 2L+1]`: the attention and the MLP of each layer by turns, then the read-out."""
+    attention, mlp = edges.heads.sum((1, 3)), edges.mlp.sum(1)
+    by_turns = np.stack([attention, mlp], axis=2).reshape(len(mlp), -1)
+    return np.concatenate([by_turns, edges.readout.sum(1)[:, None]], axis=1)
 
 
 def ledger_section(report: Report) -> Section:
@@ -203,28 +256,33 @@ def ledger_section(report: Report) -> Section:
     names = ["embedding", *half_step_names(L)]
     rows = [Dot(name, value, None, "accent") for name, value in zip(names, entries, strict=True)]
     text = (
-        "Each entry pairs what a half-step adds with the costate after it: the change of the loss, to first order, if "
-        "that part were made larger. Because the final LayerNorm ignores the length of a state, the entries of every "
-        f"token sum to zero; here up to {report.ledger.relative_defect:.1e} of the largest entry, which is the "
-        "LayerNorm's epsilon. A positive entry pushes against the loss: the network would gain if it were smaller.",
+        "Each entry pairs what a half-layer adds to the residual stream with the gradient of the loss behind it (the "
+        "costate): it is the slope of the loss if that part were scaled up. Below 0 the part works for the loss and "
+        "would gain from being larger; above 0 it works against it. Because the final LayerNorm ignores the length of a "
+        "state, the entries of every token sum to zero, here up to "
+        f"{report.ledger.relative_defect:.1e} of the largest entry, which is the LayerNorm's epsilon and rounding.",
     )
     norms = Line("costate", np.arange(L + 1), report.costate_norms, "accent")
     return Section(
         "Where the loss gradient goes",
         text,
         (
-            dots("Ledger", "Entries sum to zero.", "nats per token, first order", rows, reference=("zero", 0.0)),
+            dots("Ledger", "The entries sum to zero.", "nats per token, first order", rows, reference=("zero", 0.0)),
             matrix(
                 "Ledger of the heads",
-                "Attention entries split over heads (the rest is the output bias).",
+                "The attention entries split over heads; what is missing is the output bias.",
                 "head",
                 "layer",
-                "nats per token",
+                "nats",
                 {"ledger": np.asarray(ledger.heads).sum((2, 3))},
                 diverging=True,
             ),
             lines(
-                "Costate along depth", "How strongly the loss feels a state.", "after layer", "|P| (Frobenius)", [norms]
+                "Costate along depth",
+                "How strongly the loss feels the state after each layer.",
+                "after layer (0: the embedding)",
+                "|P| (Frobenius)",
+                [norms],
             ),
         ),
     )
@@ -234,23 +292,31 @@ def transport_section(report: Report) -> Section:
     """How the law of the states moves."""
     moved, m = report.transport, np.arange(len(report.kinetic_energy)) / 2
     curves = [
-        Line("kinetic energy", m, report.kinetic_energy, "transformer"),
-        Line("distance between laws", m, moved.sliced_distance, "accent"),
-        Line("noise floor", np.arange(len(moved.sliced_floor)) / 2, moved.sliced_floor, "floor"),
+        Line("step of a token", m, report.kinetic_energy, "transformer"),
+        Line("step of the law", m, moved.sliced_distance, "accent"),
+        Line("its noise floor", np.arange(len(moved.sliced_floor)) / 2, moved.sliced_floor, "floor"),
     ]
-    lens = Line("read-out after layer", np.arange(len(moved.lens_loss)), moved.lens_loss, "transformer")
+    lens = Line("early read-out", np.arange(len(moved.lens_loss)), moved.lens_loss, "transformer")
     return Section(
         "How the states move",
         (
-            "Kinetic energy is the mean squared step of a token; the distance between laws forgets which token is which. "
-            "Where it does not rise above its noise floor, tokens move but their law does not.",
+            "The step of a token is the mean squared distance it moves in half a layer (its kinetic energy). The step of "
+            "the law forgets which token is which: it is the sliced Wasserstein distance between the clouds of states "
+            "before and after. Where that does not rise above its noise floor, tokens move and their law does not.",
         ),
         (
-            lines("Motion per half-step", "", "depth (layers)", "squared distance", curves, log_y=True),
+            lines(
+                "Motion per half-layer",
+                "Attention starts at whole numbers, MLPs in between.",
+                "depth (layers)",
+                "squared distance",
+                curves,
+                log_y=True,
+            ),
             lines(
                 "Loss of an early read-out",
-                "Where the prediction is formed.",
-                "after layer",
+                "The final LayerNorm and unembedding applied to an earlier state: where the prediction is formed.",
+                "after layer (0: the embedding)",
                 "nats per token",
                 [lens],
                 reference=("final loss", float(moved.lens_loss[-1])),
@@ -263,20 +329,26 @@ def flow_section(report: Report) -> Section:
     """How far the checkpoint is from the flow of its refinement."""
     flow = report.flow
     finite = [(k, v) for k, v in report.loss_by_refinement.items() if np.isfinite(k)]
-    curve = Line("loss", [k for k, _ in finite], [v for _, v in finite], "transformer")
-    rows = [[k, flow.errors[k], flow.losses[k]] for k in flow.errors]
+    curve = Line("k sub-steps", [k for k, _ in finite], [v for _, v in finite], "transformer")
+    rows = [[str(k), flow.errors[k], flow.losses[k]] for k in flow.errors]
+    rows.append(["flow", 0.0, float(flow.losses[float("inf")])])
     text = (
-        f"Every layer is cut into k smaller steps ({flow.kind}). At k = 1 this is the checkpoint, for large k the flow. "
-        f"The final states differ from the flow's by {report.flow_distance:.0%}; a network near its flow would gain "
-        "nothing and lose nothing by deepening. Flow tuning (steerax.depth.tune with substeps=(1, 2)) brings it nearer.",
+        f"Every layer is cut into k smaller steps of the same weights ({flow.kind}). At k = 1 this is the checkpoint, for "
+        f"large k a continuous flow. The final states of the checkpoint differ from those of its flow by "
+        f"{report.flow_distance:.0%}. If the loss grows with k, the layers are not small steps, and repeating or "
+        "interpolating layers will not work; flow tuning (steerax.depth.tune with substeps=(1, 2)) makes the network "
+        f"work at both depths. The flow itself is solved to {flow.reference_error:.0e} by {int(flow.steps.sum())} "
+        "adaptive steps.",
     )
-    limit = ("limiting flow", float(report.loss_by_refinement[float("inf")]))
+    limit = ("flow", float(report.loss_by_refinement[float("inf")]))
     return Section(
         "Distance to the flow",
         text,
         (
             lines("Loss by sub-steps", "", "sub-steps per layer", "nats per token", [curve], limit, log_x=True),
-            table("Sub-steps", "Relative distance of the final states to the flow.", ["k", "distance", "loss"], rows),
+            table(
+                "Sub-steps", "Distance of the final states to the flow's, relative.", ["k", "distance", "loss"], rows
+            ),
         ),
     )
 
@@ -286,11 +358,13 @@ def bounds_section(report: Report) -> Section:
     rows = [
         [b.kind, report.loss, b.right, "vacuous" if b.vacuous else "informative", b.certified] for b in report.bounds
     ]
+    first = report.bounds[0]
     text = (
-        f"With probability at least {1 - report.bounds[0].delta:.0%} the population loss lies within the bound of the "
-        "loss measured here, if the sequences are independent documents that had no part in training. A bound is "
-        f"vacuous if it is wider than log V = {report.bounds[0].trivial:.2f} nats. A network chosen from a class fixed "
-        f"in advance may be described in at most {report.affordable_bits:,.0f} bits for a gap of 0.5 nats on as many documents.",
+        f"With probability at least {1 - first.delta:.0%} the loss over all documents lies within the bound of the loss "
+        f"measured here, if the {first.number} sequences are independent documents that had no part in training (windows "
+        "of one text are not). A bound is called vacuous if it is wider than log V, here "
+        f"{first.trivial:.2f}, because guessing alone is that good. A network chosen from a class fixed in advance may "
+        f"be described by at most {report.affordable_bits:,.0f} bits for a gap of 0.5 on as many documents.",
     )
     return Section(
         "What the loss says about other text",

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, DataError
 from ..transformer.gpt import GPT, Block
 from .costate import token_losses
 
@@ -54,47 +54,60 @@ def joint(block: Block, X: Float[Array, "T D"]) -> Float[Array, "T D"]:
     return a + block.mlp_increment(X + a)
 
 
-def runge_kutta(velocity: Callable[[Array], Array], X: Float[Array, "T D"], k) -> Float[Array, "T D"]:
-    r"""$\dot X=v(X)$ over unit time by `k` classical Runge–Kutta steps."""
-    h = jnp.asarray(1, X.dtype) / k
+def adaptive(velocity: Callable[[Array], Array], X: Float[Array, "B T D"], tolerance) -> tuple[Array, Array]:
+    r"""$\dot X=v(X)$ over unit time by an adaptive method of order 5, and the number of steps.
 
-    def step(_, X):
-        a = velocity(X)
-        b = velocity(X + h / 2 * a)
-        c = velocity(X + h / 2 * b)
-        d = velocity(X + h * c)
-        return X + h / 6 * (a + 2 * b + 2 * c + d)
+    A step's error is held at `tolerance`, relative to each number or to the root mean square of the initial state,
+    whichever is larger. NaN if 4096 steps are not enough.
+    """
+    import diffrax
 
-    return jax.lax.fori_loop(jnp.zeros_like(k), k, step, X)
+    size = jnp.sqrt((X**2).mean())
+    found = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, X, args: velocity(X)),
+        diffrax.Tsit5(),
+        t0=jnp.zeros(
+            (), X.dtype
+        ),  # plain numbers would be double precision where JAX allows it, and the state with them
+        t1=jnp.ones((), X.dtype),
+        dt0=None,
+        y0=X,
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance * size),
+        max_steps=4096,
+        throw=False,
+    )
+    reached = found.result == diffrax.RESULTS.successful
+    return jnp.where(reached, jnp.asarray(found.ys)[0], jnp.nan), found.stats["num_steps"]
 
 
-def limit_step(kind: str, block: Block, X: Float[Array, "T D"], k) -> Float[Array, "T D"]:
-    """One layer of the limiting flow, by `k` Runge–Kutta steps for each velocity."""
+def limit_step(kind: str, block: Block, X: Float[Array, "B T D"], tolerance) -> tuple[Array, Array]:
+    """One layer of the limiting flow of a batch, and how many steps it took."""
+    attention, mlp = jax.vmap(block.attention_increment), jax.vmap(block.mlp_increment)
     if kind == "lie_trotter":
-        return runge_kutta(lambda X: block.attention_increment(X) + block.mlp_increment(X), X, k)
+        return adaptive(lambda X: attention(X) + mlp(X), X, tolerance)
     if kind == "sequential":
-        return runge_kutta(block.mlp_increment, runge_kutta(block.attention_increment, X, k), k)
-    return runge_kutta(lambda X: joint(block, X), X, k)
-
-
-def through(step: Callable, gpt: GPT, tokens: Int[Array, "B T"], k) -> Float[Array, "B T D"]:
-    """The final states of a batch, every layer by `step(block, X, k)`."""
-    one = lambda tokens: jax.lax.scan(lambda X, block: (step(block, X, k), None), gpt.embed(tokens), gpt.blocks)[0]
-    return jax.vmap(one)(tokens)
+        half, first = adaptive(attention, X, tolerance)
+        full, second = adaptive(mlp, half, tolerance)
+        return full, first + second
+    return adaptive(jax.vmap(lambda X: joint(block, X)), X, tolerance)
 
 
 @eqx.filter_jit
 def refined_states(gpt: GPT, tokens: Int[Array, "B T"], k, kind: Refinement = "lie_trotter") -> Float[Array, "B T D"]:
     """Final states $X_L$ with every layer in `k` sub-steps; the checkpoint itself at k = 1."""
     checked(kind)
-    return through(lambda block, X, k: substeps(kind, block, X, k), gpt, tokens, k)
+    layer = lambda X, block: (substeps(kind, block, X, k), None)
+    return jax.vmap(lambda tokens: jax.lax.scan(layer, gpt.embed(tokens), gpt.blocks)[0])(tokens)
 
 
 @eqx.filter_jit
-def flow_states(gpt: GPT, tokens: Int[Array, "B T"], k, kind: Refinement = "lie_trotter") -> Float[Array, "B T D"]:
-    """Final states of the limiting flow, by `k` Runge–Kutta steps a layer."""
+def flow_states(
+    gpt: GPT, tokens: Int[Array, "B T"], tolerance, kind: Refinement = "lie_trotter"
+) -> tuple[Float[Array, "B T D"], Int[Array, " L"]]:
+    """Final states of the limiting flow, and the adaptive steps each layer took; see [`adaptive`][]."""
     checked(kind)
-    return through(lambda block, X, k: limit_step(kind, block, X, k), gpt, tokens, k)
+    layer = lambda X, block: limit_step(kind, block, X, tolerance)
+    return jax.lax.scan(layer, jax.vmap(gpt.embed)(tokens), gpt.blocks)
 
 
 class FlowDistance(NamedTuple):
@@ -102,7 +115,7 @@ class FlowDistance(NamedTuple):
 
     `kind`; `distance` $e_1=|X^{k=1}_L-X(1)|/|X(1)|$ (root mean square over tokens); `constant` $C\approx k\,e_k$ at the
     largest `k` computed; `errors`, k → $e_k$; `losses`, k → mean loss, with `inf` for the flow itself;
-    `reference_error`, change of the reference when its steps are halved, relative.
+    `reference_error`, change of the reference at ten times its tolerance, relative; `steps` `[L]` it took per layer.
     """
 
     kind: str
@@ -111,6 +124,7 @@ class FlowDistance(NamedTuple):
     errors: dict[int, float]
     losses: dict[int | float, float]
     reference_error: float
+    steps: np.ndarray
 
     @property
     def ratio(self) -> float:
@@ -124,18 +138,25 @@ def flow_distance(
     targets: Int[Array, "B T"],
     kind: Refinement = "lie_trotter",
     substeps: Sequence[int] = (1, 2, 4, 8, 16),
-    reference: int = 12,
+    tolerance: float | None = None,
 ) -> FlowDistance:
     """Errors and losses of a family of refinements against its limit.
 
-    Costs `sum(substeps)` + 4·`reference`·1.5 forward passes: sub-sample a large batch. The reference is solved twice,
-    with `reference` Runge–Kutta steps a layer and with half as many.
+    Costs `sum(substeps)` forward passes and six for every adaptive step of the reference: sub-sample a large batch. The
+    reference is solved twice, at `tolerance` (1e-4 in single precision, 1e-6 in double) and at ten times as much.
+
+    **Raises:** `DataError` if the flow needs more than 4096 steps in a layer.
     """
     N = max(int((np.asarray(targets) >= 0).sum()), 1)
     loss = eqx.filter_jit(lambda gpt, X, y: token_losses(gpt, X, y).sum() / N)
-    limit = flow_states(gpt, tokens, jnp.asarray(reference), kind)
+    dtype = gpt.token_embedding.dtype
+    if tolerance is None:
+        tolerance = 1e-6 if dtype == jnp.float64 else 1e-4
+    limit, steps = flow_states(gpt, tokens, jnp.asarray(tolerance, dtype), kind)
+    coarse, _ = flow_states(gpt, tokens, jnp.asarray(10 * tolerance, dtype), kind)
     size = float(jnp.sqrt((limit**2).sum()))
-    coarse = flow_states(gpt, tokens, jnp.asarray(reference // 2), kind)
+    if not np.isfinite(size):
+        raise DataError(f"The {kind} flow takes more than 4096 steps in a layer; try a larger tolerance.")
     reference_error = float(jnp.sqrt(((coarse - limit) ** 2).sum())) / size
     errors, losses = {}, {}
     for k in substeps:
@@ -143,8 +164,8 @@ def flow_distance(
         errors[int(k)] = float(jnp.sqrt(((X - limit) ** 2).sum())) / size
         losses[int(k)] = float(loss(gpt, X, targets))
     losses[float("inf")] = float(loss(gpt, limit, targets))
-    deepest = max(substeps)
-    return FlowDistance(kind, errors[min(substeps)], deepest * errors[deepest], errors, losses, reference_error)
+    first, last = min(substeps), max(substeps)
+    return FlowDistance(kind, errors[first], last * errors[last], errors, losses, reference_error, np.asarray(steps))
 
 
 def lipschitz_exponents(gpt: GPT, tokens: Int[Array, "B T"], steps: int = 15) -> Float[np.ndarray, " L"]:

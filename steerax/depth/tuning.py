@@ -4,6 +4,7 @@ r"""Train on: after a change of depth, or until a network is the same at several
 and at $k=2$ is nearer to a flow than one that only knows its own depth, and can be run deeper without training.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..training.batches import source_of
 from ..transformer.gpt import GPT
 from .costate import token_losses
 from .grouped import GroupedGPT
+from .prune import Pruned
 from .refinement import substeps as in_substeps
 from .resample import Resampled
 
@@ -46,7 +48,7 @@ def batch_loss(network: GPT | GroupedGPT, tokens: Int[Array, "B N"], k: int) -> 
 
 
 def tune(
-    network: GPT | GroupedGPT | Resampled,
+    network: GPT | GroupedGPT | Resampled | Pruned,
     data: Any,
     steps: int,
     key: PRNGKeyArray,
@@ -66,7 +68,7 @@ def tune(
     """
     import optax
 
-    inner: Any = network.network if isinstance(network, Resampled) else network
+    inner: Any = network.network if isinstance(network, Resampled | Pruned) else network
     if steps < 1 or not substeps or min(substeps) < 1:
         raise ConfigurationError("Tuning needs at least one step and sub-steps of at least 1.")
     if isinstance(inner, GroupedGPT) and tuple(substeps) != (1,):
@@ -104,7 +106,7 @@ def tune(
     )
     losses = done.metrics["loss"]
     model = done.state[0]
-    if isinstance(network, Resampled):
-        model = Resampled(model, network.method, network.groups)
+    if isinstance(network, Resampled | Pruned):
+        model = dataclasses.replace(network, network=model)
     finished = RESULTS.successful if np.isfinite(losses[-1]) else RESULTS.diverged
     return TuningRun(model, losses, RESULTS.interrupted if done.reason == "interrupted" else finished)

@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import steerax as sx
@@ -14,7 +15,8 @@ from steerax.depth.costate import costates
 from steerax.depth.resample import take
 from steerax.depth.scoring import mean_loss
 from steerax.depth.stationarity import stationarity, unbiased_square
-from steerax.depth.telemetry import telemetry
+from steerax.depth.telemetry import history, telemetry
+from steerax.runs.loop import Snapshot
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +90,30 @@ def test_unbiased_squares_are_unbiased_and_their_error_is_honest():
     )  # the plain one is not
 
 
-def test_stationarity_of_layers_is_the_sum_of_its_groups_and_telemetry_reports_it(gpt, report):
+def test_stationarity_of_layers_is_the_sum_of_its_groups(gpt):
     found = stationarity(gpt, TOKENS[:8], batches=4)
     np.testing.assert_allclose(sum(group[0] for group in found.groups.values()), found.signal, rtol=1e-9)
     np.testing.assert_allclose(sum(group[1] for group in found.groups.values()), found.batch, rtol=1e-9)
-    from steerax.runs.loop import Snapshot
 
-    record = telemetry(TOKENS[:8], batches=4)(Snapshot(3, (gpt, None), {}))
-    np.testing.assert_allclose(record["depth"]["signal"], found.signal)
-    json.dumps(record)
+
+def test_telemetry_is_stationarity_and_costates_of_the_probe_and_joins_the_page(gpt, report, tmp_path):
+    optimizer, path = optax.sgd(0.1), tmp_path / "depth.jsonl"
+    hook = telemetry(TOKENS, optimizer, path, batches=4)  # nine sequences: the last one is left out
+    for step in (3, 5, 5):  # the last step was made twice
+        record = hook(Snapshot(step, (gpt, optimizer.init(gpt)), {}))
+    learning, tokens = stationarity(gpt, TOKENS[:8], batches=4), jnp.asarray(TOKENS[:8], jnp.int32)
+    np.testing.assert_allclose(record["signal"], learning.signal, rtol=1e-9)
+    np.testing.assert_allclose(record["meter"], learning.meter, rtol=1e-9)
+    found = costates(gpt, tokens, jnp.concatenate([tokens[:, 1:], jnp.full((8, 1), -1)], 1))
+    norms = jnp.sqrt((found.costates[::2] ** 2).sum((1, 2, 3)))
+    np.testing.assert_allclose(record["costate_norm"], norms, rtol=1e-9)
+    with open(path, "a") as file:
+        file.write('{"step": 6, "loss": 1.0}\n{"step": 7, "torn')
+    read = history(path)
+    assert read["step"].tolist() == [3, 5]
+    np.testing.assert_allclose(read["update_ratio"][-1], record["update_ratio"], rtol=1e-15)
+    report.to_html(tmp_path / "page.html", telemetry=path)
+    assert "While it trained" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -106,6 +123,8 @@ def test_stationarity_of_layers_is_the_sum_of_its_groups_and_telemetry_reports_i
         (lambda gpt: analyse(gpt, TOKENS, keep=("ledgers",)), sx.ConfigurationError, "keep"),
         (lambda gpt: analyse(gpt, TOKENS, draws=0), sx.ConfigurationError, "draws"),
         (lambda gpt: stationarity(gpt, TOKENS, batches=20), sx.DataError, "20 batches"),
+        (lambda gpt: telemetry(TOKENS[:3], optax.sgd(0.1)), sx.DataError, "3 sequences"),
+        (lambda gpt: history(__file__), sx.DataError, "no telemetry"),
     ],
 )
 def test_rejects_what_it_cannot_analyse(call, error, match, gpt):

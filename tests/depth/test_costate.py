@@ -10,11 +10,19 @@ import steerax as sx
 from steerax.depth import costate as c
 from steerax.depth.scoring import mean_loss, scored_tokens, summed_loss
 
+# Every option of the architecture, each with another value at least once. (All GPTs here are pre-LayerNorm, and every
+# head has its own keys and values.) Rows of more than 256 tokens are looked up, of fewer multiplied.
 OPTIONS = {
     "plain": {},
-    "no bias": {"bias": False},
     "untied, tanh": {"tied": False, "activation": "gelu_tanh"},
+    "untied, no bias, one head": {"tied": False, "bias": False, "n_head": 1},
     "missing tokens": {"missing": True},
+    "heads of width one, one layer, dropout, many tokens": {
+        "n_head": 8,
+        "n_layer": 1,
+        "dropout": 0.5,
+        "vocab_size": 300,
+    },
 }
 
 
@@ -40,7 +48,7 @@ def test_costates_are_the_gradient_of_the_loss(name, small_gpt, small_batch):
     gpt, (tokens, targets) = small_gpt(epsilon=0.0, **OPTIONS[name]), small_batch
     if gpt.config.missing:
         tokens, targets = tokens.at[0, 2].set(-1), targets.at[0, 1].set(-1)
-    found = c.costates(gpt, tokens, targets)
+    found = c.costates(gpt, tokens, targets, memory="store" if gpt.config.n_head == 1 else "recompute")
     loss, gradient = jax.jit(jax.value_and_grad(with_injections, 3))(gpt, tokens, targets, jnp.zeros_like(found.states))
     np.testing.assert_allclose(found.loss, loss, rtol=1e-13)
     np.testing.assert_allclose(found.costates, gradient, rtol=0, atol=1e-12 * float(jnp.abs(gradient).max()))
@@ -48,6 +56,11 @@ def test_costates_are_the_gradient_of_the_loss(name, small_gpt, small_batch):
     size = jnp.abs(found.costates).max()
     assert jnp.abs(found.costates.sum(-1)).max() < 1e-14 * size * gpt.config.n_embd
     assert found.ledger.relative_defect < 1e-12  # exact, as the LayerNorm epsilon is 0
+
+
+def test_rejects_a_memory_mode_there_is_not(small_gpt, small_batch):
+    with pytest.raises(sx.ConfigurationError, match="memory mode 'keep'"):
+        c.states_for(small_gpt(), small_batch[0], "keep")
 
 
 def test_the_terminal_costate_is_the_softmax_residual_through_the_final_layernorm(small_gpt, small_batch):
