@@ -23,7 +23,7 @@ TITLE = "Adapted weights of a GPT in training"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Looks are spread evenly over the logarithm of the step: most is learned early. Eight fresh sequences show the
+    """Looks are spread evenly over the logarithm of the step: most is learned early. Five fresh sequences show the
     spread; 64 draws per step leave a standard error far below the weights (it is shown)."""
 
     long_length: int = 8
@@ -32,7 +32,7 @@ class Config:
     steps: int = 4000
     decisive_steps: int = 4000
     looks: int = 9
-    sequences: int = 8
+    sequences: int = 5
     samples: int = 64
 
 

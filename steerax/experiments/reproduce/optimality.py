@@ -17,14 +17,16 @@ METHODS = ("straight-through", "rounded after training", "the same, best read-ou
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Four and five bits are proven in seconds at two layers; 64 starts resolve how often a method arrives to 6 %."""
+    """Four and five bits are proven in seconds at two layers; 32 starts resolve how often a method arrives to 9 %."""
 
     tasks: tuple[str, ...] = ("parity", "palindrome", "sorted", "contains_101", "ones_mod_3")
     lengths: tuple[int, ...] = (4, 5)
     depths: tuple[int, ...] = (1, 2)
-    starts: int = 64
+    starts: int = 32
     steps: int = 2000
-    rate: float = 0.05  # of 0.01, 0.02, 0.05 and 0.1 the one after which most starts reach the optimum
+    rate: float = (
+        0.1  # of 0.01, 0.02, 0.05 and 0.1 the one with the fewest errors on the quick tasks, two layers, 500 steps
+    )
 
 
 QUICK = Config(tasks=("parity", "palindrome", "contains_101"), lengths=(4,), starts=16, steps=300)

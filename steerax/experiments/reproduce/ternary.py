@@ -35,28 +35,25 @@ class Free(NamedTuple):
 
     def quantised(self) -> "Free":
         """Every weight rounded to -1, 0 or 1 after division by the mean size of its matrix; the threshold to an integer."""
-        return Free(
-            *(_per_matrix(a) for a in self[:3]), _ternary(self.w, jnp.abs(self.w).mean()), _round(self.threshold)
-        )
+        w = _ternary(self.w, jnp.abs(self.w).mean())
+        return Free(_per_matrix(self.Q), _per_matrix(self.K), _per_matrix(self.V), w, _round(self.threshold))
 
     def weights(self) -> Weights:
         """The network of class R1 with the same labels; the parameters must be quantised."""
         Q, K, V, w, threshold = (np.asarray(a).round().astype(int) for a in self)
-        layers = [
-            Layer(*(tuple(tuple(row) for row in matrix.tolist()) for matrix in (q.T @ k, v)))
-            for q, k, v in zip(Q, K, V, strict=True)
-        ]
+        rows = lambda m: ((int(m[0, 0]), int(m[0, 1])), (int(m[1, 0]), int(m[1, 1])))
+        layers = tuple(Layer(rows(q.T @ k), rows(v)) for q, k, v in zip(Q, K, V, strict=True))
         direction, limit, flipped = (int(w[0]), int(w[1])), int(threshold), False
         if direction == (0, 0):  # a constant: put the threshold out of reach
             direction, limit, flipped = (1, 0), 100, limit <= 0
         elif direction < (0, 0):  # w·x >= t is not (-w·x >= 1 - t)
             direction, limit, flipped = (-direction[0], -direction[1]), 1 - limit, True
-        return Weights(tuple(layers), Readout(direction, limit, flipped))
+        return Weights(layers, Readout(direction, limit, flipped))
 
 
 def _through(exact: Array, smooth: Array) -> Array:
     """`exact` in the forward pass, the derivative of `smooth` in the backward pass: the straight-through estimator."""
-    return smooth + jax.lax.stop_gradient(exact - smooth)
+    return jax.lax.stop_gradient(exact) + (smooth - jax.lax.stop_gradient(smooth))  # adds an exact zero
 
 
 def _round(x: Array) -> Array:
@@ -153,10 +150,10 @@ def _train(keys, data: Data, depth: int, steps: int, rate: float, exact: bool, l
         free, memory = state
         found = errors(free.quantised(), data, levels)
         update, memory = optimiser.update(jax.grad(loss)(free, data, levels, exact), memory, free)
-        return (optax.apply_updates(free, update), memory), found
+        return (Free(*jax.tree.leaves(optax.apply_updates(free, update))), memory), found
 
     def one(key):
-        free = jax.tree.map(lambda a: a.astype(jnp.float32), Free.random(key, depth))
+        free = Free(*(a.astype(jnp.float32) for a in Free.random(key, depth)))
         (free, _), found = jax.lax.scan(step, (free, optimiser.init(free)), None, steps)
         return jnp.append(found, errors(free.quantised(), data, levels)), free
 

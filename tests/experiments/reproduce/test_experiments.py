@@ -39,6 +39,10 @@ def test_rounding_passes_derivatives_through():
     exact, smooth = lambda x: jnp.floor(x), lambda x: x**2
     value, slope = jax.value_and_grad(lambda x: ternary._through(exact(x), smooth(x)))(3.7)
     assert (float(value), float(slope)) == (3.0, pytest.approx(7.4))
+    many = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    np.testing.assert_array_equal(
+        ternary._through(jnp.round(many), jnp.asarray(many)), np.round(many)
+    )  # no rounding error
     data = ternary.Data.of(tasks.parity(4))
     slopes = jax.grad(ternary.loss)(ternary.Free.random(jax.random.key(1), 2), data, 2, True)
     assert all(float(jnp.abs(s).max()) > 0 for s in (slopes.Q, slopes.K, slopes.V, slopes.w))

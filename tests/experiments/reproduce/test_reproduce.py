@@ -155,7 +155,9 @@ def test_every_number_of_a_page_is_in_its_json(name, tmp_path):
     (record,) = runner.reproduce([name], tmp_path, quick=True)
     assert not unsupported(record)
     page = (tmp_path / f"{name}.html").read_text()
-    drawn = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.S)[1])
+    found = re.search(r'id="figures">(.*?)</script>', page, re.S)
+    assert found is not None
+    drawn = json.loads(found[1])
     assert drawn == [f for f in record["figures"] if f["kind"] != "table"]
 
 
