@@ -26,7 +26,7 @@ from .costate import Ledger, Memory, backward, half_step_states, states_for, tok
 from .edges import EdgeImportance, edge_importance
 from .grouped import GroupedGPT
 from .importance import Importance, importance
-from .refinement import FlowDistance, Refinement, flow_distance
+from .refinement import FlowDistance, Refinement, checked, flow_distance
 from .resample import greedy_subset, local_error_groups, subset_loss
 from .scoring import scored_tokens, summed_loss
 from .stationarity import Stationarity, from_gradients
@@ -143,6 +143,7 @@ def analyse(
     """
     if unknown := set(keep) - set(KEEP):
         raise ConfigurationError(f"Cannot keep {sorted(unknown)[0]!r}; known are {', '.join(KEEP)}.")
+    checked(refinement)
     tokens, targets = scored_tokens(gpt, tokens, targets)
     B = len(tokens)
     if B < 2:
@@ -163,9 +164,7 @@ def analyse(
             "edges", lambda: on_host(edge_importance(gpt, few[:paired], few_targets[:paired], labels_key, draws))
         )
         changes = clock.time("depth changes", lambda: depth_changes(gpt, few, few_targets))
-    per_document = sweep.sequence_losses
-    B_loss = bounds.loss_range(gpt)
-    common = {"number": B, "range_": B_loss, "trivial": float(np.log(gpt.config.vocab_size))}
+    risk, affordable = sampling_bounds(gpt, sweep.sequence_losses)
     return Report(
         config=gpt.to_config(),
         loss=sweep.loss,
@@ -184,15 +183,21 @@ def analyse(
         importance=worth,
         edges=connections,
         depth_changes=changes,
-        bounds=(
-            bounds.risk_bound("fixed", **common),
-            bounds.risk_bound("bernstein", variance=float(per_document.var(ddof=1)), **common),
-        ),
-        affordable_bits=affordable_bits(0.5, float(B_loss), B, 0.05),
+        bounds=risk,
+        affordable_bits=affordable,
         sequences={"costates": B, "batches": batches, "flow, importance, depth changes": sample, "edges": paired},
         seconds=clock.seconds,
         peak_memory=peak_memory(),
     )
+
+
+def sampling_bounds(gpt: GPT, losses: Float[np.ndarray, " B"]) -> tuple[tuple[bounds.RiskBound, ...], float]:
+    """Bounds from the mean losses of documents, and the description bits that a gap of 0.5 nats affords."""
+    B, range_ = len(losses), bounds.loss_range(gpt)
+    common = {"number": B, "range_": range_, "trivial": float(np.log(gpt.config.vocab_size))}
+    fixed = bounds.risk_bound("fixed", **common)
+    bernstein = bounds.risk_bound("bernstein", variance=float(losses.var(ddof=1)), **common)
+    return (fixed, bernstein), affordable_bits(0.5, float(range_), B, 0.05)
 
 
 def on_host(tree: Any) -> Any:

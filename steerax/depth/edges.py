@@ -36,7 +36,7 @@ class Edges(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """One edge in words: from head `head` of layer `layer` to `reader` ("head 3.1", "MLP 2" or "read-out"), and its
+    """One edge in words: from head `head` of layer `layer` to `reader` ("head 3.1", "MLP 2" or "readout"), and its
     `value`."""
 
     layer: int
@@ -50,7 +50,7 @@ def ranked(edges: Edges) -> list[Edge]:
     L, H = np.shape(edges.readout)
     found = []
     for l, h in np.ndindex(L, H):
-        readers = [("read-out", edges.readout[l, h])]
+        readers = [("readout", edges.readout[l, h])]
         readers += [(f"MLP {r}", edges.mlp[l, h, r]) for r in range(l, L)]
         readers += [(f"head {r}.{g}", edges.heads[l, h, r, g]) for r in range(l + 1, L) for g in range(H)]
         found += [Edge(l, h, reader, float(value)) for reader, value in readers]

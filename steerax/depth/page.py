@@ -46,18 +46,12 @@ def findings_section(report: Report) -> Section:
     """What to do with this checkpoint."""
     learning, L = np.flatnonzero(still_learning(report)), report.config["n_layer"]
     worth, cheap, best = report.importance, cheapest_layer(report), best_shallower(report)
-    if len(learning) == L:
-        text = ["Every layer still has a gradient signal above its noise: training longer should pay."]
-    elif len(learning):
-        named = ", ".join(map(str, learning))
-        text = [
-            f"A gradient signal above its noise is left in {len(learning)} of {L} layers: {named}. Train on for these."
-        ]
-    else:
-        text = [
-            "No layer has a gradient signal above its noise on these sequences: a larger batch, a smaller learning rate "
-            "or other data may still help, more of the same will not show here."
-        ]
+    share = "all" if len(learning) == L else f"{len(learning)} of {L}"
+    named = f" (layers {', '.join(map(str, learning))})" if 0 < len(learning) < L else ""
+    text = [
+        f"The gradient stands out of its noise in {share} layers{named}: there, training longer should pay. "
+        f"For a layer whose gradient does not, {report.sequences['costates']} sequences cannot tell; more of them see finer."
+    ]
     text.append(
         f"The layer that costs least is {cheap}: without it the loss changes by {worth.layers[cheap]:+.4f}. "
         f"{int((worth.heads < 0.01).sum())} of {worth.heads.size} heads are predicted to cost less than 0.01 each; such "
@@ -80,7 +74,8 @@ def half_step_names(L: int) -> list[str]:
 def learning_section(report: Report) -> Section:
     """Which layers are still learning."""
     found, L = report.learning, report.config["n_layer"]
-    rows = [Dot(f"layer {l}", found.signal[l], found.se[l], "accent") for l in range(L)]
+    share = found.se / np.where(found.batch > 0, found.batch, 1)
+    rows = [Dot(f"layer {l}", found.meter[l], share[l], "accent") for l in range(L)]
     details = [[l, found.signal[l], found.batch[l], found.meter[l], found.effective_decay[l]] for l in range(L)]
     text = (
         "At an optimum the gradient of the loss over all text is zero in every layer. The gradient of one batch is not: "
@@ -93,19 +88,19 @@ def learning_section(report: Report) -> Section:
         text,
         (
             dots(
-                "Squared gradient signal per layer",
-                "A bar that reaches zero: no measurable signal.",
-                "|E g|², (nats per token per unit of weight)²",
+                "Signal share of the gradient",
+                "1 is all signal, 0 is all noise. A bar that reaches zero: no measurable signal.",
+                "squared mean gradient over squared gradient of a batch",
                 rows,
                 reference=("zero", 0.0),
                 error_label="bar: ± 2 standard errors over batches (jackknife)",
             ),
             table(
                 "Signal and noise",
-                "The meter is signal over the squared gradient of one batch: 1 is all signal, 0 is all noise. The "
+                "Signal: squared length of the mean gradient; its share is signal over the squared gradient of a batch. The "
                 "effective decay is the weight decay (added to the loss, not decoupled) that would balance the layer's "
                 "gradient.",
-                ["layer", "signal", "batch gradient²", "meter", "effective decay"],
+                ["layer", "signal", "batch", "share", "effective decay"],
                 details,
             ),
         ),
@@ -151,7 +146,7 @@ def training_section(path: str | os.PathLike) -> Section:
         table(
             "At the last record",
             "",
-            ["layer", "update over weight", "meter", "|P| after the layer"],
+            ["layer", "update over weight", "signal share", "|P| after"],
             last,
         ),
     )
@@ -215,23 +210,23 @@ def edges_section(report: Report) -> Section:
     """Which connections from heads carry what."""
     predicted, L = report.edges.predicted, report.config["n_layer"]
     edges = ranked(predicted)
-    rows = [[f"head {e.layer}.{e.head}", e.reader, e.value] for e in edges[:12]]
+    rows = [[f"{e.layer}.{e.head}", e.reader, e.value] for e in edges[:12]]
     small = sum(abs(e.value) < 1e-3 for e in edges)
     text = (
-        "A head writes into the residual stream, and every later head, MLP and the read-out may read it. Cutting one such "
+        "A head writes into the residual stream, and every later head, MLP and the readout may read it. Cutting one such "
         "connection leaves all others as they are; its cost is predicted from costates, as for heads. Of the "
         f"{len(edges):,} connections from heads, {small:,} are predicted to change the loss by less than 0.001 each.",
     )
-    readers = [f"{part}{l}" for l in range(L) for part in ("A", "M")] + ["out"]
+    readers = [name for l in range(L) for name in (str(l), "")] + ["out"]
     return Section(
         "Who reads what the heads write",
         text,
         (
-            table("The strongest connections", "", ["from", "to", "predicted change of the loss"], rows),
+            table("The strongest connections", "", ["from head", "to", "predicted change"], rows),
             matrix(
                 "Connections between layers",
-                "Summed over heads. A3: the heads of layer 3, M3: its MLP, out: the read-out.",
-                "read by",
+                "Summed over heads. Over each number the heads of that layer, right of it its MLP; out: the readout.",
+                "read by layer",
                 "written by layer",
                 "nats",
                 {"predicted change of the loss": between_layers(predicted)},
