@@ -36,7 +36,7 @@ class Config:
     samples: int = 64
 
 
-QUICK = Config(long_length=5, short_zeros=2, length=32, steps=800, looks=4, sequences=3, samples=32)
+QUICK = Config(long_length=5, short_zeros=2, length=32, steps=800, looks=4, sequences=2, samples=32)
 
 
 @dataclasses.dataclass(frozen=True)

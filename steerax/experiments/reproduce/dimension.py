@@ -36,7 +36,7 @@ class Config:
     others: tuple[tuple[int, int], ...] = ((7, 3), (9, 4))
 
 
-QUICK = Config(dimensions=(2, 4, 8), seeds=1, length=32, steps=800, training=100, restarts=2)
+QUICK = Config(dimensions=(2, 4, 8), seeds=1, length=32, steps=500, training=100, restarts=2)
 Losses = dict[str, np.ndarray]  # "HMM" and "GPT" -> share of the floor above the true filter [dimensions seeds]
 
 
