@@ -46,12 +46,14 @@ def findings_section(report: Report) -> Section:
     """What to do with this checkpoint."""
     learning, L = np.flatnonzero(still_learning(report)), report.config["n_layer"]
     worth, cheap, best = report.importance, cheapest_layer(report), best_shallower(report)
-    share = "all" if len(learning) == L else f"{len(learning)} of {L}"
-    named = f" (layers {', '.join(map(str, learning))})" if 0 < len(learning) < L else ""
-    text = [
-        f"The gradient stands out of its noise in {share} layers{named}: there, training longer should pay. "
-        f"For a layer whose gradient does not, {report.sequences['costates']} sequences cannot tell; more of them see finer."
-    ]
+    if len(learning) == L:
+        text = ["The gradient stands out of its noise in every layer: training longer should pay."]
+    else:
+        named = f": layers {', '.join(map(str, learning))}. There, training longer should pay" if len(learning) else ""
+        text = [
+            f"The gradient stands out of its noise in {len(learning)} of {L} layers{named}. For the others "
+            f"{report.sequences['costates']} sequences cannot tell; more of them see finer."
+        ]
     text.append(
         f"The layer that costs least is {cheap}: without it the loss changes by {worth.layers[cheap]:+.4f}. "
         f"{int((worth.heads < 0.01).sum())} of {worth.heads.size} heads are predicted to cost less than 0.01 each; such "
