@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import Literal
 
 import jax
 import numpy as np
@@ -129,7 +130,7 @@ def coverages(config: Config, losses: np.ndarray, certified: float, seed: int) -
     """How often each kind of bound holds, on Bernoulli losses and on those of the network."""
     rng = np.random.default_rng(seed)
     coins = lambda: (rng.random(config.population) < 0.5).astype(float)
-    cases = {
+    cases: dict[str, tuple[np.ndarray, float, Literal["fixed", "bernstein"]]] = {
         "Bernoulli losses, fixed": (coins(), 1.0, "fixed"),
         "Bernoulli losses, empirical Bernstein": (coins(), 1.0, "bernstein"),
         "GPT losses, fixed": (losses, certified, "fixed"),
