@@ -215,9 +215,9 @@ def claims(config: Config, found: Found) -> list[Claim]:
         of_model(ahead("dual filter", "bigram", "The dual filter of a learned model is ahead of the bigram")),
         of_gpt(ahead("GPT", "bigram", "The GPT is ahead of the bigram")),
         of_gpt(ahead("GPT", "dual filter", "The GPT is ahead of the dual filter of a learned model")),
-        at_most(f"A few dual-filter layers suffice on real data ({name})", "measured here", found.enough(config.close),
+        of_model(at_most(f"A few dual-filter layers suffice on real data ({name})", "measured here", found.enough(config.close),
                 config.length / 4, f"{found.enough(config.close)} layers come within {config.close} nats of all "
-                f"{max(found.layers)}; one layer is {n['one_layer_behind']:.3f} nats behind"),
+                f"{max(found.layers)}; one layer is {n['one_layer_behind']:.3f} nats behind")),
     ]  # fmt: skip
 
 
