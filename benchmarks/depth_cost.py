@@ -48,7 +48,7 @@ def main() -> None:
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (number, 256)).astype(np.int32)
     if chosen.modes:
         found = modes(gpt, tokens[:8])
-        print(found)
+        print(found, flush=True)
         write("depth_memory", found | {"machine": machine()})
         return
     few = jnp.asarray(tokens[:4])
