@@ -4,7 +4,9 @@ Log-likelihood and the predicted law of the state at every time, float64, 50 tok
 alone. `verb` is `forward_filter` as a user calls it, checks of the data included; `jit` is the same under `jax.jit`, as
 the JAX peers are called. dynamax and cuthbert are compared with `jit`, hmmlearn with `verb`. Milliseconds, in turns.
 
-    python -m benchmarks.hmm_filter [--quick]
+    python -m benchmarks.hmm_filter [--quick] [--states 8 64]
+
+With `--states` only those cells are measured again; the others stay in the results as they are.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import logging
 import jax
 import numpy as np
 
-from .timing import machine, time_together, write
+from .timing import machine, read, time_together, write
 
 jax.config.update("jax_enable_x64", True)
 
@@ -108,7 +110,10 @@ if __name__ == "__main__":
     logging.getLogger("hmmlearn").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the cells up to T = 1024")
-    quick = parser.parse_args().quick
-    found = run([cell for cell in CELLS if not quick or (cell[1] <= 1024 and cell[0] <= 64)])
-    record = {"cells": found, **machine(("dynamax", "cuthbert", "hmmlearn"))}
-    write("hmm_filter_quick" if quick else "hmm_filter", record)
+    parser.add_argument("--states", type=int, nargs="+", default=[8, 64, 256], help="only models of these sizes")
+    options = parser.parse_args()
+    name = "hmm_filter_quick" if options.quick else "hmm_filter"
+    cells = [c for c in CELLS if c[0] in options.states and (not options.quick or (c[1] <= 1024 and c[0] <= 64))]
+    kept = [] if len(options.states) == 3 else [c for c in read(name)["cells"] if c["d"] not in options.states]
+    measured = sorted(kept + run(cells), key=lambda c: (c["d"], c["T"], c["B"]))
+    write(name, {"cells": measured, **machine(("dynamax", "cuthbert", "hmmlearn"))})

@@ -49,6 +49,12 @@ def machine(packages: tuple[str, ...] = ()) -> dict:
     }
 
 
+def read(name: str) -> dict:
+    """What `write` left, or an empty record of cells."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {"cells": []}
+
+
 def write(name: str, record: dict) -> None:
     """`benchmarks/results/NAME.json`."""
     RESULTS.mkdir(exist_ok=True)
