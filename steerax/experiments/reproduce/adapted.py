@@ -190,11 +190,10 @@ def pictures(looks: list[Look], course: list[dict], U, control, strings) -> list
         "attention_where_U_is_not_zero": ("attention where U is not 0", "transformer"),
         "overlap_of_attention_and_control": ("attention and control, top five", "accent"),
     }
-    curves = [
-        figures.Line(label, steps, *(np.array([entry[name] for entry in course]).T[[0]]), role,
-                     *np.array([entry[name] for entry in course]).T[1:])
-        for name, (label, role) in names.items()
-    ]  # fmt: skip
+    curves = []
+    for name, (label, role) in names.items():
+        values = np.array([entry[name] for entry in course]).T  # the value, or value, low and high
+        curves.append(figures.Line(label, steps, values[0], role, *values[1:]))
     return [
         figures.matrix(
             "Adapted weights U, last prediction",
