@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 import steerax as sx
 from benchmarks import depth_text
-from benchmarks.timing import RESULTS, machine, write
+from benchmarks.timing import machine, read, write
 from steerax.depth.prune import prune
 from steerax.depth.resample import resample
 from steerax.depth.scoring import mean_loss
@@ -78,8 +78,7 @@ def main() -> None:
     tuned = 1 if chosen.quick else chosen.tuned
     name = "depth_seeds_quick" if chosen.quick else "depth_seeds"
     settings = {"steps": steps, "layers": chosen.layers, "tuning": tuning}
-    file = RESULTS / f"{name}.json"
-    kept = json.loads(file.read_text()) if file.exists() else {}
+    kept = read(name)
     rows = {r["seed"]: r for r in kept["rows"]} if {k: kept.get(k) for k in settings} == settings else {}
     for seed in range(1, seeds + 1):
         if seed not in rows or (seed <= tuned and "after" not in rows[seed][ALL]):

@@ -39,7 +39,7 @@ def stepper(V: int, T: int, L: int, H: int, D: int, B: int, dropout: float, step
     # the source is asked for the i-th batch it fetched; one batch serves every step
     repeated = jnp.broadcast_to(fetched, (min(steps, 16), B, T + 1))
     state = (gpt, optimizer.init(gpt))
-    step = Step(optimizer, parts_for_cache(gpt.config, B, T + 1), "float32", None)
+    step = Step(optimizer, parts_for_cache(gpt.config, (B, T + 1)), "float32", None)
     chunk = Chunk(step, source, repeated, jax.random.key(1), jnp.int32(0), jnp.int32(1))
     started = time.perf_counter()
     state, _ = jax.block_until_ready(run_chunk(chunk, state))

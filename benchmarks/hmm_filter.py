@@ -114,6 +114,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     name = "hmm_filter_quick" if options.quick else "hmm_filter"
     cells = [c for c in CELLS if c[0] in options.states and (not options.quick or (c[1] <= 1024 and c[0] <= 64))]
-    kept = [] if len(options.states) == 3 else [c for c in read(name)["cells"] if c["d"] not in options.states]
+    kept = [] if len(options.states) == 3 else [c for c in read(name).get("cells", []) if c["d"] not in options.states]
     measured = sorted(kept + run(cells), key=lambda c: (c["d"], c["T"], c["B"]))
     write(name, {"cells": measured, **machine(("dynamax", "cuthbert", "hmmlearn"))})

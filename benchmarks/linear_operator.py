@@ -14,38 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from steerax.experiments.reproduce.complexity import growing_kalman, operator_model
+
 from .linear_families import family
 from .timing import machine, time_together, write
 
 jax.config.update("jax_enable_x64", True)
-
-
-def operator_model(T: int, d: int = 4):
-    import steerax as sx
-
-    rng = np.random.default_rng(0)
-    lag = np.subtract.outer(np.arange(T), np.arange(T))
-    weight = np.where(lag >= 0, (1.0 + np.abs(lag)) ** -1.5, 0.0)
-    A = 0.2 * rng.normal(size=(T, T, d, d)) * weight[:, :, None, None]
-    return sx.TimeVaryingLinearGaussianModel(np.zeros(d), np.eye(d), A, rng.normal(size=(1, d)), np.eye(d), np.eye(1))
-
-
-def growing_kalman(A, H, Q, R, S_0, z):
-    """Mean of X_T with the joint law of all states carried along, `O(d² t²)` for the row and the update at step t."""
-    T, d = len(z), len(Q)
-    P, x = np.zeros(((T + 1) * d,) * 2), np.zeros((T + 1) * d)
-    P[:d, :d] = S_0
-    for t in range(T):
-        n, i = (t + 1) * d, t * d
-        PH = P[:n, i:n] @ H.T
-        K = PH @ np.linalg.inv(H @ PH[i:n] + R)
-        x[:n] += K @ (z[t] - H @ x[i:n])
-        P[:n, :n] -= K @ PH.T
-        row = A[t, : t + 1].transpose(1, 0, 2).reshape(d, n)
-        B = row @ P[:n, :n]
-        P[n : n + d, :n], P[:n, n : n + d], P[n : n + d, n : n + d] = B, B.T, B @ row.T + Q
-        x[n : n + d] = row @ x[:n]
-    return x[-d:]
 
 
 def dense_cholesky(A, H, Q, R, S_0, z):
@@ -67,7 +41,7 @@ def cell(T: int) -> dict:
     import steerax as sx
     from steerax.inference.gaussian.closed_loop import make_passes
 
-    model = operator_model(T)
+    model = operator_model(T, 4, seed=0)
     z = np.asarray(model.sample(jax.random.key(0), T)[1])
     names = ("transition", "observation", "process_noise", "observation_noise", "initial_covariance")
     arrays = [np.asarray(getattr(model, name)) for name in names]
@@ -77,7 +51,7 @@ def cell(T: int) -> dict:
     functions = {
         "dual filter": dual,
         "one dual pass": lambda: jax.block_until_ready(one_pass(passes, v)),
-        "growing Kalman": lambda: growing_kalman(*arrays, z),
+        "growing Kalman": lambda: growing_kalman(model, z),
         "dense Cholesky": lambda: dense_cholesky(*arrays, z),
     }
     error = max(float(np.abs(functions[k]() - dual()).max()) for k in ("growing Kalman", "dense Cholesky"))

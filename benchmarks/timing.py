@@ -50,9 +50,9 @@ def machine(packages: tuple[str, ...] = ()) -> dict:
 
 
 def read(name: str) -> dict:
-    """What `write` left, or an empty record of cells."""
+    """What `write` left, or an empty record."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {"cells": []}
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write(name: str, record: dict) -> None:

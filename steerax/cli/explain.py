@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from .kinds import loaded, tell
+from .kinds import DATA, loaded, tell
 
 
 def explain(
     model: Annotated[str, typer.Argument(help="folder of a saved model")],
-    data: Annotated[str, typer.Argument(help=".txt, .csv, .tsv, .parquet, .npy or .npz file")],
+    data: Annotated[str, typer.Argument(help=DATA)],
     number: Annotated[int, typer.Option(help="which sequence, counted from 0")] = 0,
     query: Annotated[int, typer.Option(help="time of the prediction; -1 is the end")] = -1,
     token: Annotated[str | None, typer.Option(help="token predicted  [default: the likeliest]")] = None,

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from .kinds import module_for, tell
+from .kinds import DATA, module_for, tell
 
 
 def fit(
-    data: Annotated[str, typer.Argument(help=".txt, .csv, .tsv, .parquet, .npy or .npz file")],
+    data: Annotated[str, typer.Argument(help=DATA)],
     model: Annotated[str, typer.Option(help="kind of model: hmm (tokens) or linear (real numbers)")] = "hmm",
     states: Annotated[int, typer.Option(help="number of hidden states")] = 8,
     order: Annotated[int, typer.Option(help="how many past states the next one depends on")] = 1,

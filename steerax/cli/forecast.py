@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from .kinds import loaded, tell
+from .kinds import DATA, loaded, tell
 
 
 def forecast(
     model: Annotated[str, typer.Argument(help="folder of a saved model")],
-    data: Annotated[str, typer.Argument(help=".txt, .csv, .tsv, .parquet, .npy or .npz file")],
+    data: Annotated[str, typer.Argument(help=DATA)],
     steps: Annotated[int, typer.Option(help="how far to look ahead")] = 5,
     number: Annotated[int, typer.Option(help="which sequence, counted from 0")] = 0,
     coverage: Annotated[float, typer.Option(help="probability that the set shown at each step covers")] = 0.9,

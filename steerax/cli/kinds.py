@@ -15,6 +15,7 @@ import typer
 
 from steerax._errors import ConfigurationError
 
+DATA = ".txt, .csv, .tsv, .parquet, .npy or .npz file; for linear models also statsmodels:NAME"  # the argument's help
 # --model -> module; kind of a saved model -> --model
 MODULES = {"hmm": "steerax.cli.of_hmm", "linear": "steerax.cli.of_linear"}
 SAVED = {

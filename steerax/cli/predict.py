@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from .kinds import loaded, tell
+from .kinds import DATA, loaded, tell
 
 
 def predict(
     model: Annotated[str, typer.Argument(help="folder of a saved model")],
-    data: Annotated[str, typer.Argument(help=".txt, .csv, .tsv, .parquet, .npy or .npz file")],
+    data: Annotated[str, typer.Argument(help=DATA)],
     top: Annotated[int, typer.Option(help="likeliest tokens to show for each sequence")] = 3,
     tokens: Annotated[str, typer.Option(help="token column of a table")] = "token",
     sequence: Annotated[str | None, typer.Option(help="column that names the sequence of each row")] = None,

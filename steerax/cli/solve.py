@@ -68,8 +68,17 @@ def solve(
     if as_json:
         typer.echo(json.dumps(record))
         return
-    typer.echo(f"{problem.name}, depth {depth}: {solution.value} of {problem.total} wrong ({solution.status})")
-    typer.echo(f"bounds   {solution.lower} ≤ errors ≤ {solution.upper}")
+    show(record)
+    if out is not None:
+        typer.echo(f"written  {out}/certificate, network.json, run_network.py, network.h, network.trits")
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print the findings as text."""
+    typer.echo(
+        f"{record['task']}, depth {record['depth']}: {record['value']} of {record['of']} wrong ({record['status']})"
+    )
+    typer.echo(f"bounds   {record['lower']} ≤ errors ≤ {record['upper']}")
     typer.echo(f"states   {record['states']} examined, {record['pairs']} last-layer matrices tried")
     typer.echo(f"time     {record['seconds']} s ({record['backend']})")
     for number, layer in enumerate(record["network"]["layers"], start=1):
@@ -77,6 +86,4 @@ def solve(
     readout = record["network"]["readout"]
     sign = "<" if readout["flipped"] else "≥"
     typer.echo(f"label 1  where {readout['w']} · x₀ {sign} {readout['threshold']}")
-    typer.echo(f"checked  {checked.level}: {checked.statement}")
-    if out is not None:
-        typer.echo(f"written  {out}/certificate, network.json, run_network.py, network.h, network.trits")
+    typer.echo(f"checked  {record['check']['level']}: {record['check']['statement']}")

@@ -11,6 +11,8 @@ from steerax._errors import ConfigurationError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
+    from steerax.training.gradient import TrainingRun
+
 
 def train(
     source: Annotated[str, typer.Argument(help="pydoc, a .txt file, or tokens in a .npy or .bin (uint16) file")],
@@ -92,15 +94,9 @@ def train(
         devices=jax.devices() if data_parallel else None,
     )
     save_gpt(run.best_model, out / "model", symbols)
-    best = run.held_out[run.held_out[:, 1].argmin()] if len(run.held_out) else None
-    numbers = {
+    numbers = numbers_of(run, every) | {
         "parameters": gpt.n_parameters,
-        "steps": run.step,
-        "training_loss": float(run.losses[-every:].mean()) if run.losses.size else None,
-        "held_out_loss": None if best is None else float(best[1]),
-        "best_step": None if best is None else int(best[0]),
         "bigram_loss": bigram,
-        "result": "interrupted" if run.result == RESULTS.interrupted else "stopped" if run.stopped else "finished",
         "model": str(out / "model"),
     }
     if run.result == RESULTS.diverged:
@@ -109,8 +105,27 @@ def train(
     if json:
         typer.echo(to_json.dumps(numbers, indent=1))
     else:
-        held = "no evaluation" if best is None else f"{best[1]:.4f} nats per held-out token at step {int(best[0])}"
+        best = numbers["held_out_loss"]
+        held = (
+            f"{best:.4f} nats per held-out token at step {numbers['best_step']}"
+            if best is not None
+            else "no evaluation"
+        )
         typer.echo(f"{numbers['result']} after {run.step} steps: {held}; model in {out / 'model'}")
+
+
+def numbers_of(run: "TrainingRun", every: int) -> dict[str, Any]:
+    """What a run reached, as JSON values."""
+    from steerax._results import RESULTS
+
+    best = run.held_out[run.held_out[:, 1].argmin()] if len(run.held_out) else None
+    return {
+        "steps": run.step,
+        "training_loss": float(run.losses[-every:].mean()) if run.losses.size else None,
+        "held_out_loss": None if best is None else float(best[1]),
+        "best_step": None if best is None else int(best[0]),
+        "result": "interrupted" if run.result == RESULTS.interrupted else "stopped" if run.stopped else "finished",
+    }
 
 
 def read(source: str, tokenizer: str, vocabulary: int | None) -> "tuple[np.ndarray, Any, int]":

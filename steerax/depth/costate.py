@@ -140,8 +140,7 @@ def head_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) -
 
 def neuron_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) -> Float[Array, " W"]:
     r"""$\sum_t\langle P_t,\text{output of neuron }w\text{ at }t\rangle$."""
-    active = jax.nn.gelu(block.up(block.ln_mlp(X)), approximate=block.config.activation == "gelu_tanh")
-    return (active * (P @ block.down.weight.T)).sum(0)
+    return (block.neurons(X) * (P @ block.down.weight.T)).sum(0)
 
 
 def backward(

@@ -66,9 +66,8 @@ def adaptive(velocity: Callable[[Array], Array], X: Float[Array, "B T D"], toler
     found = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, X, args: velocity(X)),
         diffrax.Tsit5(),
-        t0=jnp.zeros(
-            (), X.dtype
-        ),  # plain numbers would be double precision where JAX allows it, and the state with them
+        # plain numbers would be double precision where JAX allows it, and the state with them
+        t0=jnp.zeros((), X.dtype),
         t1=jnp.ones((), X.dtype),
         dt0=None,
         y0=X,

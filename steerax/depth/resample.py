@@ -270,8 +270,7 @@ def refit(gpt: GPT, kept: Sequence[int], data: Any, ridge: float = 1e-2) -> GPT:
 def refitted(block: Block, X: Float[Array, "B T D"], goal: Float[Array, "B T D"], ridge: float):
     """A block whose MLP output is refitted to reach `goal`, and the states after it."""
     half = X + jax.vmap(block.attention_increment)(X)
-    neurons = lambda X: jax.nn.gelu(block.up(block.ln_mlp(X)), approximate=block.config.activation == "gelu_tanh")
-    u = jax.vmap(neurons)(half)
+    u = jax.vmap(block.neurons)(half)
     u = u.reshape(-1, u.shape[-1])
     if block.down.bias is not None:
         u = jnp.concatenate([u, jnp.ones((len(u), 1), u.dtype)], axis=1)

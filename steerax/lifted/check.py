@@ -237,8 +237,9 @@ def _check_sample(certificate: Certificate, samples: int, random: np.random.Gene
 
 def _check_full(certificate: Certificate) -> Checked:
     problem, model = certificate.problem, certificate.problem.model
-    if certificate.lower <= 0:
-        return Checked("full", "The network makes no errors; no network can make fewer.", 0)
+    statement = f"No network of the class makes fewer than {certificate.lower} errors."
+    if certificate.lower <= 0:  # nothing to enumerate
+        return Checked("full", statement, 0)
     states = {embedded(problem).tobytes(): embedded(problem)}
     for _ in range(certificate.depth - 1):
         reached: dict[bytes, Tokens] = {}
@@ -253,7 +254,7 @@ def _check_full(certificate: Certificate) -> Checked:
     for x in states.values():
         errors = int(best_last_layers(x[None], problem)[0])
         _require(errors >= certificate.lower, f"a network with {errors} errors exists")
-    return Checked("full", f"No network of the class makes fewer than {certificate.lower} errors.", len(states))
+    return Checked("full", statement, len(states))
 
 
 def _all_after(x: Tokens, model: R1):

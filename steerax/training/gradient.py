@@ -18,7 +18,7 @@ from ..data.sequences import Sequences
 from ..runs import loop
 from ..runs.files import RunFolder, content_hash
 from ..runs.models import fill, named_leaves
-from ..transformer.gpt import GPT, GPTConfig
+from ..transformer.gpt import GPT
 from . import optimiser, throughput
 from .batches import Source, source_of
 from .evaluate import HeldOut
@@ -78,8 +78,8 @@ def train_gpt(
     the path of a token file (`.npy`, or `.bin` of uint16), which stays on disk. A token -1 is missing: its target is
     not scored. `optimizer`, any optax transformation; by default AdamW with warm-up and cosine decay from
     `learning_rate` (by default what suits the width). `batch_size`, where the data do not fix it; `accumulate`, parts
-    a batch is taken in to save memory (by default 1, on a CPU what suits its cache, see [`parts_for_cache`][]); `precision`, "float32" or "bfloat16" arithmetic (parameters stay float32);
-    `held_out`, data evaluated every `every` steps; `patience`, evaluations without a new best before the run stops;
+    a batch is taken in to save memory (by default 1, on a single CPU what suits its cache, see [`parts_for_cache`][]);
+    `precision`, "float32" or "bfloat16" arithmetic (parameters stay float32); `held_out`, data evaluated every `every` steps; `patience`, evaluations without a new best before the run stops;
     `hooks`, called every `every` steps with a [`Snapshot`][] (its state is `(model, optimizer_state)`, its metrics
     hold the losses); `run_folder`, where checkpoints go every `save_every` steps; `resume`, whether to continue a run
     found there; `progress`, a bar on a terminal; `devices`, to split each batch over.
@@ -88,9 +88,11 @@ def train_gpt(
     run folder, a checkpoint. Raises `DataError`, `ConfigurationError`, `CheckpointError`.
     """
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)
+    batch = shape_of_batch(source)
     if accumulate is None:
-        accumulate = default_parts(gpt.config, source, key, devices)
-    tokens_per_step = check(source, gpt.config.block_size, steps, accumulate, precision, devices)
+        alone = len(batch) == 2 and devices is None and jax.default_backend() == "cpu"
+        accumulate = parts_for_cache(gpt.config, batch) if alone else 1
+    tokens_per_step = check(batch, gpt.config.block_size, steps, accumulate, precision, devices)
     named = {"batch_size": batch_size, "accumulate": accumulate, "precision": precision, "optimizer": "given"}
     if optimizer is None:
         rate = optimiser.learning_rate_for(gpt.config.n_embd) if learning_rate is None else learning_rate
@@ -141,39 +143,31 @@ def train_gpt(
 
 
 def check(
-    source: Source, block_size: int, steps: int, accumulate: int, precision: str, devices: Sequence[Any] | None
+    batch: tuple[int, ...], block_size: int, steps: int, accumulate: int, precision: str, devices: Sequence[Any] | None
 ) -> int:
     """Tokens scored in one step at most. Raises `ConfigurationError` for a setting that cannot work."""
     if steps < 0:
         raise ConfigurationError(f"steps is {steps}; it cannot be negative.")
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-    key = jax.random.key(0)
-    batch = shape_of_batch(source, key)
-    if batch.ndim != 2 or not 2 <= batch.shape[1] <= block_size + 1:
+    if len(batch) != 2 or not 2 <= batch[1] <= block_size + 1:
         raise ConfigurationError(
-            f"The data give batches of shape {batch.shape}; a model with block_size={block_size} trains on [B N] tokens "
+            f"The data give batches of shape {batch}; a model with block_size={block_size} trains on [B N] tokens "
             f"with N from 2 to {block_size + 1}."
         )
     parts = accumulate * len(devices or [None])
-    if accumulate < 1 or batch.shape[0] % parts:
+    if accumulate < 1 or batch[0] % parts:
         raise ConfigurationError(
-            f"A batch of {batch.shape[0]} sequences cannot be taken in {parts} equal parts (accumulate times devices)."
+            f"A batch of {batch[0]} sequences cannot be taken in {parts} equal parts (accumulate times devices)."
         )
-    return batch.shape[0] * (batch.shape[1] - 1)
+    return batch[0] * (batch[1] - 1)
 
 
-def shape_of_batch(source: Source, key: Key[Array, ""]) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of the batches of a source."""
-    return jax.eval_shape(lambda fetched, n: source.batch(fetched, key, n, n), source.fetch(key, 0, 0), jnp.int32(0))
-
-
-def default_parts(config: GPTConfig, source: Source, key: Key[Array, ""], devices: Sequence[Any] | None) -> int:
-    """In how many parts a batch is taken unless the caller says: more than one only on a single CPU."""
-    shape = shape_of_batch(source, key).shape
-    if devices is not None or jax.default_backend() != "cpu" or len(shape) != 2:
-        return 1
-    return parts_for_cache(config, *shape)
+def shape_of_batch(source: Source) -> tuple[int, ...]:
+    """The shape of the batches of a source."""
+    key = jax.random.key(0)
+    batch = lambda fetched, n: source.batch(fetched, key, n, n)
+    return jax.eval_shape(batch, source.fetch(key, 0, 0), jnp.int32(0)).shape
 
 
 class Placement(eqx.Module):

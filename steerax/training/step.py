@@ -1,5 +1,6 @@
 """Training steps as compiled functions of arrays."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -13,14 +14,15 @@ from .loss import loss_and_gradient
 CACHE = 10 * 2**20  # bytes of the widest activation that an elementwise pass still finds in a CPU's cache
 
 
-def parts_for_cache(config: GPTConfig, batch: int, length: int) -> int:
+def parts_for_cache(config: GPTConfig, batch: tuple[int, ...]) -> int:
     """The fewest equal parts of a batch [B N] whose widest activation, float32 [B N 4D], has at most `CACHE` bytes.
 
     A step of the 10.7 M model on 12 windows of 256 takes 15 % less time in 2 or 4 parts than at once: between its
     matrix products the activations stay in the cache.
     """
-    fits = lambda parts: 4 * (batch // parts) * length * 4 * config.n_embd <= CACHE
-    return next((parts for parts in range(1, batch + 1) if batch % parts == 0 and fits(parts)), batch)
+    number, tokens = batch[0], math.prod(batch)
+    fits = lambda parts: 4 * tokens * 4 * config.n_embd <= parts * CACHE
+    return next((parts for parts in range(1, number + 1) if number % parts == 0 and fits(parts)), number)
 
 
 class Step(eqx.Module):

@@ -130,8 +130,11 @@ class Block(eqx.Module):
 
     def mlp_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
         """M(X): what the MLP half-step adds to the residual stream."""
-        h = gelu(self.up(self.ln_mlp(x)), self.config.activation)
-        return dropout(self.down(h), self.config.dropout, key)
+        return dropout(self.down(self.neurons(x)), self.config.dropout, key)
+
+    def neurons(self, x: Float[Array, "T D"]) -> Float[Array, "T W"]:
+        """The activations inside the perceptron, W = 4D of them."""
+        return gelu(self.up(self.ln_mlp(x)), self.config.activation)
 
     def __call__(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
         """Both half-steps: X_l to X_{l+1}."""

@@ -24,9 +24,8 @@ class Config:
     depths: tuple[int, ...] = (1, 2)
     starts: int = 32
     steps: int = 2000
-    rate: float = (
-        0.1  # of 0.01, 0.02, 0.05 and 0.1 the one with the fewest errors on the quick tasks, two layers, 500 steps
-    )
+    # of 0.01, 0.02, 0.05 and 0.1 the one with the fewest errors on the quick tasks, two layers, 500 steps
+    rate: float = 0.1
 
 
 QUICK = Config(tasks=("parity", "palindrome", "contains_101"), lengths=(4,), starts=16, steps=300)

@@ -15,8 +15,8 @@ class Statistics(NamedTuple):
     """Expected second moments given the data, summed over time and sequences.
 
     With the history `ξ_t = (X_t, …, X_{t-m+1})`: `S_ξξ`, `S_xξ = Σ E X_{t+1}ξ_tᵀ`, `S_xx = Σ E X_{t+1}X_{t+1}ᵀ` over
-    `steps` transitions; with `a = (X_t, 1, w_t)`, `w` the inputs: `S_aa`, `S_za`, `S_zz` over `seen` times at which something is observed;
-    the first state's moments `first` and `first2` over `sequences`.
+    `steps` transitions; with `a = (X_t, 1, w_t)`, `w` the inputs: `S_aa`, `S_za`, `S_zz` over `seen` times at which
+    something is observed; the first state's moments `first` and `first2` over `sequences`.
     """
 
     S_ξξ: Float[Array, "n n"]
@@ -108,8 +108,10 @@ def regression(S_ra, S_aa, S_rr, count, B=None) -> Regression:
 def maximisation(
     model: LinearGaussianModel, s: Statistics, share: Float[Array, ""]
 ) -> tuple[LinearGaussianModel, Float[Array, "p q"]]:
-    """The M-step: the model, and what is to be added to the weights of the inputs. The taps move the fraction `share` of the way to their optimum (1 for plain EM): the expected
-    log-likelihood is concave in them, so every fraction raises it, which serves the constraint of stability.
+    """The M-step: the model, and what is to be added to the weights of the inputs.
+
+    The taps move the fraction `share` of the way to their optimum (1 for plain EM): the expected log-likelihood is
+    concave in them, so every fraction raises it, which serves the constraint of stability.
 
     The initial covariance is kept unless there are more sequences than states: one start says nothing of a spread.
     """

@@ -78,7 +78,7 @@ def fit_linear_gaussian(
     model, D = _start(arrays, n_states, order, key)
     if stable:
         radius = spectral_radius(np.asarray(model.transition))
-        model = eqx.tree_at(lambda m: m.transition, model, _shrunk(model.transition, min(1.0, 0.98 / radius)))
+        model = eqx.tree_at(lambda m: m.transition, model, _shrunk(model.transition, 0.98 / max(radius, 0.98)))
     steps = max_iterations if method == "em" else min(WARM_UP, max_iterations)
     model, D, history, result = _climb(model, D, arrays, steps, tolerance, stable)
     if method == "gradient" and result == RESULTS.max_steps_reached and max_iterations > steps:

@@ -221,3 +221,9 @@ def test_use_rejects_what_cannot_work(gappy):
         sx.select_order(z, 2, jax.random.key(0), [])
     with pytest.raises(sx.DataError, match="time-varying"):
         kalman_smoother(random_operator(0, 5, 2, 1), np.zeros(5))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_constant_series_ends_in_a_named_result(order):
+    fit = sx.fit_linear_gaussian(np.ones(50), 1, jax.random.key(0), order=order, stable=True)
+    assert fit.result in (sx.RESULTS.breakdown, sx.RESULTS.successful)
