@@ -14,21 +14,21 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 def time_together(functions: dict[str, Callable], budget: float = 3.0, least: int = 5, most: int = 100) -> dict:
     """Median, quartiles, best and number of runs (milliseconds) of each function, taken in turns after a warm-up.
 
-    Taking turns spreads whatever else the machine does over all of them; on a busy machine the best run says most. A
-    function must block until its result is ready.
+    Taking turns spreads whatever else the machine does over all of them, and a new order each time what one leaves in
+    the caches for the next; on a busy machine the best run says most. A function must block until its result is ready.
     """
     import numpy as np
 
     for function in functions.values():
         function()
-    times = {name: [] for name in functions}
+    times, order = {name: [] for name in functions}, np.random.default_rng(0)
     began = time.perf_counter()
     while len(next(iter(times.values()))) < least or (
         time.perf_counter() - began < budget and len(next(iter(times.values()))) < most
     ):
-        for name, function in functions.items():
+        for name in order.permutation(list(functions)):
             start = time.perf_counter()
-            function()
+            functions[name]()
             times[name].append(1e3 * (time.perf_counter() - start))
     quartiles = {name: np.percentile(t, [50, 25, 75, 0]) for name, t in times.items()}
     return {

@@ -32,7 +32,7 @@ _HOME: dict[str, str] = {
     "forward_filter": "steerax.inference.hmm.filter",
     "dual_filter": "steerax.inference.hmm.dual",
     "explain": "steerax.inference.explain",
-    "fit_hmm": "steerax.inference.hmm.em",
+    "fit_hmm": "steerax.inference.hmm.fit",
     "Pseudocounts": "steerax.inference.hmm.em",
     "fit_hmm_online": "steerax.inference.hmm.online",
     "select_states": "steerax.inference.hmm.selection",

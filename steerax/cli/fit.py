@@ -22,6 +22,9 @@ def fit(
     cut: Annotated[int | None, typer.Option(help="cut sequences into pieces of at most this length")] = None,
     held_out: Annotated[float, typer.Option(help="share of the sequences kept to measure the model")] = 0.1,
     out: Annotated[str | None, typer.Option(help="folder for the model  [default: runs/DATA-MODEL]")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with a stopped fit of the same data and options (hmm)")
+    ] = False,
     seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,
     json: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -21,6 +22,14 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
         training, held_out = data.split(options["held_out"], options["seed"])
     else:
         training, held_out = data, None
+    folder = options["out"] or f"runs/{pathlib.Path(path).stem}-hmm"
+    unfinished = pathlib.Path(f"{folder}.unfinished")  # the run, beside the model it will become
+    if not options["resume"]:
+        if any(unfinished.glob("checkpoints/[0-9]*")):
+            raise sx.ConfigurationError(
+                f"{unfinished} holds a fit that was stopped; go on with --resume, or remove it to start again."
+            )
+        shutil.rmtree(unfinished, ignore_errors=True)
     found = sx.fit_hmm(
         training,
         options["states"],
@@ -30,9 +39,12 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
         max_iterations=options["iterations"],
         tolerance=options["tolerance"],
         pseudocounts=options["pseudocount"],
+        run_folder=unfinished,
+        resume=options["resume"],
     )
-    folder = options["out"] or f"runs/{pathlib.Path(path).stem}-hmm"
     sx.save(found.model, folder)
+    if found.result != sx.RESULTS.interrupted:
+        shutil.rmtree(unfinished)
     nats = -found.log_likelihoods[-1] / training.n_observed
     record = {
         "model": str(folder),
@@ -54,7 +66,8 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
         record["held_out_standard_error"] = scores.standard_error if finite else None
         shown = f"{scores.cross_entropy:.4f} ± {scores.standard_error:.4f}" if finite else "infinite"
         lines.append(f"held-out cross-entropy {shown} nats per token ({held_out.n_observed} tokens)")
-    lines += [line for line in (record["outcome"], f"model in {folder}") if line]
+    more = "go on with --resume" if found.result == sx.RESULTS.interrupted else ""
+    lines += [line for line in (record["outcome"], more, f"model in {folder}") if line]
     return Answer(record, "\n".join(lines))
 
 

@@ -15,6 +15,8 @@ PACKAGED = "statsmodels:"  # in front of the name of a data set instead of a fil
 
 def fit(path: str, options: dict[str, Any]) -> Answer:
     """Maximum likelihood; with several sequences, the log-likelihood of held-out ones."""
+    if options["resume"]:
+        raise sx.ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
     data = _read(path, options)
     if options["held_out"] > 0 and data.number > 1:
         training, held_out = data.split(options["held_out"], options["seed"])

@@ -1,5 +1,6 @@
 """fit, predict, explain and forecast on the command line."""
 
+import contextlib
 import json
 
 import jax
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 import steerax as sx
 from steerax.cli.main import app
+from steerax.runs import loop
 
 
 def call(*arguments):
@@ -67,3 +69,27 @@ def test_commands_reject_bad_input_in_one_sentence(place):
     np.save(place / "codes.npy", np.array([0, 1, 5]))
     with pytest.raises(sx.SteeraxError):
         call("forecast", place / "model", place / "codes.npy")
+
+
+def test_an_interrupted_fit_goes_on_where_it_stopped(place, monkeypatch):
+    arguments = ("fit", place / "text.txt", "--states", 3, "--iterations", 12, "--cut", 40, "--tolerance", 0, "--json")
+    whole = json.loads(call(*arguments, "--out", place / "whole"))
+    assert not (place / "whole.unfinished").exists()
+
+    @contextlib.contextmanager
+    def early():
+        asked = iter([False] * 20)
+        yield lambda: next(asked, True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "interruptible", early)
+        part = json.loads(call(*arguments, "--out", place / "part"))
+    assert part["iterations"] < 12
+    assert part["outcome"] == sx.RESULTS[sx.RESULTS.interrupted]
+    with pytest.raises(sx.ConfigurationError, match="go on with --resume"):
+        call(*arguments, "--out", place / "part")
+    resumed = json.loads(call(*arguments, "--out", place / "part", "--resume"))
+    assert resumed | {"model": ""} == whole | {"model": ""}
+    assert not (place / "part.unfinished").exists()
+    with pytest.raises(sx.ConfigurationError, match="leave out --resume"):
+        call("fit", place / "text.txt", "--model", "linear", "--resume")

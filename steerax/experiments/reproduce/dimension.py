@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from ...inference.hmm.em import fit_hmm
 from ...inference.hmm.filter import TokenScores, score_tokens
+from ...inference.hmm.fit import fit_hmm
 from ...processes import sample_sequences, two_cycle
 from ...processes.hmm import HiddenMarkovModel
 from ...report import figures

@@ -14,8 +14,8 @@ import numpy as np
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
 from ...inference.hmm.dual import dual_filter
-from ...inference.hmm.em import fit_hmm
 from ...inference.hmm.filter import TokenScores, score_tokens
+from ...inference.hmm.fit import fit_hmm
 from ...processes.hmm import HiddenMarkovModel
 from ...report import figures
 from ...training.gradient import train_gpt

@@ -27,7 +27,7 @@ def controls_of(states: Float[Array, "T1 d"], mu, A, C, z: Int[Array, " T"], F: 
     d, n_columns = F.shape
     n = times.shape[0]
 
-    table, rows = emission_table(C), row_numbers(z, C.shape[1])
+    table, rows = emission_table(C), row_numbers(z)
 
     def step(Y, x):
         s, rho, row = x
@@ -62,7 +62,7 @@ def all_controls(
     """
     T, d = len(z), len(mu)
     apply = (lambda rows: rows) if F is None else (lambda rows: rows @ F)
-    Cz = emission_table(C)[row_numbers(z, C.shape[1])]
+    Cz = emission_table(C)[row_numbers(z)]
     k, c = posterior_difference(states[:-1], Cz) / 2, 2 * Cz - 1
     rows = jnp.zeros((0, d), mu.dtype)
     m = mu

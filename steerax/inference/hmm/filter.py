@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from ..._errors import ConfigurationError, DataError, ImpossibleTokenError
 from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
-from .kernels import SMALLEST_MASS, block_length, filter_checked, filter_deferred, filter_traced, outcome
+from .kernels import SMALLEST_MASS, filter_block, filter_checked, filter_deferred, filter_traced
 
 
 class Filtered(eqx.Module):
@@ -28,7 +28,7 @@ class Filtered(eqx.Module):
     """
 
     model: HiddenMarkovModel
-    tokens: Int[Array, "T *batch"]  # time first, as the recursions produce them
+    tokens: Int[Array | np.ndarray, "T *batch"]  # time first, as the recursions produce them
     states: Float[Array, "T1 *batch d"]
     log_likelihood: Float[Array, "*batch"]
 
@@ -69,26 +69,30 @@ def forward_filter(
     **Raises:** `ImpossibleTokenError` for a token of probability zero, unless `on_impossible="skip"`; `DataError` for
     tokens that are not codes of the model.
     """
-    z = as_tokens(hmm, tokens)
+    z = as_codes(hmm, tokens)
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
-    block = block_length(hmm.n_states, z[0].size if z.ndim > 1 else 1, hmm.emission.dtype)
-    if isinstance(z, Tracer) or any(isinstance(a, Tracer) for a in jax.tree.leaves(hmm)):
-        return Filtered(hmm, *filter_traced(*hmm.arrays, z, block))
+    arrays = hmm.arrays
+    mu, _, C = arrays
+    block = filter_block(len(mu), z.shape[1] if z.ndim > 1 else 1, C.dtype)
+    if isinstance(z, Tracer) or any(isinstance(a, Tracer) for a in jax.tree.leaves(arrays)):
+        return Filtered(hmm, *filter_traced(*arrays, jnp.asarray(z), block))
     if block > 1:
-        states, log_likelihood, smallest = filter_deferred(*hmm.arrays, z, block)
+        states, log_likelihood, smallest = filter_deferred(*arrays, z, block)
         if np.asarray(smallest).min(initial=1.0) > SMALLEST_MASS:
             return Filtered(hmm, z, states, log_likelihood)
-    states, q = filter_checked(*hmm.arrays, z)
-    if on_impossible == "raise":
-        raise_if_impossible(q, z)
-    return Filtered(hmm, *outcome(z, states, q))
+    states, log_q, log_likelihood = filter_checked(*arrays, z)
+    if not np.isfinite(np.asarray(log_likelihood)).all():
+        if on_impossible == "raise":
+            raise_if_impossible(log_q, z)
+        z = np.where(np.isfinite(log_q), z, -1)
+    return Filtered(hmm, z, states, log_likelihood)
 
 
-def raise_if_impossible(q, z) -> None:
-    """Raise `ImpossibleTokenError` for the first token with `q = 0`; `q` and `z` are `[T]` or `[T B]`."""
-    zero = np.asarray(q) == 0
-    if zero.any():
-        place = np.argwhere(zero)[0]
+def raise_if_impossible(log_q, z) -> None:
+    """Raise `ImpossibleTokenError` for the first token with `log q = -∞`; `log_q` and `z` are `[T]` or `[T B]`."""
+    impossible = np.isneginf(log_q)
+    if impossible.any():
+        place = np.argwhere(impossible)[0]
         position, sequence = int(place[0]), int(place[1]) if len(place) > 1 else 0
         raise ImpossibleTokenError(sequence, position, int(np.asarray(z)[tuple(place)]))
 
@@ -104,7 +108,12 @@ def check_choice(name: str, value: Any, choices: tuple) -> None:
 
 
 def as_tokens(hmm: HiddenMarkovModel, tokens) -> Int[Array, "T ..."]:
-    """Checked codes, time first: `[T]` for one sequence, `[T B]` for a `Sequences`.
+    """[`as_codes`][] as an array of JAX."""
+    return jnp.asarray(as_codes(hmm, tokens))
+
+
+def as_codes(hmm: HiddenMarkovModel, tokens) -> Int[Array | np.ndarray, "T ..."]:
+    """Checked codes, time first: `[T]` for one sequence, `[T B]` for a `Sequences`; on the host unless traced.
 
     **Raises:** `DataError` for observations, a wrong rank, or a code outside −1 … V−1.
     """
@@ -125,7 +134,7 @@ def as_tokens(hmm: HiddenMarkovModel, tokens) -> Int[Array, "T ..."]:
             f"Token {host[tuple(at)]} at {where} is not a code of the model: codes are 0 … {hmm.n_tokens - 1}, "
             "and -1 for a missing token."
         )
-    return jnp.asarray(host, jnp.int32)
+    return host.astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

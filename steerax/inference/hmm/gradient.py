@@ -15,7 +15,7 @@ from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
 from ...processes.order_k import OrderKTransition
 from ...runs import loop
-from .kernels import block_length, filter_traced
+from .kernels import filter_block, filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
 
 
@@ -106,6 +106,6 @@ def _loss(free: Logits | DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float[
     if isinstance(free, DualFilterNetwork):
         return mean_loss(free, tokens)
     model = free.model()
-    block = block_length(model.n_states, tokens.shape[1], model.emission.dtype)
+    block = filter_block(model.n_states, tokens.shape[1], model.emission.dtype)
     log_likelihood = filter_traced(*model.arrays, tokens, block)[2]
     return -log_likelihood.sum() / jnp.maximum((tokens >= 0).sum(), 1)

@@ -8,7 +8,6 @@ emission, `z` `[T]` or time-major `[T B]` tokens with −1 for missing. `π_t` i
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +17,36 @@ from jaxtyping import Array, Float, Int
 # masses below this are recomputed with a normalisation per token
 SMALLEST_MASS = 1e-200
 
+# up to this many states, sums of products that XLA merges with the rest of a step are faster on a CPU than calls of a
+# matrix product, and a loop over single tokens is a program so small that it runs without waking another thread
+FEW_STATES = 8
+
 
 def emission_table(C) -> Float[Array, "V1 d"]:
-    """Rows `C_z`, and a last row of ones for a missing token."""
-    return jnp.concatenate([C.T, jnp.ones((1, C.shape[0]), C.dtype)])
+    """A first row of ones for a missing token, then the rows `C_z`."""
+    return jnp.concatenate([jnp.ones((1, C.shape[0]), C.dtype), C.T])
 
 
-def row_numbers(z, n_tokens: int):
+def row_numbers(z):
     """Rows of [`emission_table`][] for tokens."""
-    return jnp.where(z < 0, n_tokens, z)
+    return z + 1
+
+
+def moved(p: Float[Array, "... d"], A) -> Float[Array, "... d"]:
+    """`p A`, the law one step later."""
+    if isinstance(A, jax.Array) and A.shape[0] <= FEW_STATES:
+        return jnp.sum(p[..., None] * A.reshape((1,) * (p.ndim - 1) + A.shape), -2)
+    return p @ A
 
 
 def block_length(d: int, batch: int, dtype) -> int:
     """Tokens between two normalisations: eight while a step is cheap, one where arithmetic or range forbids it."""
     return 8 if batch * d * d <= 100_000 and dtype == jnp.float64 else 1
+
+
+def filter_block(d: int, batch: int, dtype) -> int:
+    """The same for the filter, whose step merges with its normalisation if states are few or sequences several."""
+    return block_length(d, batch, dtype) if batch == 1 and d > FEW_STATES else 1
 
 
 @functools.partial(jax.jit, static_argnames="block")
@@ -44,7 +59,7 @@ def filter_deferred(mu, A, C, z: Int[Array, "T ..."], block: int):
     """
     T, batch = z.shape[0], z.shape[1:]
     n_blocks = T // block + 1  # at least one step more than tokens, so that π_T is among the emitted states
-    rows = jnp.full((n_blocks * block, *batch), C.shape[1], z.dtype).at[:T].set(row_numbers(z, C.shape[1]))
+    rows = jnp.zeros((n_blocks * block, *batch), z.dtype).at[:T].set(row_numbers(z))
     table = emission_table(C)
 
     def step(p, rows_of_block):
@@ -53,7 +68,7 @@ def filter_deferred(mu, A, C, z: Int[Array, "T ..."], block: int):
         states = []
         for row in rows_of_block:
             states.append(p)
-            p = (p * table[row]) @ A
+            p = moved(p * table[row], A)
         return p, (jnp.stack(states), mass[..., 0])
 
     start = jnp.broadcast_to(mu, (*batch, mu.shape[0]))
@@ -67,38 +82,41 @@ def filter_deferred(mu, A, C, z: Int[Array, "T ..."], block: int):
 
 @jax.jit
 def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
-    """`(states [T+1 … d], q [T …])`, normalised at each token. An impossible token has `q = 0` and is stepped over."""
+    """`(states [T+1 … d], log q [T …], Σ log q […])`, normalised at each token.
+
+    An impossible token has `log q = -∞` and is stepped over.
+    """
     table = emission_table(C)
 
     def step(p, row):
         joint = p * table[row]
         q = joint.sum(-1, keepdims=True)
         possible = q > 0
-        after = jnp.where(possible, joint / jnp.where(possible, q, 1), p) @ A
-        return after, (p, q[..., 0])
+        safe = jnp.where(possible, q, 1)
+        after = moved(jnp.where(possible, joint / safe, p), A)
+        return after, (p, jnp.where(possible, jnp.log(safe), -jnp.inf)[..., 0])
 
     start = jnp.broadcast_to(mu, (*z.shape[1:], mu.shape[0]))
-    unroll = 4 if math.prod(z.shape[1:]) > 1 else 1
-    last, (states, q) = lax.scan(step, start, row_numbers(z, C.shape[1]), unroll=unroll)
-    return jnp.concatenate([states, last[None]]), q
-
-
-def outcome(z, states, q):
-    """`(tokens that count, states, log-likelihood)` of [`filter_checked`][]: −∞ if a token was stepped over."""
-    possible = q > 0
-    log_likelihood = jnp.sum(jnp.where(possible, jnp.log(jnp.where(possible, q, 1)), -jnp.inf), 0)
-    return jnp.where(possible, z, -1), states, log_likelihood
+    unroll = 1 if z.ndim == 1 and C.shape[0] <= FEW_STATES else 4
+    last, (states, log_q) = lax.scan(step, start, row_numbers(z), unroll=unroll)
+    return jnp.concatenate([states, last[None]]), log_q, log_q.sum(0)
 
 
 def filter_traced(mu, A, C, z: Int[Array, "T ..."], block: int):
-    """[`outcome`][] by whichever recursion is valid, decided while it runs: for use inside `jit` and `grad`."""
+    """`(tokens that count, states, log-likelihood)`, by whichever recursion is valid, decided while it runs: for use
+    inside `jit` and `grad`. A token that was stepped over is −1 here."""
+
+    def checked():
+        states, log_q, log_likelihood = filter_checked(mu, A, C, z)
+        return jnp.where(jnp.isfinite(log_q), z, -1), states, log_likelihood
+
     if block == 1:
-        return outcome(z, *filter_checked(mu, A, C, z))
+        return checked()
     states, log_likelihood, smallest = filter_deferred(mu, A, C, z, block)
     return lax.cond(
         jnp.min(smallest, initial=1.0) > SMALLEST_MASS,
         lambda: (z, states, log_likelihood),
-        lambda: outcome(z, *filter_checked(mu, A, C, z)),
+        checked,
     )
 
 

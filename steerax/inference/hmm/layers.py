@@ -26,13 +26,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .kernels import emission_table, row_numbers
+from .kernels import emission_table, moved, row_numbers
 
 
 @jax.jit
 def gain_differences(rho: Float[Array, "T *batch d"], C, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
     """`ρ⁺ - ρ⁻ = 2k` at each step; a missing token has none."""
-    return posterior_difference(rho, emission_table(C)[row_numbers(z, C.shape[1])])
+    return posterior_difference(rho, emission_table(C)[row_numbers(z)])
 
 
 def posterior_difference(rho: Float[Array, "*batch d"], Cz: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
@@ -62,7 +62,7 @@ def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"],
     T = z.shape[0]
     n_blocks = T // block + 1
     spare = n_blocks * block - T
-    rows = jnp.pad(row_numbers(z, C.shape[1]), [(0, spare)] + [(0, 0)] * (z.ndim - 1), constant_values=C.shape[1])
+    rows = jnp.pad(row_numbers(z), [(0, spare)] + [(0, 0)] * (z.ndim - 1))
     delta = gain_differences(rho[:-1], C, z)
     delta = jnp.pad(delta, [(0, spare)] + [(0, 0)] * (delta.ndim - 1))
     keys = 1 - emission_table(C)
@@ -73,7 +73,7 @@ def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"],
         for row, change in zip(*x, strict=True):
             laws.append(p)  # cut in the output
             p = jnp.maximum(p, 0)
-            p = (p + jnp.sum(keys[row] * p, -1, keepdims=True) * change) @ A
+            p = moved(p + jnp.sum(keys[row] * p, -1, keepdims=True) * change, A)
         return p, jnp.stack(laws)
 
     start = jnp.broadcast_to(mu, rho.shape[1:])
@@ -89,7 +89,7 @@ def layer_by_associative_scan(rho: Float[Array, "T1 d"], mu, A, C, z: Int[Array,
     Equal to [`layer`][] where the linear recursion stays in the simplex. `A` must be dense.
     """
     delta = gain_differences(rho[:-1], C, z)
-    keys = 1 - emission_table(C)[row_numbers(z, C.shape[1])]
+    keys = 1 - emission_table(C)[row_numbers(z)]
     steps = A[None] + keys[:, :, None] * (delta @ A)[:, None, :]
     products = lax.associative_scan(jnp.matmul, steps)
     return _onto_simplex(jnp.concatenate([mu[None], jnp.einsum("i,tij->tj", mu, products)]))

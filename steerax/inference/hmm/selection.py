@@ -11,8 +11,8 @@ from ..._errors import ConfigurationError
 from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
 from ...processes.order_k import OrderKTransition
-from .em import FittedHMM, fit_hmm
 from .filter import score_tokens
+from .fit import FittedHMM, fit_hmm
 
 
 class Candidate(NamedTuple):

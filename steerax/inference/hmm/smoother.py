@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
 from ...processes.order_k import OrderKTransition
-from .filter import _batch_first, as_tokens, forward_filter, raise_if_impossible
+from .filter import _batch_first, as_tokens, forward_filter
 from .kernels import emission_table, row_numbers
 
 
@@ -50,7 +50,7 @@ def smooth_backward(states: Float[Array, "T1 *batch d"], A, C, z: Int[Array, "T 
         return b, law / law.sum(-1, keepdims=True)
 
     last = jnp.ones_like(states[-1])
-    _, laws = lax.scan(step, last, (states[:-1], row_numbers(z, C.shape[1])), reverse=True)
+    _, laws = lax.scan(step, last, (states[:-1], row_numbers(z)), reverse=True)
     return jnp.concatenate([laws, states[-1:]])
 
 
@@ -71,7 +71,7 @@ def most_likely_states(hmm: HiddenMarkovModel, tokens: Array | np.ndarray | Sequ
         return jnp.zeros(z.shape[::-1], jnp.int32)
     path, best = viterbi(*hmm.arrays, z)
     if np.asarray(jnp.isneginf(best)).any():
-        raise_if_impossible(jnp.exp(forward_filter(hmm, tokens).token_log_likelihoods), z)
+        forward_filter(hmm, tokens)  # names the token
     path = _batch_first(path, 1)
     return jnp.where(jnp.asarray(tokens.inside), path, -1) if isinstance(tokens, Sequences) else path
 
@@ -80,7 +80,7 @@ def most_likely_states(hmm: HiddenMarkovModel, tokens: Array | np.ndarray | Sequ
 def viterbi(mu, A, C, z: Int[Array, "T *batch"]):
     """`(path [T …], its log-probability […])`."""
     log_table = jnp.log(emission_table(C))
-    rows = row_numbers(z, C.shape[1])
+    rows = row_numbers(z)
 
     def forward(score, row):
         best, origin = _best_predecessor(A, score)

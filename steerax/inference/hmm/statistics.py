@@ -44,13 +44,13 @@ def chunk_blocks(length: int, batch: int, d: int, block: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("block", "per_chunk"))
 def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"], block: int, per_chunk: int):
-    """[`ExpectedCounts`][] of sequences given by rows of the emission table (`V` for missing, and beyond the end)."""
+    """[`ExpectedCounts`][] of sequences given by rows of the emission table (0 for missing, and beyond the end)."""
     T, B = rows.shape
     d, V = C.shape
     table = emission_table(C)
     size = block * per_chunk
     n_chunks = max(1, -(-T // size))
-    rows = jnp.pad(rows, ((0, n_chunks * size - T), (0, 0)), constant_values=V)
+    rows = jnp.pad(rows, ((0, n_chunks * size - T), (0, 0)))
     chunks = rows.reshape(n_chunks, per_chunk, block, B)
 
     def forward_block(p, rows):
@@ -122,4 +122,4 @@ def _pair_counts(A, a, w):
 
 def _token_counts(gamma, rows, V):
     """Sums of `gamma` `[n d]` by token, `[V d]`."""
-    return jax.ops.segment_sum(gamma, rows, V + 1)[:V]
+    return jax.ops.segment_sum(gamma, rows, V + 1)[1:]

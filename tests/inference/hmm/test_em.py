@@ -14,7 +14,7 @@ from steerax.processes import random_order_k
 
 def counts_of(mu, A, C, parts, block=8, per_chunk=2):
     data = sx.Sequences.from_arrays(parts)
-    rows = row_numbers(jnp.asarray(data.values.T), C.shape[1])
+    rows = row_numbers(jnp.asarray(data.values.T))
     return statistics.expected_counts(
         jnp.asarray(mu), jnp.asarray(A) if isinstance(A, np.ndarray) else A, jnp.asarray(C), rows,
         jnp.asarray(data.lengths), block, per_chunk,
@@ -124,6 +124,54 @@ def test_a_caller_sees_every_iteration_and_can_stop():
     )
     assert len(seen) == 4 == len(fit.log_likelihoods)
     assert fit.result == sx.RESULTS.max_steps_reached
+
+
+def differences(a, b):
+    return [x for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True) if not np.array_equal(x, y)]
+
+
+@pytest.mark.parametrize(("restarts", "stops"), [(1, (0, 7)), (3, (2, 4, 9, 14))])
+def test_a_fit_that_was_stopped_ends_like_one_that_was_not(tmp_path, restarts, stops):
+    """Starts stop during and after screening; a state without counts is remembered across stops."""
+    options = {"restarts": restarts, "screening": 5, "max_iterations": 20, "tolerance": 0.0, "order": restarts % 2 + 1}
+    whole = sx.fit_hmm(DATA, 2, jax.random.key(9), **options)
+    for at in stops:
+        stop = lambda n, value, model, at=at: "stop" if n == at else None
+        part = sx.fit_hmm(
+            DATA, 2, jax.random.key(9), run_folder=tmp_path / "run", resume=at != stops[0], on_iteration=stop, **options
+        )
+        assert part.result == sx.RESULTS.max_steps_reached
+        assert len(part.log_likelihoods) <= at + 1
+    resumed = sx.fit_hmm(DATA, 2, jax.random.key(9), run_folder=tmp_path / "run", resume=True, **options)
+    assert len(resumed.log_likelihoods) == 21
+    assert not differences(whole, resumed)
+
+
+def test_a_finished_fit_is_read_back_and_may_be_given_more_iterations(tmp_path):
+    fit = lambda n, **more: sx.fit_hmm(
+        DATA, 2, jax.random.key(9), max_iterations=n, tolerance=1e-4, run_folder=tmp_path / "run", **more
+    )
+    fit(3)
+    longer, whole = fit(200, resume=True), sx.fit_hmm(DATA, 2, jax.random.key(9), max_iterations=200, tolerance=1e-4)
+    assert longer.result == sx.RESULTS.successful
+    assert not differences(longer, whole)
+    seen = []
+    again = fit(200, resume=True, on_iteration=lambda *what: seen.append(what))
+    assert not seen
+    assert not differences(again, whole)
+
+
+def test_a_run_folder_is_not_mixed_with_another_fit(tmp_path):
+    fit = lambda seed, data=DATA, **more: sx.fit_hmm(
+        data, 2, jax.random.key(seed), max_iterations=1, run_folder=tmp_path / "run", **more
+    )
+    fit(9)
+    with pytest.raises(sx.CheckpointError, match="already holds a run"):
+        fit(9)
+    with pytest.raises(sx.CheckpointError, match="differs in starts"):
+        fit(10, resume=True)
+    with pytest.raises(sx.CheckpointError, match="differs in data"):
+        fit(9, DATA.select(range(5)), resume=True)
 
 
 def test_a_second_fit_of_the_same_shapes_compiles_nothing():

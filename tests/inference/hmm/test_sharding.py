@@ -29,8 +29,8 @@ answers = []
 for arguments in ((rows, lengths), split):
     new, found, *_ = em_step(*hmm.arrays, *arguments, sx.Pseudocounts(), block, 4)
     answers.append([np.asarray(x).tolist() for x in (*new, found.log_likelihood)])
-states, q = filter_checked(*hmm.arrays, split[0])
-answers.append([len(states.sharding.device_set), float(jnp.log(q).sum())])
+states, _, log_likelihood = filter_checked(*hmm.arrays, over(data.values.T, None, "sequences"))
+answers.append([len(states.sharding.device_set), float(log_likelihood.sum())])
 print(json.dumps(answers))
 """
 
