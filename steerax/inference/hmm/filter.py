@@ -30,7 +30,7 @@ class Filtered(eqx.Module):
     model: HiddenMarkovModel
     tokens: Int[Array | np.ndarray, "T *batch"]  # time first, as the recursions produce them
     states: Float[Array, "T1 *batch d"]
-    log_likelihood: Float[Array, "*batch"]
+    log_likelihood: Float[Array | np.ndarray, "*batch"]
 
     @property
     def state_probabilities(self) -> Float[Array, "*batch T1 d"]:
@@ -80,8 +80,9 @@ def forward_filter(
         states, log_likelihood, smallest = filter_deferred(*arrays, z, block)
         if np.asarray(smallest).min(initial=1.0) > SMALLEST_MASS:
             return Filtered(hmm, z, states, log_likelihood)
-    states, log_q, log_likelihood = filter_checked(*arrays, z)
-    if not np.isfinite(np.asarray(log_likelihood)).all():
+    states, log_q = filter_checked(*arrays, z)
+    log_likelihood = np.asarray(np.asarray(log_q).sum(0))
+    if not np.isfinite(log_likelihood).all():
         if on_impossible == "raise":
             raise_if_impossible(log_q, z)
         z = np.where(np.isfinite(log_q), z, -1)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 SMALLEST_MASS = 1e-200
 
 # up to this many states, sums of products that XLA merges with the rest of a step are faster on a CPU than calls of a
-# matrix product, and a loop over single tokens is a program so small that it runs without waking another thread
+# matrix product
 FEW_STATES = 8
 
 
@@ -82,14 +82,15 @@ def filter_deferred(mu, A, C, z: Int[Array, "T ..."], block: int):
 
 @jax.jit
 def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
-    """`(states [T+1 … d], log q [T …], Σ log q […])`, normalised at each token.
+    """`(states [T+1 … d], log q [T …])`, normalised at each token.
 
-    An impossible token has `log q = -∞` and is stepped over.
+    An impossible token has `log q = -∞` and is stepped over. All arithmetic stands inside the loop: XLA runs a program
+    that is small but for its loops without waking another thread.
     """
     table = emission_table(C)
 
-    def step(p, row):
-        joint = p * table[row]
+    def step(p, token):
+        joint = p * table.at[row_numbers(token)].get(mode="promise_in_bounds")
         q = joint.sum(-1, keepdims=True)
         possible = q > 0
         safe = jnp.where(possible, q, 1)
@@ -98,8 +99,8 @@ def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
 
     start = jnp.broadcast_to(mu, (*z.shape[1:], mu.shape[0]))
     unroll = 1 if z.ndim == 1 and C.shape[0] <= FEW_STATES else 4
-    last, (states, log_q) = lax.scan(step, start, row_numbers(z), unroll=unroll)
-    return jnp.concatenate([states, last[None]]), log_q, log_q.sum(0)
+    last, (states, log_q) = lax.scan(step, start, z, unroll=unroll)
+    return jnp.concatenate([states, last[None]]), log_q
 
 
 def filter_traced(mu, A, C, z: Int[Array, "T ..."], block: int):
@@ -107,8 +108,8 @@ def filter_traced(mu, A, C, z: Int[Array, "T ..."], block: int):
     inside `jit` and `grad`. A token that was stepped over is −1 here."""
 
     def checked():
-        states, log_q, log_likelihood = filter_checked(mu, A, C, z)
-        return jnp.where(jnp.isfinite(log_q), z, -1), states, log_likelihood
+        states, log_q = filter_checked(mu, A, C, z)
+        return jnp.where(jnp.isfinite(log_q), z, -1), states, log_q.sum(0)
 
     if block == 1:
         return checked()

@@ -22,7 +22,7 @@ class Smoothed(eqx.Module):
     """
 
     state_probabilities: Float[Array, "*batch T1 d"]
-    log_likelihood: Float[Array, "*batch"]
+    log_likelihood: Float[Array | np.ndarray, "*batch"]
 
 
 def smooth(hmm: HiddenMarkovModel, tokens: Array | np.ndarray | Sequences, on_impossible: str = "raise") -> Smoothed:

@@ -29,8 +29,8 @@ answers = []
 for arguments in ((rows, lengths), split):
     new, found, *_ = em_step(*hmm.arrays, *arguments, sx.Pseudocounts(), block, 4)
     answers.append([np.asarray(x).tolist() for x in (*new, found.log_likelihood)])
-states, _, log_likelihood = filter_checked(*hmm.arrays, over(data.values.T, None, "sequences"))
-answers.append([len(states.sharding.device_set), float(log_likelihood.sum())])
+states, log_q = filter_checked(*hmm.arrays, over(data.values.T, None, "sequences"))
+answers.append([len(states.sharding.device_set), float(log_q.sum())])
 print(json.dumps(answers))
 """
 
