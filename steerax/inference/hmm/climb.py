@@ -79,13 +79,14 @@ def iterate(problem: Problem, model: HiddenMarkovModel):
         arrays, found, log_prior, lost = em_step(
             *model.arrays, problem.rows, problem.lengths, problem.counts, block, per_chunk
         )
-        smallest = float(found.smallest_mass)
+        *numbers, lost = jax.device_get((found.smallest_mass, found.log_likelihood, log_prior, lost))
+        smallest, log_likelihood, log_prior = map(float, numbers)
         if smallest > SMALLEST_MASS:
             break
     if smallest == 0:
         forward_filter(model, problem.data)  # names the impossible token
     new = eqx.tree_at(lambda m: m.arrays, model, arrays)
-    return new, float(found.log_likelihood), float(log_prior), np.asarray(lost)
+    return new, log_likelihood, log_prior, lost
 
 
 class Record:

@@ -62,16 +62,22 @@ def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"]
         mass = p.sum(-1, keepdims=True)
         return p / jnp.where(mass > 0, mass, 1), (jnp.stack(after), mass[..., 0])
 
-    def backward_block(m, x):
-        rows, mass = x
-        m = m / mass[:, None]
-        messages, products = [], []
+    def backward_block(carry, x):
+        m, following, transition, emission, _ = carry
+        time, rows, mass, a = x
+        # what enters from the right has not been divided by the mass at the end of the block
+        m, following = m / mass[:, None], following / mass[:, None]
+        messages, products = [], [following]
         for row in reversed(rows):
             w = m * table[row]
             messages.append(m)
             products.append(w)
             m = (A @ w.T).T
-        return m, (jnp.stack(messages[::-1]), jnp.stack(products[::-1]))
+        counted = time + 1 + jnp.arange(block)[:, None] < lengths[None]
+        gamma = a * jnp.stack(messages[::-1])
+        transition = transition + _pair_counts(A, jnp.where(counted[..., None], a, 0), jnp.stack(products[-2::-1]))
+        emission = emission + _token_counts(gamma.reshape(-1, d), rows.reshape(-1), V)
+        return (m, products[-1], transition, emission, gamma[0]), None
 
     def forward_chunk(p, rows):
         end, (_, mass) = lax.scan(forward_block, p, rows)
@@ -87,27 +93,18 @@ def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"]
     safe = jnp.where(masses > 0, masses, 1)
 
     def backward_chunk(carry, x):
-        m, w_next, transition, emission = carry
-        number, p, rows, mass = x
+        time, p, rows, mass = x
         a = lax.scan(forward_block, p, rows)[1][0] if kept is None else kept
-        m, (messages, w) = lax.scan(backward_block, m, (rows, mass), reverse=True)
-        # what enters a block from the right has not been divided by the mass at the end of the block before it
-        w = w.at[1:, 0].divide(mass[:-1, :, None])
-        a, messages, w = (y.reshape(size, B, d) for y in (a, messages, w))
-        following = jnp.concatenate([w[1:], (w_next / mass[-1, :, None])[None]])
-        time = number * size + jnp.arange(size)
-        counted = time[:, None] + 1 < lengths[None]
-        transition = transition + _pair_counts(A, jnp.where(counted[..., None], a, 0), following)
-        gamma = a * messages
-        emission = emission + _token_counts(gamma.reshape(-1, d), rows.reshape(-1), V)
-        return (m, w[0], transition, emission), gamma[0]
+        return lax.scan(backward_block, carry, (time, rows, mass, a), reverse=True)
 
     one, shape = jnp.ones((B, d), mu.dtype), A.tensor.shape if isinstance(A, OrderKTransition) else A.shape
-    carry = (one, one, jnp.zeros(shape, mu.dtype), jnp.zeros((V, d), mu.dtype))
-    xs = (jnp.arange(n_chunks), starts, chunks, safe)
-    (_, _, transition, emission), first = lax.scan(backward_chunk, carry, xs, reverse=True)
+    carry = (one, one, jnp.zeros(shape, mu.dtype), jnp.zeros((V, d), mu.dtype), one)
+    times = (block * jnp.arange(n_chunks * per_chunk)).reshape(n_chunks, per_chunk)
+    (_, _, transition, emission, first), _ = lax.scan(
+        backward_chunk, carry, (times, starts, chunks, safe), reverse=True
+    )
     free = A.tensor if isinstance(A, OrderKTransition) else A
-    initial = jnp.where(lengths[:, None] > 0, first[0], 0).sum(0)
+    initial = jnp.where(lengths[:, None] > 0, first, 0).sum(0)
     return ExpectedCounts(initial, free * transition, emission.T, jnp.log(safe).sum(), masses.min())
 
 
