@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 import steerax as sx
+from steerax.inference.hmm.filter import TokenScores
 
 from .kinds import Answer
 
@@ -61,11 +62,8 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
     ]
     if held_out is not None and held_out.n_observed:
         scores = sx.score_tokens(found.model, held_out, on_impossible="skip")
-        finite = math.isfinite(scores.cross_entropy)
-        record["held_out_cross_entropy"] = scores.cross_entropy if finite else None
-        record["held_out_standard_error"] = scores.standard_error if finite else None
-        shown = f"{scores.cross_entropy:.4f} ± {scores.standard_error:.4f}" if finite else "infinite"
-        lines.append(f"held-out cross-entropy {shown} nats per token ({held_out.n_observed} tokens)")
+        record["held_out_cross_entropy"], record["held_out_standard_error"], shown = _cross_entropy(scores)
+        lines.append(f"held-out cross-entropy {shown} ({held_out.n_observed} tokens)")
     more = "go on with --resume" if found.result == sx.RESULTS.interrupted else ""
     lines += [line for line in (record["outcome"], more, f"model in {folder}") if line]
     return Answer(record, "\n".join(lines))
@@ -77,15 +75,14 @@ def predict(model: sx.HiddenMarkovModel, path: str, options: dict[str, Any]) -> 
     names = data.names or tuple(str(i) for i in range(data.number))
     laws = np.asarray(sx.forecast(model, _possible(model, data, options), 1).probabilities)[:, 0]
     scores = sx.score_tokens(model, data, on_impossible=options["on_impossible"])
-    finite = math.isfinite(scores.cross_entropy)
     rows, lines = [], []
     for name, law in zip(names, laws, strict=True):
         best = np.argsort(-law)[: options["top"]]
         rows.append({"sequence": name, "next": {_symbol(model, z): float(law[z]) for z in best}})
         lines.append(f"{name}: " + "  ".join(f"{_symbol(model, z)!r} {law[z]:.4f}" for z in best))
-    shown = f"{scores.cross_entropy:.4f} ± {scores.standard_error:.4f}" if finite else "infinite"
-    lines.append(f"cross-entropy so far {shown} nats per token")
-    record = {"sequences": rows, "cross_entropy": scores.cross_entropy if finite else None}
+    value, _, shown = _cross_entropy(scores)
+    lines.append(f"cross-entropy so far {shown}")
+    record = {"sequences": rows, "cross_entropy": value}
     table = [["sequence", "token", "probability"]]
     table += [[n, _symbol(model, z), p] for n, law in zip(names, laws, strict=True) for z, p in enumerate(law)]
     return Answer(record, "\n".join(lines), table)
@@ -135,6 +132,16 @@ def forecast(model: sx.HiddenMarkovModel, path: str, options: dict[str, Any]) ->
     table = [["step", "token", "probability"]]
     table += [[j + 1, _symbol(model, z), p] for j, law in enumerate(laws) for z, p in enumerate(law)]
     return Answer(record, "\n".join(lines), table)
+
+
+def _cross_entropy(scores: TokenScores) -> tuple[float | None, float | None, str]:
+    """Nats per token and their standard error as JSON values, and in words; one sequence has no spread to judge by."""
+    value, error = scores.cross_entropy, scores.standard_error
+    if not math.isfinite(value):
+        return None, None, "infinite"
+    if len(scores.scored) == 1:
+        return value, None, f"{value:.4f} nats per token"
+    return value, error, f"{value:.4f} ± {error:.4f} nats per token"
 
 
 def _read(path: str, options: dict[str, Any], model: sx.HiddenMarkovModel | None) -> sx.Sequences:

@@ -1,11 +1,11 @@
-"""The pages of the gallery, from the records in a folder."""
+"""The pages of the gallery, and its verdicts as Markdown, from the records in a folder."""
 
 import pathlib
 from typing import Any
 
 from ... import __version__
 from ...report import figures, page
-from ...runs.files import read_json
+from ...runs.files import read_json, write_whole
 from . import EXPERIMENTS
 from .outcome import FAILS, HOLDS, OPEN
 
@@ -13,12 +13,13 @@ Record = dict[str, Any]
 
 
 def write(out: pathlib.Path) -> None:
-    """`out/index.html` with every verdict, and a page per experiment."""
+    """`out/index.html` with every verdict, a page per experiment, and `out/verdicts.md`."""
     records = [read_json(out / f"{name}.json") for name in EXPERIMENTS if (out / f"{name}.json").exists()]
     others = {record["name"]: other_seeds(out, record) for record in records}
     for record in records:
         write_page(out, record, others[record["name"]])
     write_index(out, records, others)
+    write_whole(out / "verdicts.md", markdown(records, others))
 
 
 def other_seeds(out: pathlib.Path, record: Record) -> list[Record]:
@@ -55,7 +56,6 @@ def write_index(out: pathlib.Path, records: list[Record], others: dict[str, list
         ]
         for record, i, claim in claims
     ]
-    counts = {kind: sum(claim["verdict"] == kind for _, _, claim in claims) for kind in (HOLDS, FAILS, OPEN)}
     table = figures.table(
         "Claims",
         "Every verdict is computed from the numbers in the JSON file of its experiment, with the threshold shown.",
@@ -67,10 +67,39 @@ def write_index(out: pathlib.Path, records: list[Record], others: dict[str, list
     page.write(
         out / "index.html",
         "What the papers claim and what was found",
-        ", ".join(f"{count} {kind}" for kind, count in counts.items()) + ".",
+        counted(records),
         [page.Section("Claims", [], [table]), page.Section("Experiments", [], [], links)],
         [("Version", __version__), ("Quick runs", ", ".join(quick) or "none")],
     )
+
+
+def counted(records: list[Record]) -> str:
+    """How many claims have which verdict."""
+    found = [claim["verdict"] for record in records for claim in record["claims"]]
+    return ", ".join(f"{found.count(kind)} {kind}" for kind in (HOLDS, FAILS, OPEN)) + "."
+
+
+def markdown(records: list[Record], others: dict[str, list[Record]]) -> str:
+    """Every claim with its verdict and the evidence, a table per experiment."""
+    lines = ["# What the papers claim and what was found", "", counted(records)]
+    for record in records:
+        seconds, size = f"{record['seconds']:.0f} s", "quick" if record["quick"] else "full"
+        lines += [
+            "",
+            f"## {record['name']}: {record['title']}",
+            "",
+            f"{record['source']}. Seed {record['seed']}, {size} size, {seconds}.",
+        ]
+        lines += ["", "| claim | verdict | evidence | other seeds |", "|---|---|---|---|"]
+        for i, claim in enumerate(record["claims"]):
+            cells = (
+                claim["text"],
+                claim["verdict"],
+                claim["evidence"],
+                with_other_seeds(i, record, others[record["name"]]),
+            )
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def write_page(out: pathlib.Path, record: Record, others: list[Record]) -> None:

@@ -1,5 +1,6 @@
 """Learning by gradients: hidden Markov models and dual-filter networks, with any optax transformation."""
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
 from ...processes.order_k import OrderKTransition
 from ...runs import loop
+from ...runs.files import RunFolder, content_hash
+from ...runs.models import fill, named_leaves
 from .kernels import filter_block, filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
 
@@ -56,6 +59,9 @@ def train_by_gradient(
     batch: int = 64,
     progress: bool = True,
     hooks: tuple[Callable, ...] = (),
+    run_folder: str | os.PathLike | None = None,
+    resume: bool = False,
+    save_every: int = 1000,
 ) -> Trained:
     """Minimise the next-token loss over minibatches of sequences.
 
@@ -63,9 +69,13 @@ def train_by_gradient(
     `(key, n)`. A hidden Markov model is trained through the logits of its rows (probabilities below 1e-6 start at 1e-6).
 
     **Arguments:** `model`, the start; `data`; `steps`; `key`; `optimizer`, any optax transformation (Adam at 1e-2 by
-    default); `batch`, sequences per step; `hooks`, called with `steerax.runs.loop.Snapshot`.
+    default); `batch`, sequences per step; `hooks`, called with `steerax.runs.loop.Snapshot`; `run_folder`, where
+    checkpoints go every `save_every` steps; `resume`, whether to go on from what is found there (with the same
+    `optimizer`), to the same model as without a stop. Ctrl-C ends the training with the model reached so far.
 
-    **Raises:** `DataError` for data without tokens; `ConfigurationError` for steps or batches below one.
+    **Raises:** `DataError` for data without tokens; `ConfigurationError` for steps or batches below one;
+    `CheckpointError` for a run folder that holds a run, if `resume` is false, or the run of another start, data, batch
+    or key.
     """
     if not data.is_tokens or data.n_observed == 0:
         raise DataError("Training by gradient needs tokens; the data hold none.")
@@ -85,8 +95,23 @@ def train_by_gradient(
         return (free, memory), {"loss": np.asarray(losses)}
 
     start = (free, optimizer.init(eqx.filter(free, eqx.is_array)))
+    store = None
+    if run_folder is not None:
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(free)]
+        identity = {
+            "kind": f"{type(free).__name__} by gradients",
+            "start": content_hash(*leaves),
+            "data": content_hash(data.values, np.asarray(data.lengths)),
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            "batch": size,
+        }
+        folder = RunFolder(run_folder, identity, resume)
+        pack = lambda state: {name: np.asarray(leaf) for name, leaf in named_leaves(state).items()}
+        store = loop.Store(folder, pack, lambda arrays: fill(start, arrays, str(folder.path)), save_every)
     describe = lambda metrics, seconds: f"{metrics['loss'][-1]:.4f} nats per token"
-    done = loop.run(advance, start, steps, hooks=hooks, title="gradient", shown=progress, describe=describe)
+    done = loop.run(
+        advance, start, steps, hooks=hooks, store=store, title="gradient", shown=progress, describe=describe
+    )
     free = done.state[0]
     trained = free.model() if isinstance(free, Logits) else free
     if isinstance(trained, HiddenMarkovModel):

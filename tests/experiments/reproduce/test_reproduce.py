@@ -94,6 +94,11 @@ def test_verdicts_that_another_seed_turns_are_shown(tmp_path):
     assert "seed 2" not in text
     assert "inconclusive (quick run)" in text
     assert "1 holds, 0 does not hold, 1 inconclusive" in text
+    rows = [line for line in (tmp_path / "verdicts.md").read_text().splitlines() if line.startswith("| ")]
+    assert rows[1:] == [
+        "| one | holds | 0.25 (asked: at most 1). | same (1) |",
+        f"| two | inconclusive | 40 % (asked: at most 0.3). | seed 1: {FAILS} |",
+    ]
 
 
 def example_record() -> dict:

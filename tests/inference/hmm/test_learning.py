@@ -66,6 +66,22 @@ def test_training_a_network_lowers_its_loss_and_is_repeatable():
     assert after > nats(PROCESS) - 0.05
 
 
+@pytest.mark.parametrize("start", [START, sx.DualFilterNetwork.of(START, 2)], ids=["model", "network"])
+def test_training_that_was_stopped_ends_like_training_that_was_not(tmp_path, start):
+    options = {"optimizer": optax.adam(0.05), "batch": 16, "save_every": 4}
+    whole = sx.train_by_gradient(start, DATA, 12, jax.random.key(6), **options)
+    stored = options | {"run_folder": tmp_path / "run"}
+    sx.train_by_gradient(start, DATA, 7, jax.random.key(6), **stored)
+    with pytest.raises(sx.CheckpointError, match="already holds"):
+        sx.train_by_gradient(start, DATA, 12, jax.random.key(6), **stored)
+    with pytest.raises(sx.CheckpointError, match="differs in key"):
+        sx.train_by_gradient(start, DATA, 12, jax.random.key(7), **stored, resume=True)
+    resumed = sx.train_by_gradient(start, DATA, 12, jax.random.key(6), **stored, resume=True)
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    for a, b in zip(jax.tree.leaves(resumed.model), jax.tree.leaves(whole.model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_stream_teaches_what_the_whole_teaches():
     batches = [DATA.select(range(i, i + 10)) for i in (0, 10, 20, 30)]
     fit = sx.fit_hmm_online(START, batches * 20, exponent=0.7, pseudocounts=1e-3)
