@@ -29,8 +29,8 @@ class Config:
     long_length: int = 8
     short_zeros: int = 4
     length: int = 64
-    steps: int = 4000
-    decisive_steps: int = 4000
+    steps: int = 5000
+    decisive_steps: int = 5000
     looks: int = 9
     sequences: int = 5
     samples: int = 64

@@ -30,22 +30,28 @@ THEORY = {KALMAN: (3, 3), PASS: (2, 2), SOLVE: (2, None), HMM: (1, 2), BLOCK: (N
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Lengths up to where the cubic method takes seconds; orders are fitted to the three largest sizes, where the cost
-    of starting a kernel no longer counts."""
+    """Orders are fitted to the three largest sizes, where the cost of starting a kernel no longer counts. The Kalman
+    filter goes up to where it takes seconds. A pass of the dual filter reads its operator of 8 d² T² bytes twice: its
+    sizes are those at which that lies in memory, since on the way out of the caches time grows faster than bytes."""
 
     lengths: tuple[int, ...] = (64, 128, 256, 512)
     states: tuple[int, ...] = (4, 8, 16, 32)
-    fixed_states: int = 4  # while the length grows
     fixed_length: int = 96  # while the number of states grows
+    pass_lengths: tuple[int, ...] = (256, 512, 1024, 2048)
+    pass_states: tuple[int, ...] = (2, 4, 8, 16)
+    pass_fixed_length: int = 512
+    fixed_states: int = 4  # while the length grows
     layer_lengths: tuple[int, ...] = (256, 512, 1024, 2048)  # the two layers are cheap, and longer sequences show more
     layer_states: tuple[int, ...] = (16, 32, 64, 128)
     vocabularies: tuple[int, ...] = (4, 64, 1024)
     repeats: int = 9
+    layer_repeats: int = 31  # a layer takes less than a millisecond
 
 
 QUICK = Config(
-    lengths=(32, 64, 128), states=(4, 8, 16), fixed_length=48, layer_lengths=(128, 256, 512), layer_states=(16, 32, 64),
-    vocabularies=(4, 256), repeats=7,
+    lengths=(32, 64, 128), states=(4, 8, 16), fixed_length=48, pass_lengths=(64, 128, 256), pass_states=(4, 8, 16),
+    pass_fixed_length=64, layer_lengths=(128, 256, 512), layer_states=(16, 32, 64), vocabularies=(4, 256), repeats=7,
+    layer_repeats=9,
 )  # fmt: skip
 
 
@@ -79,17 +85,20 @@ def run(config: Config, seed: int) -> Outcome:
     """Time every method while the length grows and while the number of states grows."""
     costs: dict[str, dict[str, dict[int, Cost]]] = {"length": {}, "states": {}}
     passes = {}
-    for axis, sizes in (("length", config.lengths), ("states", config.states)):
-        for size in sizes:
-            T, d = (size, config.fixed_states) if axis == "length" else (config.fixed_length, size)
-            found, count = linear_costs(T, d, config.repeats, seed, solved=axis == "length")
-            collect(costs[axis], size, found)
-            if count is not None:
-                passes[str(T)] = count
+    for size in config.lengths:
+        collect(costs["length"], size, kalman_cost(size, config.fixed_states, config.repeats, seed))
+    for size in config.states:
+        collect(costs["states"], size, kalman_cost(config.fixed_length, size, config.repeats, seed))
+    for size in config.pass_lengths:
+        found, passes[str(size)] = dual_costs(size, config.fixed_states, config.repeats, seed)
+        collect(costs["length"], size, found)
+    for size in config.pass_states:
+        found, _ = dual_costs(config.pass_fixed_length, size, config.repeats, seed)
+        collect(costs["states"], size, {PASS: found[PASS]})
     for axis, sizes in (("length", config.layer_lengths), ("states", config.layer_states)):
         for size in sizes:
             T, d = (size, config.layer_states[0]) if axis == "length" else (config.layer_lengths[0], size)
-            collect(costs[axis], size, layer_costs(T, d, 4, config.repeats, seed))
+            collect(costs[axis], size, layer_costs(T, d, 4, config.layer_repeats, seed))
     words = vocabulary_costs(config, seed)
     orders = {axis: {m: fit(by_size) for m, by_size in found.items()} for axis, found in costs.items()}
     return Outcome(
@@ -98,10 +107,10 @@ def run(config: Config, seed: int) -> Outcome:
         [
             "Linear model of full order (every state depends on all earlier ones): one prediction of the last state, by the "
             f"Kalman filter that carries all states along, and by the dual filter; d = {config.fixed_states} while T grows, "
-            f"T = {config.fixed_length} while d grows. Hidden Markov model: one dual-filter layer, which serves every query, "
+            f"T = {config.fixed_length} (filter) and {config.pass_fixed_length} (pass) while d grows. Hidden Markov model: one dual-filter layer, which serves every query, "
             f"beside one transformer layer of the same width; d = {config.layer_states[0]} while T grows, "
             f"T = {config.layer_lengths[0]} while d grows.",
-            f"Lower quartiles of {config.repeats} runs taken in turns on this machine, compilation not included. Memory is working "
+            f"Lower quartiles of {config.repeats} runs ({config.layer_repeats} of layers) on this machine, compilation not included. Memory is working "
             "memory beyond the model. An exponent is the slope of log time against log size at the three largest sizes; "
             "its interval is the central 95 % over resampled runs.",
         ],
@@ -173,25 +182,34 @@ def growing_kalman(model: TimeVaryingLinearGaussianModel, z: np.ndarray) -> np.n
     return x[-d:]
 
 
-def linear_costs(T: int, d: int, repeats: int, seed: int, solved: bool = True) -> tuple[dict[str, Cost], int | None]:
-    """Costs of the linear methods at one size, and the passes of the dual filter's solver (`None` unless `solved`)."""
+def operator_problem(T: int, d: int, seed: int) -> tuple[TimeVaryingLinearGaussianModel, np.ndarray]:
+    """The model and one series of observations."""
     model = operator_model(T, d, seed)
-    z = np.asarray(model.sample(jax.random.key(seed), T)[1])
+    return model, np.asarray(model.sample(jax.random.key(seed), T)[1])
+
+
+def kalman_cost(T: int, d: int, repeats: int, seed: int) -> dict[str, Cost]:
+    """Cost of the growing-state Kalman filter at one size."""
+    model, z = operator_problem(T, d, seed)
+    functions = {KALMAN: lambda: growing_kalman(model, z)}
+    return {KALMAN: Cost(in_turns(functions, repeats)[KALMAN], traced(functions[KALMAN]))}
+
+
+def dual_costs(T: int, d: int, repeats: int, seed: int) -> tuple[dict[str, Cost], int]:
+    """Costs of one pass and of the whole solution of the dual filter at one size, and the passes of the solution."""
+    model, z = operator_problem(T, d, seed)
     passes = make_passes(model, jnp.ones((T, 1), bool), jnp.zeros((T, 0, 1, d)))
     v = jnp.ones((T, 1, 1))
     one = jax.jit(lambda passes, v: passes(v)).lower(passes, v).compile()
     solve = lambda: linear_dual_filter(model, z, method="closed_loop", lags=8)
     functions = {
-        KALMAN: lambda: growing_kalman(model, z),
         PASS: lambda: jax.block_until_ready(one(passes, v)),
+        SOLVE: lambda: jax.block_until_ready(solve().mean),
     }
-    memory = {KALMAN: traced(functions[KALMAN]), PASS: temporary(one)}
-    if solved:
-        functions[SOLVE] = lambda: jax.block_until_ready(solve().mean)
-        memory[SOLVE] = temporary(one) + 6 * T * d * 8  # the vectors of the conjugate gradients
+    # the solver adds the vectors of the conjugate gradients
+    memory = {PASS: temporary(one), SOLVE: temporary(one) + 6 * T * d * 8}
     times = in_turns(functions, repeats)
-    costs = {m: Cost(t, memory[m]) for m, t in times.items()}
-    return costs, int(solve().iterations) if solved else None
+    return {m: Cost(t, memory[m]) for m, t in times.items()}, int(solve().iterations)
 
 
 def layer_costs(T: int, d: int, V: int, repeats: int, seed: int) -> dict[str, Cost]:

@@ -22,8 +22,8 @@ class Config:
     short_zeros: int = 6
     p: float = 0.5
     length: int = 128
-    steps: int = 3000
-    decisive_steps: int = 3000
+    steps: int = 6000
+    decisive_steps: int = 6000
     samples: int = 64
     others: tuple[tuple[int, int, float, int], ...] = ((13, 5, 0.5, 128), (20, 8, 0.5, 128))
 

@@ -20,14 +20,20 @@ from ..compare.predictors import gpt_log_probabilities
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: one layer and one head, AdamW with warm-up and cosine decay on fresh sequences."""
+    """How a network is trained: one layer and one head, AdamW with warm-up and cosine decay on fresh sequences.
+
+    The peak is the largest of 3e-3, 5e-3 and 1e-2 with which every start tried at width 8 came within 0.2 % of the
+    entropy floor in 5,000 steps; with 1e-2 four of five ended 15 % above it. Of several `starts` the one with the lowest
+    training loss at the end is kept, as of the starts of Baum-Welch the likeliest.
+    """
 
     width: int
     length: int
     steps: int
     batch: int = 64
-    peak: float = 1e-2
+    peak: float = 5e-3
     final: float | None = None  # None: a two-hundredth of the peak; equal to the peak: a constant rate
+    starts: int = 1
 
 
 class Batches:
@@ -61,11 +67,15 @@ def trained(
     at: Sequence[int] | np.ndarray = (),
     look: Callable[[GPT, int], None] = lambda gpt, step: None,
 ) -> tuple[GPT, np.ndarray]:
-    """The network after training and the loss of every step.
+    """The network after training (the best of `recipe.starts`) and the loss of every step.
 
     **Arguments:** `at`, multiples of 10: numbers of steps (0: before the first) after which `look(network, step)` is
     called; the training goes on in the memory of that network, so a look keeps copies.
     """
+    if recipe.starts > 1:
+        one = dataclasses.replace(recipe, starts=1)
+        runs = [trained(process, one, jax.random.fold_in(key, i), at, look) for i in range(recipe.starts)]
+        return min(runs, key=lambda run: run[1][-100:].mean())
     keys = jax.random.split(key)
     model = GPT(GPTConfig(process.n_tokens, recipe.length, 1, 1, recipe.width), key=keys[0])
     data = Batches(process, recipe.batch, recipe.length + 1)

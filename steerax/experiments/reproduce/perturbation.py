@@ -21,12 +21,13 @@ class Config:
 
     levels: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1)
     length: int = 64
-    steps: int = 2000
-    decisive_steps: int = 2000
+    steps: int = 5000
+    decisive_steps: int = 5000
+    starts: int = 2  # the better one counts
     samples: int = 32
 
 
-QUICK = Config(levels=(0.0, 0.01), length=32, steps=500, samples=16)
+QUICK = Config(levels=(0.0, 0.01), length=32, steps=500, starts=1, samples=16)
 
 
 def run(config: Config, seed: int) -> Outcome:
@@ -38,7 +39,12 @@ def run(config: Config, seed: int) -> Outcome:
             if kind == "emission" and level == 0:
                 continue
             process = mixed_with_uniform(two_cycle(), **{kind: level})
-            found = study(process, Recipe(8, config.length, config.steps), config.samples, jax.random.key(seed))
+            found = study(
+                process,
+                Recipe(8, config.length, config.steps, starts=config.starts),
+                config.samples,
+                jax.random.key(seed),
+            )
             name = "none" if level == 0 else f"{kind} {level:g}"
             rows.append({"noise": name, "kind": kind, "level": level, **shape(found, first)})
             choices["Control"][name], choices["Attention"][name] = found.control, found.attention

@@ -26,8 +26,8 @@ class Config:
     short_zeros: int = 4
     p: float = 0.5
     length: int = 64
-    steps: int = 4000
-    decisive_steps: int = 4000  # the network reaches the optimum with these; a failure with fewer says little
+    steps: int = 5000
+    decisive_steps: int = 5000  # the network reaches the optimum with these; a failure with fewer says little
     samples: int = 256
     others: tuple[tuple[int, int, float, int], ...] = (
         (7, 3, 0.5, 64),
