@@ -31,17 +31,17 @@ def plain_scan(mu, A, C, z):
 
 def layers(d: int, T: int) -> dict:
     import steerax as sx
-    from steerax.inference.hmm.kernels import block_length, filter_deferred
+    from steerax.inference.hmm.kernels import block_length, filter_traced
     from steerax.inference.hmm.layers import layer
 
     hmm = sx.processes.random_hmm(jax.random.key(d), d, 50)
     z = hmm.sample(jax.random.key(1), T)[1]
     block = block_length(d, 1, jnp.float64.dtype)
     states = sx.forward_filter(hmm, z).states
-    plain = jax.jit(plain_scan)
+    plain, filtered = jax.jit(plain_scan), jax.jit(filter_traced)
     times = time_together(
         {
-            "filter": lambda: jax.block_until_ready(filter_deferred(*hmm.arrays, z, block)),
+            "filter": lambda: jax.block_until_ready(filtered(*hmm.arrays, z)),
             "layer": lambda: jax.block_until_ready(layer(states, *hmm.arrays, z, block)),
             "plain scan": lambda: jax.block_until_ready(plain(*hmm.arrays, z)),
         }

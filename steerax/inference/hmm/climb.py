@@ -19,8 +19,7 @@ from ...runs.files import RunFolder
 from ...runs.progress import Progress
 from .em import Pseudocounts, em_step, prepare
 from .filter import forward_filter
-from .kernels import SMALLEST_MASS
-from .statistics import chunk_blocks
+from .statistics import SMALLEST_MASS, chunk_blocks
 
 HISTORIES = ("log_likelihoods", "objective")
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from ..._errors import ConfigurationError, DataError, ImpossibleTokenError
 from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
-from .kernels import SMALLEST_MASS, filter_block, filter_checked, filter_deferred, filter_traced
+from .kernels import filter_checked, filter_possible, filter_traced, is_small_product
 
 
 class Filtered(eqx.Module):
@@ -72,13 +72,11 @@ def forward_filter(
     z = as_codes(hmm, tokens)
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
     arrays = hmm.arrays
-    mu, _, C = arrays
-    block = filter_block(len(mu), z.shape[1] if z.ndim > 1 else 1, C.dtype)
     if isinstance(z, Tracer) or any(isinstance(a, Tracer) for a in jax.tree.leaves(arrays)):
-        return Filtered(hmm, *filter_traced(*arrays, jnp.asarray(z), block))
-    if block > 1:
-        states, log_likelihood, smallest = filter_deferred(*arrays, z, block)
-        if np.asarray(smallest).min(initial=1.0) > SMALLEST_MASS:
+        return Filtered(hmm, *filter_traced(*arrays, jnp.asarray(z)))
+    if is_small_product(z, hmm.n_states):
+        states, log_likelihood = filter_possible(*arrays, z)
+        if np.isfinite(log_likelihood):
             return Filtered(hmm, z, states, log_likelihood)
     states, log_q = filter_checked(*arrays, z)
     log_likelihood = np.asarray(np.asarray(log_q).sum(0))

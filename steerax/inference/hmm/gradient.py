@@ -18,7 +18,7 @@ from ...processes.order_k import OrderKTransition
 from ...runs import loop
 from ...runs.files import RunFolder, content_hash
 from ...runs.models import fill, named_leaves
-from .kernels import filter_block, filter_traced
+from .kernels import filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
 
 
@@ -131,6 +131,5 @@ def _loss(free: Logits | DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float[
     if isinstance(free, DualFilterNetwork):
         return mean_loss(free, tokens)
     model = free.model()
-    block = filter_block(model.n_states, tokens.shape[1], model.emission.dtype)
-    log_likelihood = filter_traced(*model.arrays, tokens, block)[2]
+    log_likelihood = filter_traced(*model.arrays, tokens)[2]
     return -log_likelihood.sum() / jnp.maximum((tokens >= 0).sum(), 1)

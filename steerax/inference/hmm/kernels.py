@@ -7,15 +7,11 @@ emission, `z` `[T]` or time-major `[T B]` tokens with −1 for missing. `π_t` i
     π_{t+1} = A^⊤(π_t ⊙ C_{z_{t+1}}) / q_t,        q_t = π_t · C_{z_{t+1}}      (factor 1 for a missing token).
 """
 
-import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
-
-# masses below this are recomputed with a normalisation per token
-SMALLEST_MASS = 1e-200
 
 # up to this many states, sums of products that XLA merges with the rest of a step are faster on a CPU than calls of a
 # matrix product
@@ -44,40 +40,24 @@ def block_length(d: int, batch: int, dtype) -> int:
     return 8 if batch * d * d <= 100_000 and dtype == jnp.float64 else 1
 
 
-def filter_block(d: int, batch: int, dtype) -> int:
-    """The same for the filter, whose step merges with its normalisation if states are few or sequences several."""
-    return block_length(d, batch, dtype) if batch == 1 and d > FEW_STATES else 1
+@jax.jit
+def filter_possible(mu, A, C, z: Int[Array, " T"]):
+    """`(states [T+1 d], log-likelihood)` of one sequence, normalised at each token. −∞ if a token is impossible: then
+    the states are not valid, see [`filter_checked`][].
 
-
-@functools.partial(jax.jit, static_argnames="block")
-def filter_deferred(mu, A, C, z: Int[Array, "T ..."], block: int):
-    """`(states [T+1 … d], log-likelihood […], smallest mass […])`, normalising only once per `block` tokens.
-
-    Between normalisations a step is a gather, a product and a matrix product; all states are normalised at the end in
-    one pass. The masses at the ends of blocks give the likelihood, since `Π q_t` telescopes. If the smallest mass is
-    close to underflow (or a token is impossible) the result is not valid: use [`filter_checked`][].
+    Only the states leave the loop, which pays where a step is a small matrix product.
     """
-    T, batch = z.shape[0], z.shape[1:]
-    n_blocks = T // block + 1  # at least one step more than tokens, so that π_T is among the emitted states
-    rows = jnp.zeros((n_blocks * block, *batch), z.dtype).at[:T].set(row_numbers(z))
-    table = emission_table(C)
+    rows, table = row_numbers(z), emission_table(C)
 
-    def step(p, rows_of_block):
-        mass = p.sum(-1, keepdims=True)
-        p = p / jnp.where(mass > 0, mass, 1)
-        states = []
-        for row in rows_of_block:
-            states.append(p)
-            p = moved(p * table[row], A)
-        return p, (jnp.stack(states), mass[..., 0])
+    def step(p, row):
+        joint = p * table[row]
+        q = joint.sum(-1, keepdims=True)
+        after = (joint / jnp.where(q > 0, q, 1)) @ A
+        return after, after
 
-    start = jnp.broadcast_to(mu, (*batch, mu.shape[0]))
-    last, (states, mass) = lax.scan(step, start, rows.reshape(n_blocks, block, *batch))
-    states = states.reshape(n_blocks * block, *start.shape)[: T + 1]
-    total = states.sum(-1, keepdims=True)
-    mass = jnp.concatenate([mass[1:], last.sum(-1)[None]])
-    log_likelihood = jnp.sum(jnp.log(jnp.where(mass > 0, mass, 1)), 0)
-    return states / jnp.where(total > 0, total, 1), log_likelihood, mass.min(0)
+    states = jnp.concatenate([mu[None], lax.scan(step, mu, rows)[1]])
+    q = jnp.sum(states[:-1] * table[rows], -1)
+    return states, jnp.sum(jnp.where(q > 0, jnp.log(jnp.where(q > 0, q, 1)), -jnp.inf))
 
 
 @jax.jit
@@ -103,22 +83,23 @@ def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
     return jnp.concatenate([states, last[None]]), log_q
 
 
-def filter_traced(mu, A, C, z: Int[Array, "T ..."], block: int):
-    """`(tokens that count, states, log-likelihood)`, by whichever recursion is valid, decided while it runs: for use
-    inside `jit` and `grad`. A token that was stepped over is −1 here."""
+def is_small_product(z, d: int) -> bool:
+    """Whether [`filter_possible`][] is faster than [`filter_checked`][]."""
+    return z.ndim == 1 and d > FEW_STATES
+
+
+def filter_traced(mu, A, C, z: Int[Array, "T ..."]):
+    """`(tokens that count, states, log-likelihood)`, by the faster recursion that is valid, decided while it runs: for
+    use inside `jit` and `grad`. A token that was stepped over is −1 here."""
 
     def checked():
         states, log_q = filter_checked(mu, A, C, z)
         return jnp.where(jnp.isfinite(log_q), z, -1), states, log_q.sum(0)
 
-    if block == 1:
+    if not is_small_product(z, len(mu)):
         return checked()
-    states, log_likelihood, smallest = filter_deferred(mu, A, C, z, block)
-    return lax.cond(
-        jnp.min(smallest, initial=1.0) > SMALLEST_MASS,
-        lambda: (z, states, log_likelihood),
-        checked,
-    )
+    states, log_likelihood = filter_possible(mu, A, C, z)
+    return lax.cond(jnp.isfinite(log_likelihood), lambda: (z, states, log_likelihood), checked)
 
 
 def prior_laws(mu, A, length: int) -> Float[Array, "T1 *batch d"]:

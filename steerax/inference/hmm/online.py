@@ -12,8 +12,7 @@ from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
 from .em import Counts, Pseudocounts, as_pseudocounts, maximise, prepare
 from .filter import forward_filter
-from .kernels import SMALLEST_MASS
-from .statistics import chunk_blocks, expected_counts
+from .statistics import SMALLEST_MASS, chunk_blocks, expected_counts
 
 
 @dataclasses.dataclass(frozen=True)

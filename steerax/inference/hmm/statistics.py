@@ -22,6 +22,9 @@ from jaxtyping import Array, Float, Int
 from ...processes.order_k import OrderKTransition
 from .kernels import emission_table
 
+# with masses below this, counts are computed again with a normalisation per token
+SMALLEST_MASS = 1e-200
+
 # numbers that one array of a chunk may hold: 64 MiB in double precision
 CHUNK_SIZE = 2**23
 

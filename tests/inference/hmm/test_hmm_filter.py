@@ -8,7 +8,7 @@ import pytest
 
 import steerax as sx
 from steerax.inference.hmm import filter as room
-from steerax.inference.hmm.kernels import filter_checked, filter_deferred
+from steerax.inference.hmm.kernels import filter_checked, filter_possible
 
 
 @pytest.mark.parametrize(("zeros", "missing"), [(0.0, False), (0.4, True)])
@@ -39,13 +39,37 @@ def test_a_batch_of_unequal_lengths_is_each_sequence_alone():
         np.testing.assert_allclose(r.log_likelihood[i], np.log(q).sum(), atol=1e-12)
 
 
-def test_deferred_normalisation_gives_the_same_as_normalising_at_each_token():
+def test_the_recursion_for_possible_tokens_is_the_checked_one_and_says_where_it_is_not_valid():
     hmm = sx.processes.random_hmm(jax.random.key(3), 5, 4)
-    z = hmm.sample(jax.random.key(4), 43)[1]
+    z = hmm.sample(jax.random.key(4), 43)[1].at[7].set(-1)
     states, log_q = filter_checked(*hmm.arrays, z)
-    deferred, log_likelihood, _ = filter_deferred(*hmm.arrays, z, 8)
-    np.testing.assert_allclose(deferred, states, rtol=1e-12)
+    found, log_likelihood = filter_possible(*hmm.arrays, z)
+    np.testing.assert_allclose(found, states, rtol=1e-12)
     np.testing.assert_allclose(log_likelihood, log_q.sum(), rtol=1e-13)
+    mu, A, C = hmm.arrays
+    assert filter_possible(mu, A, C.at[:, z[20]].set(0), z)[1] == -np.inf
+
+
+@pytest.mark.parametrize("d", [3, 12])
+def test_an_impossible_token_is_stepped_over_inside_jit_and_leaves_gradients_finite(d):
+    hmm = sx.processes.random_hmm(jax.random.key(3), d, 4)
+    C = jnp.pad(hmm.emission, ((0, 0), (0, 1)))  # nobody emits token 4
+    z = np.array([1, 0, 4, 2, 3, 4, 1])
+
+    @jax.jit
+    def last(C):
+        found = sx.forward_filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), z)
+        return found.states[-1, 0], (found.tokens, found.log_likelihood)
+
+    (value, (tokens, log_likelihood)), slope = jax.value_and_grad(last, has_aux=True)(C)
+    eager = sx.forward_filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), z, "skip")
+    missing = sx.forward_filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), np.where(z == 4, -1, z))
+    np.testing.assert_array_equal(tokens, np.where(z == 4, -1, z))
+    np.testing.assert_array_equal(eager.tokens, tokens)
+    assert log_likelihood == eager.log_likelihood == -np.inf
+    np.testing.assert_allclose([value, eager.states[-1, 0]], missing.states[-1, 0], rtol=1e-12)
+    assert jnp.isfinite(slope).all()
+    assert jnp.abs(slope).max() > 0
 
 
 def test_emissions_of_1e_minus_60_do_not_underflow():
