@@ -24,7 +24,8 @@ HMM, NETWORK, SCRATCH, GPT_ = "HMM", "dual-filter network", "dual-filter network
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Fewer than the eight true states; an order-k model has d^k tuples, of which at most 64 are allowed, the number of
-    a model that already has every state of the process eight times over."""
+    a model that already has every state of the process eight times over. Networks, like GPTs, learn from more sequences
+    and for longer than Baum-Welch needs: with 400 sequences and 600 steps they were still at 94 % of the floor."""
 
     dimensions: tuple[int, ...] = (2, 3, 4, 6)
     orders: tuple[int, ...] = (2, 3)
@@ -35,8 +36,9 @@ class Config:
     training: int = 400
     restarts: int = 5
     layers: int = 6
-    network_steps: int = 600
-    decisive_network_steps: int = 600
+    network_training: int = 2000
+    network_steps: int = 2500
+    decisive_network_steps: int = 2500
     steps: int = 5000
     decisive_steps: int = 5000
     starts: int = 2  # of each GPT
@@ -71,7 +73,8 @@ def run(config: Config, seed: int) -> Outcome:
             f"The two-cycle process has 8 states. With d < 8 of them: a hidden Markov model learned by Baum-Welch, used through "
             "its dual filter; chains of order k, whose next state depends on the last k, on d^k tuples; a network of "
             f"{config.layers} dual-filter layers whose weights are no longer tied, started from the learned model or from "
-            f"random weights and trained on the next-token loss ({config.network_steps:,} steps); and a GPT of width d ({config.steps:,} steps, best of {config.starts}). Losses are "
+            f"random weights and trained on the next-token loss ({config.network_steps:,} steps on {config.network_training:,} "
+            "sequences); and a GPT of width d ({config.steps:,} steps, best of {config.starts}). Losses are "
             f"on fresh sequences, as a share of the entropy floor above the true filter; {config.seeds} seed{'s' * (config.seeds > 1)}.",
             "The paper leaves the extension of the dual filter beyond Markov chains, and learning its weights, to future work.",
         ],
@@ -89,7 +92,8 @@ def excesses(config: Config, d: int, lowest: float, key) -> dict[str, float]:
     """Loss above the true filter, as a share of the floor, of every kind of model at one dimension."""
     process = two_cycle()
     keys = jax.random.split(key, 7)
-    training = sample_sequences(process, keys[0], config.training, config.length + 1)
+    many = sample_sequences(process, keys[0], config.network_training, config.length + 1)
+    training = many.select(range(config.training))
     data = held_out(process, config.length, 512, keys[1])
     exact = score_tokens(process, data).log_likelihoods[:, 1:]
     share = lambda found: TokenScores(found - exact, data.mask[:, 1:]).cross_entropy / lowest
@@ -106,7 +110,7 @@ def excesses(config: Config, d: int, lowest: float, key) -> dict[str, float]:
     }
     for name, (start, order_of_data) in networks.items():
         network = train_by_gradient(
-            start, training, config.network_steps, order_of_data, progress=False,
+            start, many, config.network_steps, order_of_data, progress=False,
             optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)),
         ).model  # fmt: skip
         found[name] = share(score_network(network, data).log_likelihoods[:, 1:])

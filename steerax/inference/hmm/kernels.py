@@ -7,7 +7,6 @@ emission, `z` `[T]` or time-major `[T B]` tokens with −1 for missing. `π_t` i
     π_{t+1} = A^⊤(π_t ⊙ C_{z_{t+1}}) / q_t,        q_t = π_t · C_{z_{t+1}}      (factor 1 for a missing token).
 """
 
-
 import jax
 import jax.numpy as jnp
 from jax import lax
