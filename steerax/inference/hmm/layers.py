@@ -57,7 +57,9 @@ def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"],
     Where the input is far from the filter the linear recursion leaves the simplex and can grow without bound; negative
     parts are therefore cut at each token. The filter itself is not touched by that, so it remains the fixed point, and
     the layer stays causal. All of this commutes with multiples of `p`, so the mass is restored only once per `block`
-    tokens, for speed, and in the output.
+    tokens, for speed, and in the output. `ρ⁺_0` is `μ` itself, without rounding: so the first laws of two layers are the
+    same numbers, and by causality one more law with each layer. A difference of rounding between them would grow like
+    that of any two inputs, to 1e-5 in fifty tokens on models of real data.
     """
     T = z.shape[0]
     n_blocks = T // block + 1
@@ -79,7 +81,7 @@ def layer(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"],
     start = jnp.broadcast_to(mu, rho.shape[1:])
     blocks = tuple(a.reshape(n_blocks, block, *a.shape[1:]) for a in (rows, delta))
     laws = lax.scan(step, start, blocks)[1]
-    return _onto_simplex(laws.reshape(n_blocks * block, *start.shape)[: T + 1])
+    return _onto_simplex(laws.reshape(n_blocks * block, *start.shape)[: T + 1]).at[0].set(start)
 
 
 @jax.jit
@@ -92,7 +94,7 @@ def layer_by_associative_scan(rho: Float[Array, "T1 d"], mu, A, C, z: Int[Array,
     keys = 1 - emission_table(C)[row_numbers(z)]
     steps = A[None] + keys[:, :, None] * (delta @ A)[:, None, :]
     products = lax.associative_scan(jnp.matmul, steps)
-    return _onto_simplex(jnp.concatenate([mu[None], jnp.einsum("i,tij->tj", mu, products)]))
+    return jnp.concatenate([mu[None], _onto_simplex(jnp.einsum("i,tij->tj", mu, products))])
 
 
 def _onto_simplex(p):

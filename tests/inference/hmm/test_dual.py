@@ -62,6 +62,19 @@ def test_layers_are_exact_after_as_many_as_there_are_tokens(initial, at_most):
     np.testing.assert_allclose(free.state_probabilities, pi, atol=1e-13)
 
 
+@pytest.mark.parametrize("T", [40, 130])
+def test_laws_that_are_exact_change_no_more_not_even_by_rounding(T):
+    """With this seed the initial law changes in its last digits when it is normalised once more."""
+    rng = np.random.default_rng(9)
+    mu, A, C = oracles.sparse_hmm(rng, 24, 30, 0.7)
+    z = oracles.draw(rng, mu, A, C, T)
+    hmm = sx.HiddenMarkovModel(mu, A, C)
+    history = np.asarray(sx.dual_filter(hmm, z, layers=T, keep=True).history)
+    for n, laws in enumerate(history):
+        np.testing.assert_array_equal(laws[: n + 1], history[-1, : n + 1])
+    np.testing.assert_allclose(history[-1], sx.forward_filter(hmm, z).state_probabilities, atol=1e-13)
+
+
 def test_each_layer_makes_at_least_one_more_law_exact():
     hmm, z = example(3, missing=False)
     pi = sx.forward_filter(hmm, z).state_probabilities
