@@ -83,8 +83,8 @@ def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
 
 
 def is_small_product(z, d: int) -> bool:
-    """Whether [`filter_possible`][] is faster than [`filter_checked`][]."""
-    return z.ndim == 1 and d > FEW_STATES
+    """Whether [`filter_possible`][] is faster than [`filter_checked`][], and its several arrays `[T d]` are small."""
+    return z.ndim == 1 and d > FEW_STATES and z.size * d <= 2**22
 
 
 def filter_traced(mu, A, C, z: Int[Array, "T ..."]):
