@@ -74,7 +74,7 @@ def run(config: Config, seed: int) -> Outcome:
             "its dual filter; chains of order k, whose next state depends on the last k, on d^k tuples; a network of "
             f"{config.layers} dual-filter layers whose weights are no longer tied, started from the learned model or from "
             f"random weights and trained on the next-token loss ({config.network_steps:,} steps on {config.network_training:,} "
-            "sequences); and a GPT of width d ({config.steps:,} steps, best of {config.starts}). Losses are "
+            f"sequences); and a GPT of width d ({config.steps:,} steps, best of {config.starts}). Losses are "
             f"on fresh sequences, as a share of the entropy floor above the true filter; {config.seeds} seed{'s' * (config.seeds > 1)}.",
             "The paper leaves the extension of the dual filter beyond Markov chains, and learning its weights, to future work.",
         ],
