@@ -23,8 +23,8 @@ class Recipe:
     """How a network is trained: one layer and one head, AdamW with warm-up and cosine decay on fresh sequences.
 
     The peak is the largest of 3e-3, 5e-3 and 1e-2 that trains every start tried: at width 8, 5,000 steps of it ended
-    within 0.7 % of the entropy floor from eight starts; 1e-2, for 3,000, left four of five 15 % above it. Of several `starts` the one with the lowest
-    training loss at the end is kept, as of the starts of Baum-Welch the likeliest.
+    within 0.7 % of the entropy floor from eight starts; 1e-2, for 3,000, left four of five 15 % above it. Of
+    several `starts` the one with the lowest training loss at the end is kept, as of those of Baum-Welch the likeliest.
     """
 
     width: int
