@@ -20,37 +20,36 @@ jax.config.update("jax_enable_x64", True)
 
 def plain_scan(mu, A, C, z):
     """The textbook filter, one token and one normalisation per step."""
+    rows = C.T
 
     def step(p, token):
-        joint = p * C[:, token]
-        p = (joint / joint.sum()) @ A
+        joint = p * rows[token]
+        p = (joint / joint.sum(-1, keepdims=True)) @ A
         return p, p
 
-    return jax.lax.scan(step, mu, z)[1]
+    return jax.lax.scan(step, jnp.broadcast_to(mu, (*z.shape[1:], len(mu))), z)[1]
 
 
-def layers(d: int, T: int) -> dict:
+def layers(d: int, T: int, batch: int) -> dict:
     import steerax as sx
-    from steerax.inference.hmm.kernels import block_length, filter_traced
+    from steerax.inference.hmm.kernels import filter_traced
     from steerax.inference.hmm.layers import layer
 
     hmm = sx.processes.random_hmm(jax.random.key(d), d, 50)
-    z = hmm.sample(jax.random.key(1), T)[1]
-    block = block_length(d, 1, jnp.float64.dtype)
-    states = sx.forward_filter(hmm, z).states
+    strings = [hmm.sample(jax.random.key(i), T)[1] for i in range(batch)]
+    z = strings[0] if batch == 1 else jnp.stack(strings, 1)
     plain, filtered = jax.jit(plain_scan), jax.jit(filter_traced)
-    times = time_together(
-        {
-            "filter": lambda: jax.block_until_ready(filtered(*hmm.arrays, z)),
-            "layer": lambda: jax.block_until_ready(layer(states, *hmm.arrays, z, block)),
-            "plain scan": lambda: jax.block_until_ready(plain(*hmm.arrays, z)),
-        }
-    )
-    error = float(jnp.abs(layer(states, *hmm.arrays, z, block) - states).max())
-    print(
-        f"layer d={d} T={T}: " + "  ".join(f"{k} {v['median']:.2f} ms" for k, v in times.items()), f"error {error:.0e}"
-    )
-    return {"d": d, "T": T, "ms": times, "error": error}
+    states = filtered(*hmm.arrays, z)[1]
+    tasks = {
+        "filter": lambda: jax.block_until_ready(filtered(*hmm.arrays, z)),
+        "layer": lambda: jax.block_until_ready(layer(states, *hmm.arrays, z)),
+        "plain scan": lambda: jax.block_until_ready(plain(*hmm.arrays, z)),
+    }
+    times = time_together(tasks)
+    error = float(jnp.abs(layer(states, *hmm.arrays, z) - states).max())
+    shown = "  ".join(f"{k} {v['median']:.2f} ms" for k, v in times.items())
+    print(f"layer d={d} T={T} batch={batch}: {shown}  error {error:.0e}", flush=True)
+    return {"d": d, "T": T, "batch": batch, "ms": times, "error": error}
 
 
 def control_matrix(d: int, T: int) -> dict:
@@ -115,7 +114,7 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="shorter strings")
     quick = parser.parse_args().quick
     record = {
-        "layers": [layers(d, T) for d, T in ((8, 1024), (64, 1024), (64, 8192))],
+        "layers": [layers(d, T, n) for d in (8, 64) for T in (1024, 8192) for n in (1, 32) if d * T * n < 2**23],
         "control_matrix": [control_matrix(64, 256 if quick else 1024)],
         "accuracy": accuracy(1000 if quick else 10_000),
         **machine(),

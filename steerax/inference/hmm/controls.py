@@ -32,7 +32,7 @@ def controls_of(states: Float[Array, "T1 d"], mu, A, C, z: Int[Array, " T"], F: 
     def step(Y, x):
         s, rho, row = x
         Cz = table[row]
-        k, c = posterior_difference(rho, Cz) / 2, 2 * Cz - 1
+        k, c = posterior_difference(rho, Cz, Cz.sum(-1, keepdims=True)) / 2, 2 * Cz - 1
         Z = A @ Y
         active = jnp.repeat(times > s, n_columns)
         u = jnp.where(active, -(k @ Z), 0)
@@ -63,7 +63,7 @@ def all_controls(
     T, d = len(z), len(mu)
     apply = (lambda rows: rows) if F is None else (lambda rows: rows @ F)
     Cz = emission_table(C)[row_numbers(z)]
-    k, c = posterior_difference(states[:-1], Cz) / 2, 2 * Cz - 1
+    k, c = posterior_difference(states[:-1], Cz, Cz.sum(-1, keepdims=True)) / 2, 2 * Cz - 1
     rows = jnp.zeros((0, d), mu.dtype)
     m = mu
     priors, controls, norms = [apply(mu)[None]], [], []

@@ -15,7 +15,7 @@ from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
 from .filter import _batch_first, forward_filter
-from .kernels import block_length, prior_laws
+from .kernels import prior_laws
 from .layers import layer
 
 
@@ -72,14 +72,13 @@ def dual_filter(
     if keep and layers is None:
         raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance
-    block = block_length(hmm.n_states, rho[0, ..., 0].size, rho.dtype)
     if layers is None:
         cap = len(z) + 1 if max_layers is None else max_layers
-        rho, residuals, used = _until_fixed(rho, *hmm.arrays, z, tolerance, cap, block)
+        rho, residuals, used = _until_fixed(rho, *hmm.arrays, z, tolerance, cap)
         residuals = np.asarray(residuals)[: int(used)]
         history = None
     else:
-        rho, residuals, history = _a_number_of(rho, *hmm.arrays, z, layers, block, keep)
+        rho, residuals, history = _a_number_of(rho, *hmm.arrays, z, layers, keep)
         residuals = np.asarray(residuals)
         history = jnp.moveaxis(history, 2, 1) if history is not None and z.ndim > 1 else history
     reached = bool(len(residuals)) and residuals[-1] <= tolerance
@@ -115,24 +114,24 @@ def _change(new, old):
     return jnp.max(jnp.sum(jnp.abs(new - old), -1))
 
 
-@functools.partial(jax.jit, static_argnames=("cap", "block"))
-def _until_fixed(rho, mu, A, C, z, tolerance, cap: int, block: int):
+@functools.partial(jax.jit, static_argnames="cap")
+def _until_fixed(rho, mu, A, C, z, tolerance, cap: int):
     def unfinished(carry):
         _, residuals, n = carry
         return (n < cap) & ((n == 0) | (residuals[n - 1] > tolerance))
 
     def apply(carry):
         rho, residuals, n = carry
-        new = layer(rho, mu, A, C, z, block)
+        new = layer(rho, mu, A, C, z)
         return new, residuals.at[n].set(_change(new, rho)), n + 1
 
     return lax.while_loop(unfinished, apply, (rho, jnp.zeros(cap, rho.dtype), 0))
 
 
-@functools.partial(jax.jit, static_argnames=("layers", "block", "keep"))
-def _a_number_of(rho, mu, A, C, z, layers: int, block: int, keep: bool):
+@functools.partial(jax.jit, static_argnames=("layers", "keep"))
+def _a_number_of(rho, mu, A, C, z, layers: int, keep: bool):
     def apply(rho, _):
-        new = layer(rho, mu, A, C, z, block)
+        new = layer(rho, mu, A, C, z)
         return new, (_change(new, rho), new if keep else None)
 
     last, (residuals, outputs) = lax.scan(apply, rho, None, length=layers)

@@ -12,7 +12,7 @@ from ...data.sequences import Sequences
 from ...processes.hmm import HiddenMarkovModel
 from ...processes.order_k import OrderKTransition
 from .filter import as_tokens
-from .kernels import block_length, row_numbers
+from .kernels import row_numbers
 from .statistics import expected_counts
 
 
@@ -38,6 +38,11 @@ def as_pseudocounts(given: Pseudocounts | float) -> Pseudocounts:
     if min(counts) < 0:
         raise ConfigurationError(f"Pseudocounts cannot be negative, but are {tuple(counts)}.")
     return counts
+
+
+def block_length(d: int, batch: int, dtype) -> int:
+    """Tokens between two normalisations: eight while a step is cheap, one where arithmetic or range forbids it."""
+    return 8 if batch * d * d <= 100_000 and dtype == jnp.float64 else 1
 
 
 def prepare(data: Sequences, model: HiddenMarkovModel) -> tuple[Int[Array, "T B"], int]:

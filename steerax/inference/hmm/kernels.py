@@ -34,11 +34,6 @@ def moved(p: Float[Array, "... d"], A) -> Float[Array, "... d"]:
     return p @ A
 
 
-def block_length(d: int, batch: int, dtype) -> int:
-    """Tokens between two normalisations: eight while a step is cheap, one where arithmetic or range forbids it."""
-    return 8 if batch * d * d <= 100_000 and dtype == jnp.float64 else 1
-
-
 @jax.jit
 def filter_possible(mu, A, C, z: Int[Array, " T"]):
     """`(states [T+1 d], log-likelihood)` of one sequence, normalised at each token. −∞ if a token is impossible: then
