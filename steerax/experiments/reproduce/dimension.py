@@ -24,7 +24,7 @@ class Config:
     states, tried at half of it.
     """
 
-    dimensions: tuple[int, ...] = (2, 3, 4, 5, 6, 8, 12)
+    dimensions: tuple[int, ...] = (2, 3, 4, 6, 8, 12)
     few: int = 4  # the dimension that the claims are about
     seeds: int = 5
     decisive_seeds: int = 5

@@ -24,19 +24,20 @@ class Config:
     length: int = 128
     steps: int = 6000
     decisive_steps: int = 6000
+    starts: int = 2  # of the GPT, for the chosen process: one of two ends far above the optimum
     samples: int = 64
     others: tuple[tuple[int, int, float, int], ...] = ((13, 5, 0.5, 128), (20, 8, 0.5, 128))
 
 
 QUICK = Config(
-    long_length=8, short_zeros=4, length=48, steps=500, samples=32, others=((7, 3, 0.5, 48), (9, 4, 0.5, 48))
+    long_length=8, short_zeros=4, length=48, steps=500, starts=1, samples=32, others=((7, 3, 0.5, 48), (9, 4, 0.5, 48))
 )
 
 
 def run(config: Config, seed: int) -> Outcome:
     """Train, compare, and measure the autocorrelation of the control."""
     chosen = (config.long_length, config.short_zeros, config.p, config.length)
-    found = look(config, chosen, config.samples, seed)
+    found = look(config, chosen, config.samples, seed, config.starts)
     numbers = measured(found, chosen)
     variants = {name_of(chosen): numbers} | {
         name_of(other): measured(look(config, other, 16, seed), other) for other in config.others
@@ -46,7 +47,7 @@ def run(config: Config, seed: int) -> Outcome:
         "Fig. 7 and App. C.3 of [KudreChangMehta2026]",
         [
             f"Long pattern {config.long_length}, short pattern {config.short_zeros} zeros, {config.length} tokens, and a GPT of "
-            f"width {config.long_length}. Periodicity is the largest autocorrelation of the control of the last query.",
+            f"width {config.long_length} (best of {config.starts}). Periodicity is the largest autocorrelation of the control of the last query.",
         ],
         claims(config, found, numbers),
         [
@@ -78,7 +79,7 @@ def claims(config: Config, found: Study, numbers: dict) -> list[Claim]:
         "App. C.3",
         found.above,
         0.01,
-        f"{100 * found.above:.2f} % of the entropy floor above the exact filter",
+        f"{100 * found.above:z.2f} % of the entropy floor above the exact filter",
         margin=0.04,
     )
     return [

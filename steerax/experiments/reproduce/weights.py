@@ -71,10 +71,10 @@ def run(config: Config, seed: int) -> Outcome:
     )
 
 
-def look(config, variant: tuple[int, int, float, int], samples: int, seed: int) -> Study:
+def look(config, variant: tuple[int, int, float, int], samples: int, seed: int, starts: int = 1) -> Study:
     """The study of one process (ℓ, n₀, p) at one length, with a GPT as wide as it has states."""
     long_length, short_zeros, p, length = variant
-    recipe = Recipe(long_length, length, config.steps)
+    recipe = Recipe(long_length, length, config.steps, starts=starts)
     return study(two_cycle(long_length, short_zeros, p), recipe, samples, jax.random.key(seed))
 
 
@@ -94,7 +94,7 @@ def table_of(variants: dict[str, dict]) -> dict:
         "autocorrelation": "autocorrelation",
     }
     kept = [name for name in names if name in next(iter(variants.values()))]
-    percent = lambda name, value: f"{value:.2f}" if name == "autocorrelation" else f"{100 * value:.1f} %"
+    percent = lambda name, value: f"{value:.2f}" if name == "autocorrelation" else f"{100 * value:z.1f} %"
     rows = [[label, *(percent(name, values[name]) for name in kept)] for label, values in variants.items()]
     return other_values("ℓ, n₀, p and the length", ["process", *(names[name] for name in kept)], rows)
 
@@ -130,7 +130,7 @@ def claims(found: Study, numbers: dict, config: Config) -> list[Claim]:
         "Sec. 4.1",
         found.above,
         0.01,
-        f"{100 * found.above:.2f} % of the entropy floor above the exact filter on the same sequences",
+        f"{100 * found.above:z.2f} % of the entropy floor above the exact filter on the same sequences",
     )
     of_the_network = [
         at_least(
