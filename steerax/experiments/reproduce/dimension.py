@@ -24,18 +24,18 @@ class Config:
     states, tried at half of it.
     """
 
-    dimensions: tuple[int, ...] = (2, 3, 4, 6, 8, 12)
+    dimensions: tuple[int, ...] = (2, 4, 8, 12)
     few: int = 4  # the dimension that the claims are about
     seeds: int = 5
     decisive_seeds: int = 5
     length: int = 64
     steps: int = 5000
     decisive_steps: int = 5000
-    starts: int = 2  # of each GPT
+    starts: int = 2  # of each GPT; at d = 4 the better one ends 0.2 to 37 % above the floor
     training: int = 400  # sequences for Baum-Welch
     restarts: int = 5
     others: tuple[tuple[int, int], ...] = ((7, 3), (9, 4))
-    other_seeds: int = 2
+    other_seeds: int = 1
 
 
 QUICK = Config(dimensions=(2, 4, 8), seeds=1, length=32, steps=500, starts=1, training=100, restarts=2, other_seeds=1)

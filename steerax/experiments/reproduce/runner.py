@@ -61,6 +61,11 @@ def configuration(name: str, quick: bool) -> Any:
     return module.QUICK if quick else module.Config()
 
 
+def measures_time(name: str) -> bool:
+    """Whether an experiment measures how long something takes, which others beside it would change."""
+    return getattr(importlib.import_module(EXPERIMENTS[name]), "MEASURES_TIME", False)
+
+
 def perform(job: Job) -> dict[str, Any]:
     """Run one experiment in this process; the record that becomes `NAME.json`."""
     import jax
@@ -101,7 +106,7 @@ def reproduce(
     as it is there, so an interrupted run continues where it stopped.
 
     **Arguments:** `executor`, any `concurrent.futures.Executor` (by default the experiments run one after the other in
-    this process); `tell(record, kept)`, called after each; `formats`, "svg" or "pdf" or both: every figure of the named
+    this process; those that measure time wait for the others and run alone); `tell(record, kept)`, called after each; `formats`, "svg" or "pdf" or both: every figure of the named
     experiments is also written into `out/figures`.
 
     **Raises:** `ConfigurationError` for an unknown name or format, or if a format needs matplotlib and it is missing.
@@ -130,9 +135,11 @@ def reproduce(
         for job in open_jobs:
             take(job, perform(job))
     else:
-        futures = {executor.submit(perform, job): job for job in open_jobs}
-        for future in concurrent.futures.as_completed(futures):
-            take(futures[future], future.result())
+        timings = [job for job in open_jobs if measures_time(job.name)]
+        for together in ([job for job in open_jobs if job not in timings], *([job] for job in timings)):
+            futures = {executor.submit(perform, job): job for job in together}
+            for future in concurrent.futures.as_completed(futures):
+                take(futures[future], future.result())
     gallery.write(out)
     for kind in formats:
         for name in names:

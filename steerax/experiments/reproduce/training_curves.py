@@ -25,7 +25,7 @@ class Config:
     length: int = 64
     peak: float = 5e-3
     other_peaks: tuple[float, ...] = (2e-3, 1e-2)
-    other_seeds: int = 2
+    other_seeds: int = 1
 
 
 QUICK = Config(seeds=2, steps=400, length=32, other_seeds=1)

@@ -27,7 +27,7 @@ class Config:
     a model that already has every state of the process eight times over. Networks, like GPTs, learn from more sequences
     and for longer than Baum-Welch needs: with 400 sequences and 600 steps they were still at 94 % of the floor."""
 
-    dimensions: tuple[int, ...] = (2, 4, 6)
+    dimensions: tuple[int, ...] = (4, 6)
     orders: tuple[int, ...] = (2, 3)
     tuples: int = 64
     decided_at: int = 4  # the dimension that the claims are about: half of the true number

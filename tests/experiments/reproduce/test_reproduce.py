@@ -1,9 +1,11 @@
 """Verdicts follow from numbers, results are kept, and each experiment runs at its quick size."""
 
+import concurrent.futures
 import dataclasses
 import html
 import json
 import re
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -68,6 +70,25 @@ def test_results_are_kept_until_the_configuration_changes(tmp_path):
     assert all(html.escape(claim["evidence"]) in page.replace("&#39;", "&#x27;") for claim in record["claims"])
     assert "same (1)" in page
     assert (tmp_path / "lifting.html").exists()
+
+
+def test_an_experiment_that_measures_time_runs_alone_and_last(tmp_path, monkeypatch):
+    assert [name for name in EXPERIMENTS if runner.measures_time(name)] == ["complexity"]
+    running, beside = set(), {}
+
+    def perform(job):
+        running.add(job.name)
+        time.sleep(0.05)
+        beside[job.name] = set(running)
+        running.discard(job.name)
+        return {"name": job.name, "seed": job.seed, "claims": []}
+
+    monkeypatch.setattr(runner, "perform", perform)
+    monkeypatch.setattr(gallery, "write", lambda out: None)
+    with concurrent.futures.ThreadPoolExecutor(3) as executor:
+        runner.reproduce(["complexity", "duality", "layers"], tmp_path, executor=executor)
+    assert beside["duality"] == beside["layers"] == {"duality", "layers"}
+    assert beside["complexity"] == {"complexity"}
 
 
 def test_the_identity_of_a_result_covers_the_code_it_shares_with_others():
