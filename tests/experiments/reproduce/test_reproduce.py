@@ -5,7 +5,7 @@ import dataclasses
 import html
 import json
 import re
-import time
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -74,21 +74,22 @@ def test_results_are_kept_until_the_configuration_changes(tmp_path):
 
 def test_an_experiment_that_measures_time_runs_alone_and_last(tmp_path, monkeypatch):
     assert [name for name in EXPERIMENTS if runner.measures_time(name)] == ["complexity"]
-    running, beside = set(), {}
+    together = threading.Barrier(2, timeout=10)  # reached only by two that run side by side
+    finished = []
 
     def perform(job):
-        running.add(job.name)
-        time.sleep(0.05)
-        beside[job.name] = set(running)
-        running.discard(job.name)
+        if job.name == "complexity":
+            assert sorted(finished) == ["duality", "layers"]
+        else:
+            together.wait()
+        finished.append(job.name)
         return {"name": job.name, "seed": job.seed, "claims": []}
 
     monkeypatch.setattr(runner, "perform", perform)
     monkeypatch.setattr(gallery, "write", lambda out: None)
     with concurrent.futures.ThreadPoolExecutor(3) as executor:
         runner.reproduce(["complexity", "duality", "layers"], tmp_path, executor=executor)
-    assert beside["duality"] == beside["layers"] == {"duality", "layers"}
-    assert beside["complexity"] == {"complexity"}
+    assert finished[-1] == "complexity"
 
 
 def test_the_identity_of_a_result_covers_the_code_it_shares_with_others():
