@@ -23,3 +23,6 @@ EXPERIMENTS: dict[str, str] = {
     "triple-quantisation": "steerax.experiments.reproduce.triple_quantisation",
     "optimality": "steerax.experiments.reproduce.optimality",
 }
+
+# started first where several run side by side, longest first, so that a short one is the last to end
+LONG = ("dimension", "undercomplete", "higher-dimension", "real-data", "training-curves", "perturbation", "optimality")

@@ -138,7 +138,8 @@ def claims(
                 "The square of one batch's gradient does not show it",
                 "measured here",
                 OPEN if unknown else HOLDS if change > 2 * fall else FAILS,
-                f"It changes by a factor {change:.2g}, the unbiased square by {fall:.2g} (asked: at least twice as much).",
+                f"It changes by a factor {change:.2g}, the unbiased square "
+                + ("by one that is not known." if unknown else f"by {fall:.2g} (asked: at least twice as much)."),
             ),
             config.steps,
             config.decisive_steps,

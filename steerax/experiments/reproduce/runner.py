@@ -15,7 +15,7 @@ from ... import __version__
 from ..._errors import CheckpointError, ConfigurationError
 from ...report import static
 from ...runs.files import content_hash, read_json, write_whole
-from . import EXPERIMENTS, gallery
+from . import EXPERIMENTS, LONG, gallery
 from .outcome import Outcome
 
 
@@ -136,7 +136,9 @@ def reproduce(
             take(job, perform(job))
     else:
         timings = [job for job in open_jobs if measures_time(job.name)]
-        for together in ([job for job in open_jobs if job not in timings], *([job] for job in timings)):
+        others = [job for job in open_jobs if job not in timings]
+        others.sort(key=lambda job: LONG.index(job.name) if job.name in LONG else len(LONG))
+        for together in (others, *([job] for job in timings)):
             futures = {executor.submit(perform, job): job for job in together}
             for future in concurrent.futures.as_completed(futures):
                 take(futures[future], future.result())
