@@ -148,6 +148,7 @@ def test_training_from_a_file_equals_training_from_its_array(tmp_path, gpt):
     tokens = np.random.default_rng(0).integers(0, 3, 500)
     tokens.astype(np.uint16).tofile(tmp_path / "a.bin")
     from_file = sx.train_gpt(gpt, tmp_path / "a.bin", 20, KEY, SGD, batch_size=8)
+    assert len(from_file.losses) == 20
     same(from_file, sx.train_gpt(gpt, tokens, 20, KEY, SGD, batch_size=8))
 
 

@@ -26,3 +26,5 @@ EXPERIMENTS: dict[str, str] = {
 
 # started first where several run side by side, longest first, so that a short one is the last to end
 LONG = ("dimension", "undercomplete", "higher-dimension", "real-data", "training-curves", "perturbation", "optimality")
+# these measure how long something takes, which others beside them would change: they run last and alone
+ALONE = ("complexity",)

@@ -20,7 +20,6 @@ from ...transformer.gpt import GPT, GPTConfig
 from .outcome import Claim, Outcome, at_least, at_most
 
 TITLE = "What inference costs"
-MEASURES_TIME = True  # so no other experiment runs beside it
 ROOM = 0.2  # above the theory's exponent, for caches that overflow
 KALMAN, PASS, SOLVE = "growing-state Kalman filter", "dual filter, one pass", "dual filter, solved"
 HMM, BLOCK = "dual-filter layer of an HMM", "transformer layer"

@@ -15,7 +15,7 @@ from ... import __version__
 from ..._errors import CheckpointError, ConfigurationError
 from ...report import static
 from ...runs.files import content_hash, read_json, write_whole
-from . import EXPERIMENTS, LONG, gallery
+from . import ALONE, EXPERIMENTS, LONG, gallery
 from .outcome import Outcome
 
 
@@ -61,11 +61,6 @@ def configuration(name: str, quick: bool) -> Any:
     return module.QUICK if quick else module.Config()
 
 
-def measures_time(name: str) -> bool:
-    """Whether an experiment measures how long something takes, which others beside it would change."""
-    return getattr(importlib.import_module(EXPERIMENTS[name]), "MEASURES_TIME", False)
-
-
 def perform(job: Job) -> dict[str, Any]:
     """Run one experiment in this process; the record that becomes `NAME.json`."""
     import jax
@@ -106,8 +101,8 @@ def reproduce(
     as it is there, so an interrupted run continues where it stopped.
 
     **Arguments:** `executor`, any `concurrent.futures.Executor` (by default the experiments run one after the other in
-    this process; those that measure time wait for the others and run alone); `tell(record, kept)`, called after each; `formats`, "svg" or "pdf" or both: every figure of the named
-    experiments is also written into `out/figures`.
+    this process; those that measure time wait for the others and run alone); `tell(record, kept)`, called after each;
+    `formats`, "svg" or "pdf" or both: every figure of the named experiments is also written into `out/figures`.
 
     **Raises:** `ConfigurationError` for an unknown name or format, or if a format needs matplotlib and it is missing.
     """
@@ -135,10 +130,10 @@ def reproduce(
         for job in open_jobs:
             take(job, perform(job))
     else:
-        timings = [job for job in open_jobs if measures_time(job.name)]
-        others = [job for job in open_jobs if job not in timings]
-        others.sort(key=lambda job: LONG.index(job.name) if job.name in LONG else len(LONG))
-        for together in (others, *([job] for job in timings)):
+        place = {name: i for i, name in enumerate(LONG)}
+        side_by_side = [job for job in open_jobs if job.name not in ALONE]
+        side_by_side.sort(key=lambda job: place.get(job.name, len(place)))
+        for together in (side_by_side, *([job] for job in open_jobs if job.name in ALONE)):
             futures = {executor.submit(perform, job): job for job in together}
             for future in concurrent.futures.as_completed(futures):
                 take(futures[future], future.result())

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from .kernels import emission_table, row_numbers
-from .layers import posterior_difference
+from .layers import gain_differences, posterior_difference
 
 
 @jax.jit
@@ -63,7 +63,7 @@ def all_controls(
     T, d = len(z), len(mu)
     apply = (lambda rows: rows) if F is None else (lambda rows: rows @ F)
     Cz = emission_table(C)[row_numbers(z)]
-    k, c = posterior_difference(states[:-1], Cz, Cz.sum(-1, keepdims=True)) / 2, 2 * Cz - 1
+    k, c = gain_differences(states[:-1], C, z) / 2, 2 * Cz - 1
     rows = jnp.zeros((0, d), mu.dtype)
     m = mu
     priors, controls, norms = [apply(mu)[None]], [], []
