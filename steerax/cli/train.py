@@ -94,24 +94,19 @@ def train(
         devices=jax.devices() if data_parallel else None,
     )
     save_gpt(run.best_model, out / "model", symbols)
-    numbers = numbers_of(run, every) | {
-        "parameters": gpt.n_parameters,
-        "bigram_loss": bigram,
-        "model": str(out / "model"),
-    }
     if run.result == RESULTS.diverged:
         typer.echo("steerax: the loss is no longer finite; try a lower --learning-rate.", err=True)
         raise typer.Exit(1)
-    if json:
-        typer.echo(to_json.dumps(numbers, indent=1))
-    else:
-        best = numbers["held_out_loss"]
-        held = (
-            f"{best:.4f} nats per held-out token at step {numbers['best_step']}"
-            if best is not None
-            else "no evaluation"
-        )
-        typer.echo(f"{numbers['result']} after {run.step} steps: {held}; model in {out / 'model'}")
+    more = {"parameters": gpt.n_parameters, "bigram_loss": bigram, "model": str(out / "model")}
+    numbers = numbers_of(run, every) | more
+    typer.echo(to_json.dumps(numbers, indent=1) if json else said(numbers))
+
+
+def said(numbers: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    best = numbers["held_out_loss"]
+    held = "no evaluation" if best is None else f"{best:.4f} nats per held-out token at step {numbers['best_step']}"
+    return f"{numbers['result']} after {numbers['steps']} steps: {held}; model in {numbers['model']}"
 
 
 def numbers_of(run: "TrainingRun", every: int) -> dict[str, Any]:

@@ -146,11 +146,7 @@ def analyse(
     checked(refinement)
     tokens, targets = scored_tokens(gpt, tokens, targets)
     B = len(tokens)
-    if B < 2:
-        raise DataError("The analysis needs at least two sequences: one batch cannot tell signal from noise.")
-    sample, batches = min(sample, B), min(batches, B)
-    if sample < 1 or batches < 2 or draws < 1:
-        raise ConfigurationError("sample and draws are at least 1, batches at least 2.")
+    sample, batches = sizes(B, sample, batches, draws)
     labels_key, direction_key = jax.random.split(jax.random.key(0) if key is None else key)
     few, few_targets = tokens[:sample], targets[:sample]
     paired = max(1, sample // 2)
@@ -189,6 +185,16 @@ def analyse(
         seconds=clock.seconds,
         peak_memory=peak_memory(),
     )
+
+
+def sizes(number: int, sample: int, batches: int, draws: int) -> tuple[int, int]:
+    """`sample` and `batches` as far as `number` sequences go. Raises `DataError` and `ConfigurationError`."""
+    if number < 2:
+        raise DataError("The analysis needs at least two sequences: one batch cannot tell signal from noise.")
+    sample, batches = min(sample, number), min(batches, number)
+    if sample < 1 or batches < 2 or draws < 1:
+        raise ConfigurationError("sample and draws are at least 1, batches at least 2.")
+    return sample, batches
 
 
 def sampling_bounds(gpt: GPT, losses: Float[np.ndarray, " B"]) -> tuple[tuple[bounds.RiskBound, ...], float]:

@@ -81,16 +81,10 @@ def fit_hmm(
     `ImpossibleTokenError` if `start` gives a sequence probability zero; `CheckpointError` for a run folder that holds a
     run, if `resume` is false, or the run of other data or options.
     """
-    if not data.is_tokens or data.n_observed == 0:
-        raise DataError("A hidden Markov model is fitted to tokens; the data hold none.")
-    if min(n_states, restarts, order) < 1 or max_iterations < 0 or screening < 0:
-        raise ConfigurationError("n_states, restarts and order must be at least 1, iterations at least 0.")
+    if max_iterations < 0 or screening < 0:
+        raise ConfigurationError("max_iterations and screening must be at least 0.")
     counts = as_pseudocounts(pseudocounts)
-    if start is not None:
-        as_tokens(start, data)
-        starts = [start]
-    else:
-        starts = [random_start(k, data, n_states, order) for k in jax.random.split(key, restarts)]
+    starts = _starts(data, n_states, key, restarts, order, start)
     problem = Problem.of(data, starts[0], counts, tolerance)
     climbs = [Climb(model, model) for model in starts]
     record = None
@@ -118,6 +112,18 @@ def fit_hmm(
         tuple(best.degenerate),
         np.array([c.log_likelihoods[min(compared_at, len(c.objective) - 1)] for c in climbs]),
     )
+
+
+def _starts(data: Sequences, n_states: int, key, restarts: int, order: int, given) -> list[HiddenMarkovModel]:
+    """The model given, or random ones."""
+    if not data.is_tokens or data.n_observed == 0:
+        raise DataError("A hidden Markov model is fitted to tokens; the data hold none.")
+    if min(n_states, restarts, order) < 1:
+        raise ConfigurationError("n_states, restarts and order must be at least 1.")
+    if given is not None:
+        as_tokens(given, data)
+        return [given]
+    return [random_start(k, data, n_states, order) for k in jax.random.split(key, restarts)]
 
 
 def _identity(data: Sequences, starts, counts: Pseudocounts, tolerance: float, screening: int) -> dict[str, Any]:
