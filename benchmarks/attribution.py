@@ -25,7 +25,7 @@ jax.config.update("jax_enable_x64", True)
 
 def predictions(hmm, strings, token: int) -> np.ndarray:
     """`P(next = token)` after each string `[n T]`, −1 missing."""
-    from steerax.inference.hmm.kernels import filter_checked
+    from steerax.inference.hmm.kernels.recursions import filter_checked
 
     return np.asarray(filter_checked(*hmm.arrays, jnp.asarray(strings.T))[0][-1] @ hmm.emission[:, token])
 
@@ -51,7 +51,7 @@ def attributions(hmm, z: np.ndarray, token: int) -> dict:
 
     def by_control():
         e = sx.explain(hmm, z, target=hmm.emission[:, token : token + 1])
-        return -np.asarray(e.weights)[0, :, 0], float(e.prior[0, 0])
+        return np.asarray(e.weights)[0, :, 0], float(e.prior[0, 0])
 
     def by_news():
         A = np.asarray(hmm.transition)
@@ -122,7 +122,7 @@ def random_problems(number: int, T: int):
     import steerax as sx
 
     for i in range(number):
-        hmm = sx.processes.random_hmm(jax.random.key(i), 3, 3, concentration=0.7)
+        hmm = sx.models.random_hmm(jax.random.key(i), 3, 3, concentration=0.7)
         yield hmm, np.asarray(hmm.sample(jax.random.key(1000 + i), T)[1]), i % 3
 
 

@@ -24,11 +24,12 @@ def cell(d: int, N: int = 100, T: int = 200, V: int = 2) -> dict:
     from hmmlearn.hmm import CategoricalHMM
 
     import steerax as sx
-    from steerax.inference.hmm import climb, em
+    from steerax.inference.hmm import restarts
+    from steerax.inference.hmm.kernels import em
 
-    data = sx.sample_sequences(sx.processes.random_hmm(jax.random.key(3), d, V), jax.random.key(4), N, T)
-    start = sx.processes.random_hmm(jax.random.key(11), d, V)
-    problem = climb.Problem.of(data, start, sx.Pseudocounts(), 0.0)
+    data = sx.sample_sequences(sx.models.random_hmm(jax.random.key(3), d, V), jax.random.key(4), N, T)
+    start = sx.models.random_hmm(jax.random.key(11), d, V)
+    problem = restarts.Problem.of(data, start, sx.Pseudocounts(), 0.0)
     mu, A, C = start.arrays
     column, lengths = data.values.reshape(-1, 1), [T] * N
 
@@ -59,7 +60,7 @@ def cell(d: int, N: int = 100, T: int = 200, V: int = 2) -> dict:
 
     times = time_together(
         {
-            "steerax": lambda: climb.iterate(problem, start),
+            "steerax": lambda: restarts.iterate(problem, start),
             "hmmlearn": lambda: by_hmmlearn(1),
             "dynamax": lambda: jax.block_until_ready(by_dynamax(params)),
         },

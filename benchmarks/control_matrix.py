@@ -32,10 +32,10 @@ def plain_scan(mu, A, C, z):
 
 def layers(d: int, T: int, batch: int) -> dict:
     import steerax as sx
-    from steerax.inference.hmm.kernels import filter_traced
-    from steerax.inference.hmm.layers import layer
+    from steerax.inference.hmm.kernels.layers import layer
+    from steerax.inference.hmm.kernels.recursions import filter_traced
 
-    hmm = sx.processes.random_hmm(jax.random.key(d), d, 50)
+    hmm = sx.models.random_hmm(jax.random.key(d), d, 50)
     strings = [hmm.sample(jax.random.key(i), T)[1] for i in range(batch)]
     z = strings[0] if batch == 1 else jnp.stack(strings, 1)
     plain, filtered = jax.jit(plain_scan), jax.jit(filter_traced)
@@ -54,9 +54,9 @@ def layers(d: int, T: int, batch: int) -> dict:
 
 def control_matrix(d: int, T: int) -> dict:
     import steerax as sx
-    from steerax.inference.hmm.controls import all_controls
+    from steerax.inference.hmm.kernels.controls import all_controls
 
-    hmm = sx.processes.random_hmm(jax.random.key(d), d, 50)
+    hmm = sx.models.random_hmm(jax.random.key(d), d, 50)
     z = hmm.sample(jax.random.key(1), T)[1]
     states, C = sx.forward_filter(hmm, z).states, hmm.emission
     tasks = {"one target": (C[:, :1], True), "all next tokens": (C, True), "norms over states": (None, False)}
@@ -96,13 +96,13 @@ def accuracy(T: int) -> list[dict]:
 
     rows = []
     for V in (2, 4, 20):
-        hmm = sx.processes.random_hmm(jax.random.key(V), 8, V)
+        hmm = sx.models.random_hmm(jax.random.key(V), 8, V)
         z = np.asarray(hmm.sample(jax.random.key(1), T)[1])
         exact = np.asarray(sx.forward_filter(hmm, z).state_probabilities)
         published = np.abs(published_form(*map(np.asarray, hmm.arrays), z[:64]) - exact[:65]).max()
         ours = float(jnp.abs(sx.dual_filter(hmm, z).state_probabilities - exact).max())
         e = sx.explain(hmm, z)
-        additive = float(jnp.abs(e.prior[0] - e.weights[0].sum(0) - exact[-1] @ hmm.emission).max())
+        additive = float(jnp.abs(e.prior[0] + e.weights[0].sum(0) - exact[-1] @ hmm.emission).max())
         row = {"V": V, "published form, T=64": published, f"layer, T={T}": ours, f"explain, T={T}": additive}
         print("  ".join(f"{k} {v:.1e}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
         rows.append(row)

@@ -11,10 +11,10 @@ import jax
 
 from benchmarks import depth_text
 from benchmarks.timing import machine, write
-from steerax.depth.refinement import flow_distance
-from steerax.depth.resample import SHALLOWER, resample
-from steerax.depth.scoring import mean_loss, scored_tokens
-from steerax.depth.tuning import tune
+from steerax.depth.change.resample import SHALLOWER, resample
+from steerax.depth.change.tune import tune
+from steerax.depth.measure.refinement import flow_distance
+from steerax.depth.measure.scoring import mean_loss, scored_tokens
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ import numpy as np
 
 import steerax as sx
 from benchmarks.timing import machine, time_together, write
-from steerax.depth.analyse import analyse
-from steerax.depth.costate import MEMORY, costates
-from steerax.depth.stationarity import block_gradient
+from steerax.depth.analysis import analyse
+from steerax.depth.measure.costate import MEMORY, costates
+from steerax.depth.measure.stationarity import block_gradient
 
 
 def modes(gpt: sx.GPT, tokens: np.ndarray) -> dict:

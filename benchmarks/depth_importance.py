@@ -16,9 +16,9 @@ from scipy.stats import spearmanr
 
 from benchmarks import depth_text
 from benchmarks.timing import machine, write
-from steerax.depth import edges as e
-from steerax.depth import importance as i
-from steerax.depth.scoring import scored_tokens
+from steerax.depth.measure import edges as e
+from steerax.depth.measure import importance as i
+from steerax.depth.measure.scoring import scored_tokens
 
 
 def judge(found: dict, measured: np.ndarray, predictions: dict[str, np.ndarray]) -> None:

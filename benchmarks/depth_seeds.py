@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import steerax as sx
 from benchmarks import depth_text
 from benchmarks.timing import machine, read, write
-from steerax.depth.prune import prune
-from steerax.depth.resample import resample
-from steerax.depth.scoring import mean_loss
-from steerax.depth.tuning import batch_loss, tune
+from steerax.depth.change.prune import prune
+from steerax.depth.change.resample import resample
+from steerax.depth.change.tune import batch_loss, tune
+from steerax.depth.measure.scoring import mean_loss
 
 ALL, FEWER = "field_average", "field_average pruned"
 PEERS = (("best_subset", ALL), ("refit", ALL), ("best_subset", FEWER), ("refit", FEWER), ("pruned", FEWER))

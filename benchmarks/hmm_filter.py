@@ -66,7 +66,7 @@ def run(cells) -> list[dict]:
 
     rows = []
     for d, T, B in cells:
-        hmm = sx.processes.random_hmm(jax.random.key(d), d, 50)
+        hmm = sx.models.random_hmm(jax.random.key(d), d, 50)
         tokens = np.asarray(sx.sample_sequences(hmm, jax.random.key(1), B, T).values)
         data = sx.Sequences.from_arrays(list(tokens)) if B > 1 else tokens[0]
         functions = {**ours(hmm, data), **peers(hmm, tokens)}

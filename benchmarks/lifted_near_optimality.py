@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from benchmarks.timing import machine, write
-from steerax.lifted.near_optimality import Instance, measure
+from steerax.lifted.bounds.near_optimality import Instance, measure
 
 
 def main() -> None:

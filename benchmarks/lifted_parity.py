@@ -8,7 +8,7 @@ import time
 
 from benchmarks.timing import machine, write
 from steerax.lifted import check, solve, tasks
-from steerax.lifted.certify import weights_to_dict
+from steerax.lifted.certificate.certificate import weights_to_dict
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def coverage(y: np.ndarray, split: int, order: int, iterations: int, w: np.ndarr
     from jax.scipy.special import ndtri
 
     import steerax as sx
-    from steerax.inference.gaussian.calibration import standardised_innovations
+    from steerax.inference.linear.calibration import standardised_innovations
 
     inputs = None if w is None else w[:split]
     fit = sx.fit_linear_gaussian(y[:split], 1, jax.random.key(0), order, max_iterations=iterations, inputs=inputs)

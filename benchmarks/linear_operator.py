@@ -39,7 +39,7 @@ def dense_cholesky(A, H, Q, R, S_0, z):
 
 def cell(T: int) -> dict:
     import steerax as sx
-    from steerax.inference.gaussian.closed_loop import make_passes
+    from steerax.inference.linear.solvers.closed_loop import make_passes
 
     model = operator_model(T, 4, seed=0)
     z = np.asarray(model.sample(jax.random.key(0), T)[1])
@@ -77,7 +77,7 @@ def main() -> None:
     ratio = rows[-1]["milliseconds"]["growing Kalman"]["median"] / rows[-1]["milliseconds"]["dual filter"]["median"]
     print("fitted exponents", {k: round(e, 2) for k, e in exponents.items()}, f"Kalman / dual at the end {ratio:.1f}")
 
-    from steerax.inference.gaussian.schur import schur_predictions
+    from steerax.inference.linear.solvers.schur import schur_predictions
 
     T = 512 if quick else 2048
     model, z = family("taps k^-1.5", T, 4), jnp.asarray(np.random.default_rng(0).normal(size=(T, 1)))

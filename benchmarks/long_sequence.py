@@ -23,7 +23,7 @@ def measure(task: str, T: int, answer) -> None:
 
     import steerax as sx
 
-    hmm = sx.processes.random_hmm(jax.random.key(0), 64, 50)
+    hmm = sx.models.random_hmm(jax.random.key(0), 64, 50)
     tokens = np.asarray(hmm.sample(jax.random.key(1), T)[1])
     start = time.perf_counter()
     if task == "filter":

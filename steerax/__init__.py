@@ -24,8 +24,8 @@ _HOME: dict[str, str] = {
     "Sequences": "steerax.data.sequences",
     "Vocabulary": "steerax.data.vocabulary",
     # processes
-    "HiddenMarkovModel": "steerax.processes.hmm",
-    "sample_sequences": "steerax.processes.sampling",
+    "HiddenMarkovModel": "steerax.models.hmm",
+    "sample_sequences": "steerax.models.sampling",
     # inference
     "forecast": "steerax.inference.forecast",
     # inference: hidden Markov
@@ -33,16 +33,16 @@ _HOME: dict[str, str] = {
     "dual_filter": "steerax.inference.hmm.dual",
     "explain": "steerax.inference.explain",
     "fit_hmm": "steerax.inference.hmm.fit",
-    "Pseudocounts": "steerax.inference.hmm.em",
+    "Pseudocounts": "steerax.inference.hmm.kernels.em",
     "fit_hmm_online": "steerax.inference.hmm.online",
-    "select_states": "steerax.inference.hmm.selection",
-    "align_states": "steerax.inference.hmm.selection",
+    "select_states": "steerax.inference.hmm.select",
+    "align_states": "steerax.inference.hmm.select",
     "train_by_gradient": "steerax.inference.hmm.gradient",
     "DualFilterNetwork": "steerax.inference.hmm.network",
     "score_network": "steerax.inference.hmm.network",
     "smooth": "steerax.inference.hmm.smoother",
     "most_likely_states": "steerax.inference.hmm.smoother",
-    "optimal_control": "steerax.inference.hmm.tree",
+    "optimal_control": "steerax.inference.hmm.exact_control",
     "represent": "steerax.inference.represent",
     "support": "steerax.inference.reference",
     "next_token_predictor": "steerax.inference.predictor",
@@ -59,16 +59,16 @@ _HOME: dict[str, str] = {
     "sample_tokens": "steerax.transformer.sample",
     "train_gpt": "steerax.training.gradient",
     # inference: linear-Gaussian
-    "LinearGaussianModel": "steerax.processes.linear_gaussian",
-    "TimeVaryingLinearGaussianModel": "steerax.processes.linear_gaussian",
-    "kalman_filter": "steerax.inference.gaussian.kalman",
-    "linear_dual_filter": "steerax.inference.gaussian.dual",
-    "kalman_smoother": "steerax.inference.gaussian.smoother",
-    "fit_linear_gaussian": "steerax.inference.gaussian.fit",
-    "select_order": "steerax.inference.gaussian.fit",
-    "recalibrated": "steerax.inference.gaussian.calibration",
+    "LinearGaussianModel": "steerax.models.linear_gaussian",
+    "TimeVaryingLinearGaussianModel": "steerax.models.linear_gaussian",
+    "kalman_filter": "steerax.inference.linear.filter",
+    "linear_dual_filter": "steerax.inference.linear.dual",
+    "kalman_smoother": "steerax.inference.linear.smoother",
+    "fit_linear_gaussian": "steerax.inference.linear.fit",
+    "select_order": "steerax.inference.linear.fit",
+    "recalibrated": "steerax.inference.linear.calibration",
 }
-_WINGS = ("processes", "lifted", "depth")
+_WINGS = ("lifted", "depth", "models")
 
 __all__ = ["__version__", *sorted(_HOME), *_WINGS]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -33,7 +33,7 @@ class RESULTS(eqx.Enumeration):
 class Solution(eqx.Module):
     """What `solve` verbs return: the value, how the iteration ended, and counted facts about it.
 
-    **Attributes:** `value`; `result`, a member of [`RESULTS`][]; `statistics`, name → number.
+    **Attributes:** `value`; `result`, a member of `RESULTS`; `statistics`, name → number.
     """
 
     value: Any

@@ -21,7 +21,7 @@ def analyse(
     sample: Annotated[int, typer.Option(help="sequences for the parts that need many passes")] = 8,
     refinement: Annotated[str, typer.Option(help="lie_trotter, joint or sequential")] = "lie_trotter",
     heads: Annotated[int | None, typer.Option(help="heads, where the checkpoint does not say")] = None,
-    telemetry: Annotated[Path | None, typer.Option(help="records of steerax.depth.telemetry to show")] = None,
+    telemetry: Annotated[Path | None, typer.Option(help="records of steerax.depth.measure.telemetry to show")] = None,
     memory: Annotated[
         str, typer.Option(help="recompute layers on the way back, or store what they need")
     ] = "recompute",
@@ -34,8 +34,8 @@ def analyse(
     """
     import jax
 
-    from steerax.depth.analyse import analyse as analyse_gpt
-    from steerax.depth.telemetry import history
+    from steerax.depth.analysis import analyse as analyse_gpt
+    from steerax.depth.measure.telemetry import history
     from steerax.transformer.checkpoint import load_gpt
 
     if telemetry is not None:

@@ -1,7 +1,7 @@
 """Which module answers `fit`, `predict`, `explain` and `forecast` for which kind of model.
 
 Such a module has the functions `fit(path, options)`, `predict(model, path, options)`, `explain(…)` and `forecast(…)`;
-each returns an [`Answer`][]. `options` are the options of the command by name.
+each returns an `Answer`. `options` are the options of the command by name.
 """
 
 import csv

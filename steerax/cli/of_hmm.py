@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import steerax as sx
-from steerax.inference.hmm.filter import TokenScores
+from steerax.data.scores import TokenScores
 
 from .kinds import Answer
 
@@ -98,7 +98,7 @@ def explain(model: sx.HiddenMarkovModel, path: str, options: dict[str, Any]) -> 
     target = model.emission[:, token : token + 1]
     e = sx.explain(model, z, options["query"], target, on_impossible=options["on_impossible"])
     time = int(e.queries[0])
-    prior, terms = float(e.prior[0, 0]), -np.asarray(e.weights)[0, :time, 0]
+    prior, terms = float(e.prior[0, 0]), np.asarray(e.weights)[0, :time, 0]
     largest = np.argsort(-np.abs(terms))[: options["top"]]
     name = _symbol(model, token)
     record = {

@@ -76,7 +76,7 @@ def explain(model: sx.LinearGaussianModel, path: str, options: dict[str, Any]) -
     z = _one(_read(path, options), options["number"])
     e = sx.explain(model, z, options["query"], "next_observation")
     time, prior = int(e.queries[0]), float(e.prior[0, 0])
-    terms = -np.asarray(e.weights)[0, :time, 0]
+    terms = np.asarray(e.weights)[0, :time, 0]
     largest = np.argsort(-np.abs(terms))[: options["top"]]
     record = {
         "time": time,

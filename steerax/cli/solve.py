@@ -28,8 +28,8 @@ def solve(
     from steerax.lifted import check as check_certificate
     from steerax.lifted import read_table, tasks
     from steerax.lifted import solve as search
-    from steerax.lifted.certify import weights_to_dict
-    from steerax.lifted.export import weights_to_bytes, write_network
+    from steerax.lifted.certificate.certificate import weights_to_dict
+    from steerax.lifted.certificate.export import weights_to_bytes, write_network
     from steerax.runs.files import write_whole
     from steerax.runs.progress import Progress
 

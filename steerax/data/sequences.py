@@ -16,7 +16,7 @@ class Sequences:
     """`B` sequences, padded to the longest: tokens (int32 `[B T]`) or observations (float64 `[B T p]`).
 
     A missing token is −1 and a missing observation NaN. Padding looks the same and is told apart by `lengths`.
-    Build one with [`Sequences.from_arrays`][] or [`Sequences.read`][], which check the data.
+    Build one with `Sequences.from_arrays` or `Sequences.read`, which check the data.
 
     **Attributes:** `values`; `lengths`, int `[B]`; `vocabulary`, or `None` for observations and for plain codes;
     `names`, one per sequence, or `None`.
@@ -150,7 +150,7 @@ class Sequences:
     def split(self, fraction: float, seed: int = 0) -> tuple["Sequences", "Sequences"]:
         """(training, held-out) sequences; `fraction` of the sequences, at least one, is held out at random.
 
-        **Raises:** `DataError` with fewer than two sequences ([`Sequences.cut`][] makes several of one long one).
+        **Raises:** `DataError` with fewer than two sequences (`Sequences.cut` makes several of one long one).
         """
         if not 0 < fraction < 1:
             raise DataError(f"The held-out fraction must lie between 0 and 1, not {fraction}.")

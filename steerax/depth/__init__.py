@@ -1,30 +1,30 @@
 """Depth as time: a transformer as a controlled flow, and what that view tells about a checkpoint.
 
 `analyse` is the report on a trained GPT; `resample` and `tune` change its depth; `risk_bound` says what its training
-loss is worth. The modules `field`, `flow`, `control`, `hamiltonian` and `transport` hold toy flows on which every
-theorem is checked.
+loss is worth. Rooms: `theory` (toy flows on which every theorem is checked),
+`measure` (what is computed of a checkpoint), `change` (other depths and sizes), `report` (text and page).
 """
 
 import importlib
 
 _HOME = {
-    "analyse": "analyse",
-    "Report": "analyse",
-    "costates": "costate",
-    "ledger_by_source": "costate",
-    "stationarity": "stationarity",
-    "flow_distance": "refinement",
-    "importance": "importance",
-    "resample": "resample",
-    "Resampled": "resample",
-    "GroupedGPT": "grouped",
-    "prune": "prune",
-    "Pruned": "prune",
-    "tune": "tuning",
-    "mean_loss": "scoring",
-    "risk_bound": "bounds",
-    "loss_range": "bounds",
-    "telemetry": "telemetry",
+    "analyse": "analysis",
+    "Report": "analysis",
+    "costates": "measure.costate",
+    "ledger_by_source": "measure.costate",
+    "stationarity": "measure.stationarity",
+    "flow_distance": "measure.refinement",
+    "importance": "measure.importance",
+    "resample": "change.resample",
+    "Resampled": "change.resample",
+    "GroupedGPT": "change.grouped",
+    "prune": "change.prune",
+    "Pruned": "change.prune",
+    "tune": "change.tune",
+    "mean_loss": "measure.scoring",
+    "risk_bound": "measure.bounds",
+    "loss_range": "measure.bounds",
+    "telemetry": "measure.telemetry",
 }
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -3,18 +3,18 @@
 from typing import Any
 
 from .._errors import ConfigurationError
-from ..processes.hmm import HiddenMarkovModel
-from ..processes.linear_gaussian import AbstractLinearGaussianModel
+from ..models.hmm import HiddenMarkovModel
+from ..models.linear_gaussian import AbstractLinearGaussianModel
 
 
 def explain(model: Any, observations: Any, queries: Any = -1, target: Any = "next_token", **options: Any):
-    """The prediction at each query as a prior term minus one term per past observation,
+    """The prediction at each query as a prior term plus one term per past observation,
 
-        prediction(q) = prior(q) - Σ_{s<q} weights(q, s),
+        prediction(q) = prior(q) + Σ_{s<q} weights(q, s),
 
     exactly, for one query or all. For a `HiddenMarkovModel` see
-    [`explain_tokens`][steerax.inference.hmm.explain.explain], which also lists the options; for a linear-Gaussian model
-    [`explain_observations`][steerax.inference.gaussian.forecast.explain_observations].
+    `explain_tokens`, which also lists the options; for a linear-Gaussian model
+    `explain_observations`.
 
     **Raises:** `ConfigurationError` for an unknown kind of model, and what those functions raise.
     """
@@ -23,7 +23,7 @@ def explain(model: Any, observations: Any, queries: Any = -1, target: Any = "nex
 
         return explain_tokens(model, observations, queries, target, **options)
     if isinstance(model, AbstractLinearGaussianModel):
-        from .gaussian.forecast import explain_observations
+        from .linear.forecast import explain_observations
 
         if options:
             raise ConfigurationError(f"A linear-Gaussian model has no option {next(iter(options))!r} to explain with.")

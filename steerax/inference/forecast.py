@@ -3,15 +3,15 @@
 from typing import Any
 
 from .._errors import ConfigurationError
-from ..processes.hmm import HiddenMarkovModel
-from ..processes.linear_gaussian import AbstractLinearGaussianModel
+from ..models.hmm import HiddenMarkovModel
+from ..models.linear_gaussian import AbstractLinearGaussianModel
 
 
 def forecast(model: Any, observations: Any, steps: int):
     """The laws of the next `steps` observations given those so far.
 
-    For a `HiddenMarkovModel` a [`TokenForecast`][steerax.inference.hmm.forecast.TokenForecast], for a linear-Gaussian
-    model a [`GaussianForecast`][steerax.inference.gaussian.forecast.GaussianForecast].
+    For a `HiddenMarkovModel` a `TokenForecast`, for a linear-Gaussian
+    model a `GaussianForecast`.
 
     **Arguments:** `model`; `observations`, one sequence or a `Sequences` (each forecast from its own end); `steps`.
 
@@ -24,7 +24,7 @@ def forecast(model: Any, observations: Any, steps: int):
 
         return forecast_tokens(model, observations, steps)
     if isinstance(model, AbstractLinearGaussianModel):
-        from .gaussian.forecast import forecast_observations
+        from .linear.forecast import forecast_observations
 
         return forecast_observations(model, observations, steps)
     raise ConfigurationError(f"There is no forecast for a {type(model).__name__}.")

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._errors import ConfigurationError, DataError
-from ..processes.hmm import HiddenMarkovModel
-from .hmm.kernels import filter_checked
+from ..models.hmm import HiddenMarkovModel
+from .hmm.kernels.recursions import filter_checked
 
 
 class HMMPredictor(eqx.Module):

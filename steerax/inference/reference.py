@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import ConfigurationError
-from ..processes.hmm import HiddenMarkovModel
+from ..models.hmm import HiddenMarkovModel
 from .hmm.filter import forward_filter
 
 
@@ -35,7 +35,7 @@ class Reference:
 
     @classmethod
     def of(cls, reference: Any, vocab: int) -> "Reference":
-        """The reference of `represent`: `"uniform"`, a [`Support`][], or a process.
+        """The reference of `represent`: `"uniform"`, a `Support`, or a process.
 
         **Raises:** `ConfigurationError` for anything else or another vocabulary.
         """

@@ -21,10 +21,10 @@ REPLICATES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Representation:
-    """What [`represent`][] returns.
+    """What `represent` returns.
 
-    **Attributes:** `values` `[T+1]`, `S_0 … S_T`; `contributions` `[T]`, `S_t - S_{t+1}`, the term of `tokens[t]`;
-    `weights` `[T V-1]`, `U_t`, or `None`; `standard_error` `[T+1]` of the values and `contribution_errors` `[T]`, zero
+    **Attributes:** `values` `[T+1]`, `S_0 … S_T`; `contributions` `[T]`, `S_{t+1} - S_t`, the term of `tokens[t]`;
+    `weights` `[T V-1]`, `w_t` (the paper's `-U_t`), or `None`; `standard_error` `[T+1]` of the values and `contribution_errors` `[T]`, zero
     if exact; `method`, `"merged beliefs"`, `"enumeration"` or `"sampling"`; `evaluations`, strings given to the
     predictor.
     """
@@ -52,14 +52,14 @@ def represent(
     """The nonlinear predictor representation of `S_T = predictor(Z_{1:T})` along one string, Prop. 4 of
     [KudreChangMehta2026].
 
-        S_T = S_0 - Σ_{t<T} U_t·e(Z_{t+1}),        U_t[z] = -(S_{t+1}(z_{1:t}, z) - S_t(z_{1:t})),
+        S_T = S_0 + Σ_{t<T} w_t·e(Z_t),        w_t[z] = S_{t+1}(z_{<t}, z) - S_t(z_{<t}),
 
-    where `S_t(z_{1:t})` is the mean of `S_T` over continuations of `z_{1:t}` drawn from a reference. The weights are
-    unique if every string is possible; otherwise they depend on the reference, which is therefore always named:
+    where `S_t(z_{<t})` is the mean of `S_T` over continuations of the first `t` tokens drawn from a reference. The
+    paper writes `U_t = -w_t`. The weights are unique if every string is possible; otherwise they depend on the reference, which is therefore always named:
 
     - `"uniform"`: independent uniform tokens, as in the paper;
-    - `support(process)`: uniform over the tokens that the process admits next. Where only one is admissible `U_t = 0`;
-    - a process: its predictive law. Then `S_{t+1} - S_t` is the *news* in token `t+1`, and only contributions exist.
+    - `support(process)`: uniform over the tokens that the process admits next. Where only one is admissible `w_t = 0`;
+    - a process: its predictive law. Then `S_{t+1} - S_t` is the *news* in token `t`, and only contributions exist.
 
     `None` is the support of the predictor's own hidden Markov model if it has one, else `"uniform"`. Compare predictors
     under one reference. Exact where few beliefs or strings are reachable; otherwise sampled, with common random numbers
@@ -68,7 +68,7 @@ def represent(
 
     **Arguments:** `predictor`, int `[n T]` → float `[n]`, called with batches of at most `batch` strings; `tokens`
     `[T]`; `vocab`, `V`; `samples` per time (256 or a little more by default; giving it forces sampling); `weights`, also
-    return all `U_t` (`V` times the work); `key` for sampling.
+    return all `w_t` (`V` times the work); `key` for sampling.
 
     **Raises:** `DataError` for tokens that are no codes; `ImpossibleTokenError` if the reference forbids one;
     `ConfigurationError` for an unknown reference, or weights under a process.
@@ -95,12 +95,12 @@ def _assemble(branches, last, evaluations: int, z, law: Reference, weights: bool
     """A representation from exact `branches[t, z] = S_{t+1}(z_{1:t}, z)` (NaN where the reference forbids `z`)."""
     values, U = _values_and_weights(branches, last, z, law)
     zero = np.zeros(len(z) + 1)
-    steps = values[:-1] - values[1:]
+    steps = values[1:] - values[:-1]
     return Representation(values, steps, U if weights else None, zero, zero[1:], method, evaluations)
 
 
 def _values_and_weights(branches, last, z, law: Reference):
-    """`S_t = Σ_z law_t(z) branches[t, z]` `[T+1]`, and `U` `[T V-1]` with no deviation for a forbidden token."""
+    """`S_t = Σ_z law_t(z) branches[t, z]` `[T+1]`, and the weights `[T V-1]` with no deviation for a forbidden token."""
     shares = law.law(law.along(z)[:-1])
     present = np.where(np.isnan(branches), 0, branches)
     means = np.sum(shares * present, axis=1)
@@ -108,7 +108,7 @@ def _values_and_weights(branches, last, z, law: Reference):
     for t in reversed(np.flatnonzero(z < 0)):
         values[t] = values[t + 1]
     deviation = np.where(np.isnan(branches) | (z < 0)[:, None], 0, present - means[:, None])
-    return values, -deviation[:, 1:]
+    return values, deviation[:, 1:]
 
 
 def _exact(predictor: Predictor, z: np.ndarray, law: Reference, merge: bool, batch: int):
@@ -170,7 +170,7 @@ def _by_sampling(predictor, z, law: Reference, weights: bool, samples, key, batc
             found.append((mean_of(strings), np.zeros((T, V - 1))))
         evaluations += strings.shape[0] * size
     values = np.stack([v for v, _ in found])
-    steps = values[:, :-1] - values[:, 1:]
+    steps = values[:, 1:] - values[:, :-1]
     error = lambda x: x.std(0, ddof=1) / np.sqrt(REPLICATES)
     U = np.mean([u for _, u in found], axis=0) if weights else None
     return Representation(values.mean(0), steps.mean(0), U, error(values), error(steps), "sampling", evaluations)

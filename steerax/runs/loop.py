@@ -100,7 +100,7 @@ def run(
     give the same result however the steps are cut. Ctrl-C saves a checkpoint (if there is a store) and returns.
 
     **Arguments:** `every`, steps between calls of the hooks; `describe(metrics, seconds_per_step)`, the text beside
-    the bar; `largest`, the longest chunk. **Returns** [`Finished`][] with the metrics of all steps, resumed ones too.
+    the bar; `largest`, the longest chunk. **Returns** `Finished` with the metrics of all steps, resumed ones too.
     """
     state, step, done = resume(state, store)
     pieces = [done] if done else []

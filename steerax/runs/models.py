@@ -23,9 +23,9 @@ FORMAT, VERSION = "steerax-model", 1
 KINDS: dict[str, str] = {
     "dual_filter_network": "steerax.inference.hmm.network:DualFilterNetwork",
     "gpt": "steerax.transformer.gpt:GPT",
-    "hidden_markov_model": "steerax.processes.hmm:HiddenMarkovModel",
-    "linear_gaussian_model": "steerax.processes.linear_gaussian:LinearGaussianModel",
-    "time_varying_linear_gaussian_model": "steerax.processes.linear_gaussian:TimeVaryingLinearGaussianModel",
+    "hidden_markov_model": "steerax.models.hmm:HiddenMarkovModel",
+    "linear_gaussian_model": "steerax.models.linear_gaussian:LinearGaussianModel",
+    "time_varying_linear_gaussian_model": "steerax.models.linear_gaussian:TimeVaryingLinearGaussianModel",
 }
 
 

@@ -33,7 +33,7 @@ class TrainingRun(eqx.Module):
     **Attributes:** `model`, after the last step; `losses` [steps], nats per scored token of each step's batch before
     its update; `step`, how many steps were made; `held_out` [n 2], steps and losses on held-out data; `best_model`,
     the one with the lowest held-out loss (`model` without held-out data); `optimizer_state`; `result`, a member of
-    [`RESULTS`][]: `successful`, `interrupted` (Ctrl-C) or `diverged` (a loss that is not finite); `stopped`, whether
+    `RESULTS`: `successful`, `interrupted` (Ctrl-C) or `diverged` (a loss that is not finite); `stopped`, whether
     a hook, such as the early stop, ended the run before its last step.
     """
 
@@ -78,13 +78,13 @@ def train_gpt(
     the path of a token file (`.npy`, or `.bin` of uint16), which stays on disk. A token -1 is missing: its target is
     not scored. `optimizer`, any optax transformation; by default AdamW with warm-up and cosine decay from
     `learning_rate` (by default what suits the width). `batch_size`, where the data do not fix it; `accumulate`, parts
-    a batch is taken in to save memory (by default 1, on a single CPU what suits its cache, see [`parts_for_cache`][]);
+    a batch is taken in to save memory (by default 1, on a single CPU what suits its cache, see `parts_for_cache`);
     `precision`, "float32" or "bfloat16" arithmetic (parameters stay float32); `held_out`, data evaluated every `every` steps; `patience`, evaluations without a new best before the run stops;
-    `hooks`, called every `every` steps with a [`Snapshot`][] (its state is `(model, optimizer_state)`, its metrics
+    `hooks`, called every `every` steps with a `Snapshot` (its state is `(model, optimizer_state)`, its metrics
     hold the losses); `run_folder`, where checkpoints go every `save_every` steps; `resume`, whether to continue a run
     found there; `progress`, a bar on a terminal; `devices`, to split each batch over.
 
-    **Returns:** [`TrainingRun`][]. Ctrl-C ends the run after the current steps with `result` interrupted and, with a
+    **Returns:** `TrainingRun`. Ctrl-C ends the run after the current steps with `result` interrupted and, with a
     run folder, a checkpoint. Raises `DataError`, `ConfigurationError`, `CheckpointError`.
     """
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)

@@ -24,7 +24,7 @@ def call(*arguments):
 def place(tmp_path_factory):
     """A text of two symbols, and a model learned from it."""
     folder = tmp_path_factory.mktemp("hmm")
-    tokens = sx.sample_sequences(sx.processes.two_cycle(5, 2), jax.random.key(0), 1, 400)[0]
+    tokens = sx.sample_sequences(sx.models.two_cycle(5, 2), jax.random.key(0), 1, 400)[0]
     (folder / "text.txt").write_text("".join("ab"[z] for z in tokens))
     record = json.loads(
         call("fit", folder / "text.txt", "--states", 3, "--restarts", 1, "--iterations", 20, "--cut", 40,

@@ -9,13 +9,13 @@ import optax
 import pytest
 
 import steerax as sx
-from steerax.depth import importance as i
-from steerax.depth.analyse import analyse
-from steerax.depth.costate import costates
-from steerax.depth.resample import take
-from steerax.depth.scoring import mean_loss
-from steerax.depth.stationarity import stationarity, unbiased_square
-from steerax.depth.telemetry import history, telemetry
+from steerax.depth.analysis import analyse
+from steerax.depth.change.resample import take
+from steerax.depth.measure import importance as i
+from steerax.depth.measure.costate import costates
+from steerax.depth.measure.scoring import mean_loss
+from steerax.depth.measure.stationarity import stationarity, unbiased_square
+from steerax.depth.measure.telemetry import history, telemetry
 from steerax.runs.loop import Snapshot
 
 

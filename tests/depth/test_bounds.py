@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import steerax as sx
-from steerax.depth.bounds import coverage, loss_range, risk_bound
+from steerax.depth.measure.bounds import coverage, loss_range, risk_bound
 from steerax.maths.concentration import log_covering_of_ball
 from steerax.maths.lipschitz import Certified, Estimated
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import steerax as sx
-from steerax.depth import control as c
-from steerax.depth import hamiltonian as h
-from steerax.depth.field import LinearField, TransformerField
-from steerax.depth.flow import CosineControl, fitted_order
+from steerax.depth.theory import control as c
+from steerax.depth.theory import hamiltonian as h
+from steerax.depth.theory.field import LinearField, TransformerField
+from steerax.depth.theory.flow import CosineControl, fitted_order
 
 RESULTS = sx.RESULTS
 

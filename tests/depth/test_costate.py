@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import steerax as sx
-from steerax.depth import costate as c
-from steerax.depth.scoring import mean_loss, scored_tokens, summed_loss
+from steerax.depth.measure import costate as c
+from steerax.depth.measure.scoring import mean_loss, scored_tokens, summed_loss
 
 # Every option of the architecture, each with another value at least once. (All GPTs here are pre-LayerNorm, and every
 # head has its own keys and values.) Rows of more than 256 tokens are looked up, of fewer multiplied.

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from steerax.depth import edges as e
-from steerax.depth.costate import costates, half_step_states
+from steerax.depth.measure import edges as e
+from steerax.depth.measure.costate import costates, half_step_states
 
 L, H = 2, 2
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from steerax import ConfigurationError
-from steerax.depth import transport
-from steerax.depth.field import LinearField, TransformerField
-from steerax.depth.flow import (
+from steerax.depth.measure import transport
+from steerax.depth.theory.field import LinearField, TransformerField
+from steerax.depth.theory.flow import (
     CellControl,
     CosineControl,
     Flow,

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 
 import steerax as sx
-from steerax.depth.flow import fitted_order
-from steerax.depth.grouped import GroupedGPT
-from steerax.depth.importance import run_from
-from steerax.depth.refinement import REFINEMENTS, flow_distance, flow_states, refined_states
-from steerax.depth.resample import (
+from steerax.depth.change.grouped import GroupedGPT
+from steerax.depth.change.resample import (
     DEEPER,
     SHALLOWER,
     even_groups,
@@ -22,7 +19,10 @@ from steerax.depth.resample import (
     resample,
     take,
 )
-from steerax.depth.scoring import mean_loss
+from steerax.depth.measure.importance import run_from
+from steerax.depth.measure.refinement import REFINEMENTS, flow_distance, flow_states, refined_states
+from steerax.depth.measure.scoring import mean_loss
+from steerax.depth.theory.flow import fitted_order
 
 
 @pytest.fixture
@@ -133,14 +133,14 @@ def test_every_method_names_itself_and_makes_a_network_of_the_depth_asked_for(me
 
 
 def test_refitting_a_network_to_itself_changes_nothing(gpt, tokens):
-    from steerax.depth.resample import refit
+    from steerax.depth.change.resample import refit
 
     same = refit(gpt, [0, 1, 2], tokens)
     np.testing.assert_allclose(logits(same, tokens), logits(gpt, tokens), rtol=1e-8)
 
 
 def test_interpolation_to_the_same_grid_and_halved_copies(gpt):
-    from steerax.depth.resample import interpolated
+    from steerax.depth.change.resample import interpolated
 
     for a, b in zip(jax.tree.leaves(interpolated(gpt.blocks, 3)), jax.tree.leaves(gpt.blocks), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-14)

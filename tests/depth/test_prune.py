@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import steerax as sx
-from steerax.depth import importance as i
-from steerax.depth import prune as p
-from steerax.depth.grouped import GroupedGPT
-from steerax.depth.resample import resample
-from steerax.depth.scoring import mean_loss
-from steerax.depth.tuning import tune
+from steerax.depth.change import prune as p
+from steerax.depth.change.grouped import GroupedGPT
+from steerax.depth.change.resample import resample
+from steerax.depth.change.tune import tune
+from steerax.depth.measure import importance as i
+from steerax.depth.measure.scoring import mean_loss
 
 
 @pytest.fixture(scope="module")

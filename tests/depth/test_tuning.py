@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import steerax as sx
-from steerax.depth.resample import resample
-from steerax.depth.scoring import mean_loss
-from steerax.depth.tuning import batch_loss, tune
+from steerax.depth.change.resample import resample
+from steerax.depth.change.tune import batch_loss, tune
+from steerax.depth.measure.scoring import mean_loss
 
 ROW = np.random.default_rng(2).integers(0, 7, 7)  # block_size + 1 tokens: the only window there is
 DATA = sx.Sequences.from_arrays([ROW])

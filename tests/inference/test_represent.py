@@ -10,7 +10,7 @@ import oracles
 import pytest
 
 import steerax as sx
-from steerax.inference.encoding import mean_and_slope, token_vectors
+from steerax.maths.encoding import mean_and_slope, token_vectors
 
 RNG = np.random.default_rng(0)
 V, T = 3, 6
@@ -43,9 +43,9 @@ def test_uniform_weights_are_the_martingale_increments_of_the_tree(name):
     u = sx.represent(predictor, Z, V, "uniform", weights=True)
     values, U = tree_means(predictor(STRINGS), Z, lambda prefix: np.full(V, 1 / V))
     np.testing.assert_allclose(u.values, values, atol=1e-10)
-    np.testing.assert_allclose(u.weights, U, atol=1e-10)
+    np.testing.assert_allclose(u.weights, -U, atol=1e-10)
     total = sum(u.weights[t] @ token_vectors(V)[Z[t]] for t in range(T))
-    np.testing.assert_allclose(u.values[0] - total, u.values[-1], atol=1e-12)
+    np.testing.assert_allclose(u.values[0] + total, u.values[-1], atol=1e-12)
     assert u.method == ("merged beliefs" if name == "own" else "enumeration")
     assert (u.standard_error == 0).all()
 
@@ -56,14 +56,14 @@ def test_news_is_the_change_of_the_forecast():
     pi, _ = oracles.loop_filter(MU, A, C, Z)
     forecast = [pi[t] @ np.linalg.matrix_power(A, T - t) @ C[:, 1] for t in range(T + 1)]
     np.testing.assert_allclose(u.values, forecast, atol=1e-10)
-    np.testing.assert_allclose(u.contributions, -np.diff(forecast), atol=1e-10)
+    np.testing.assert_allclose(u.contributions, np.diff(forecast), atol=1e-10)
     by_strings = sx.represent(lambda x: sx.next_token_predictor(HMM, 1)(x), Z, V, HMM)
     assert by_strings.method == "enumeration"
     np.testing.assert_allclose(by_strings.values, forecast, atol=1e-12)
 
 
 def test_on_the_support_a_token_without_alternative_has_no_weight():
-    hmm = sx.processes.two_cycle(initial="stationary")
+    hmm = sx.models.two_cycle(initial="stationary")
     z = np.asarray(hmm.sample(jax.random.key(1), 64)[1])
     u = sx.represent(sx.next_token_predictor(hmm, 1), z, 2, weights=True)
     assert u.method == "merged beliefs"
@@ -93,7 +93,7 @@ def test_sampling_agrees_within_its_standard_errors_and_early_weights_are_precis
     assert np.abs(u.weights - exact.weights)[0].max() < 0.1 * np.abs(exact.weights[0]).max() + 1e-5
     values = sx.represent(predictor, Z, V, "uniform", samples=600, key=jax.random.key(3))
     assert (np.abs(values.values - exact.values) <= 6 * values.standard_error + 1e-12).all()
-    np.testing.assert_allclose(values.contributions, -np.diff(values.values), atol=1e-15)
+    np.testing.assert_allclose(values.contributions, np.diff(values.values), atol=1e-15)
     assert values.values[-1] == pytest.approx(exact.values[-1], abs=1e-14)
 
 
@@ -147,13 +147,13 @@ def test_represent_rejects_what_it_cannot_use():
     with pytest.raises(sx.ConfigurationError, match="is no reference"):
         sx.represent(predictor, Z, V, "bigram")
     with pytest.raises(sx.ConfigurationError, match="must be equal"):
-        sx.represent(predictor, Z, V, sx.support(sx.processes.casino()))
+        sx.represent(predictor, Z, V, sx.support(sx.models.casino()))
     with pytest.raises(sx.ConfigurationError, match="samples"):
         sx.represent(predictor, Z, V, samples=0)
     with pytest.raises(sx.DataError, match="codes"):
         sx.represent(predictor, np.array([0, 3]), V)
     with pytest.raises(sx.ImpossibleTokenError):
-        sx.represent(predictor, np.array([1, 1]), 2, sx.support(sx.processes.two_cycle()))
+        sx.represent(predictor, np.array([1, 1]), 2, sx.support(sx.models.two_cycle()))
     with pytest.raises(sx.ConfigurationError, match="tokens 0"):
         sx.next_token_predictor(HMM, 3)
     with pytest.raises(sx.ConfigurationError, match="predicts no tokens"):

@@ -7,12 +7,19 @@ import pytest
 
 from steerax import ConfigurationError
 from steerax.lifted import Problem, census, check, solve, tasks
-from steerax.lifted.census import Census, uniform_law
-from steerax.lifted.check import best_last_layers, embedded
-from steerax.lifted.generalisation import count_settings, generalisation_bound
-from steerax.lifted.near_optimality import Instance, measure
-from steerax.lifted.quantisers import binary, codebook, farthest_first, nearest_type, type_radius, uniform
-from steerax.lifted.r1 import R1
+from steerax.lifted.bounds.generalisation import count_settings, generalisation_bound
+from steerax.lifted.bounds.near_optimality import Instance, measure
+from steerax.lifted.certificate.check import best_last_layers, embedded
+from steerax.lifted.problem.quantisers import (
+    binary,
+    codebook,
+    farthest_first,
+    nearest_type,
+    type_radius,
+    uniform,
+)
+from steerax.lifted.problem.r1 import R1
+from steerax.lifted.search.census import Census, uniform_law
 from steerax.maths.lipschitz import Certified
 
 
@@ -74,8 +81,8 @@ def test_policies_from_samples_are_consistent_within_the_uniform_bound(four_bits
 
 def test_compiled_census_equals_the_plain_one():
     from steerax.lifted import kernels_numba
-    from steerax.lifted.census import mark_states
-    from steerax.lifted.tables import Reductions, build_tables
+    from steerax.lifted.search.census import mark_states
+    from steerax.lifted.search.tables import Reductions, build_tables
 
     model = R1(3)
     tables = build_tables(model, Reductions())
@@ -88,7 +95,7 @@ def test_compiled_census_equals_the_plain_one():
 
 def test_compiled_last_layer_equals_numpy_on_weights_and_many_words():
     from steerax.lifted import kernels_numba, kernels_numpy
-    from steerax.lifted.tables import Reductions, build_tables, build_target
+    from steerax.lifted.search.tables import Reductions, build_tables, build_target
 
     rng = np.random.default_rng(2)
     model = R1(7, 2, matrices=R1(7, 2).matrices[::40])

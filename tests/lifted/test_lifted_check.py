@@ -8,8 +8,8 @@ import pytest
 
 from steerax import CheckpointError, ConfigurationError
 from steerax.lifted import R1, Certificate, CertificateError, Problem, check, solve, tasks
-from steerax.lifted.alphabet import score_matrices, ternary
-from steerax.lifted.check import best_last_layers, embedded
+from steerax.lifted.certificate.check import best_last_layers, embedded
+from steerax.lifted.problem.alphabet import score_matrices, ternary
 
 
 def small(task, depth, number=150):

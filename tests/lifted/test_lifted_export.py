@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from steerax import ConfigurationError, DataError
 from steerax.lifted import R1, Certificate, alphabet, check, classes, solve, tasks
-from steerax.lifted.export import (
+from steerax.lifted.certificate.export import (
     c_header,
     pack_trits,
     unpack_trits,
@@ -19,7 +19,7 @@ from steerax.lifted.export import (
     weights_to_bytes,
     write_network,
 )
-from steerax.lifted.r1 import Layer
+from steerax.lifted.problem.r1 import Layer
 from steerax.transformer.quantized import QuantizedNetwork
 
 

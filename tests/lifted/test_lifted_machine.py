@@ -8,7 +8,7 @@ from lifted_oracles import pool, r1_labels
 
 from steerax import ConfigurationError, DataError
 from steerax.lifted import R1, Layer, Readout, Weights, alphabet, tasks
-from steerax.lifted.check import exact_label
+from steerax.lifted.certificate.check import exact_label
 from steerax.transformer.quantized import Forget, Local, Pool, QuantizedNetwork
 
 

@@ -8,10 +8,10 @@ from lifted_oracles import r1_labels, r1_optimum
 
 from steerax import ConfigurationError, DataError
 from steerax.lifted import R1, Problem, Reductions, read_table, solve, tasks
-from steerax.lifted import kernels_numpy as kernels
-from steerax.lifted.alphabet import score_matrices, ternary
-from steerax.lifted.expand import collision_bounds, expand, merge_rows, sequence_keys
-from steerax.lifted.tables import build_tables, build_target, closed_under_swap
+from steerax.lifted.problem.alphabet import score_matrices, ternary
+from steerax.lifted.search import kernels_numpy as kernels
+from steerax.lifted.search.expand import collision_bounds, expand, merge_rows, sequence_keys
+from steerax.lifted.search.tables import build_tables, build_target, closed_under_swap
 
 FLAGS = [field.name for field in dataclasses.fields(Reductions)]
 

@@ -12,7 +12,7 @@ import pytest
 
 from steerax.runs.files import RunFolder, read_json
 
-VICTIM = Path(__file__).with_name("victim.py")
+VICTIM = Path(__file__).parents[1] / "support" / "victim.py"
 STEPS = 1000
 
 

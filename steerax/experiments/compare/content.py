@@ -137,7 +137,7 @@ def _weights(result: Result) -> Section:
     ]
     for name, matrix in window.contributions.items():
         role = "transformer" if name == "GPT" else "filter"
-        panels.append(Panel(f"Change of the expected prediction, {name}", role, {"all": -matrix}))
+        panels.append(Panel(f"Change of the expected prediction, {name}", role, {"all": matrix}))
     panels.append(
         Panel("Attention of the GPT", "transformer", {"mean of all heads": window.mean_attention(), **window.attention})
     )
@@ -220,7 +220,7 @@ def _matrices(result: Result) -> Section:
                 "step",
                 "query",
                 "change",
-                {"contribution": -matrix},
+                {"contribution": matrix},
                 diverging=True,
                 link="query",
             )
@@ -228,13 +228,13 @@ def _matrices(result: Result) -> Section:
     for name, matrix in window.steps.items():
         shown.append(
             figures.matrix(
-                f"Adapted weights U of the last prediction, {name}",
+                f"Adapted weights of the last prediction, {name}",
                 "At each step, one weight for every token but the first that could have come. Zero where only one token was "
                 "possible: nothing was learned there.",
                 "step and its token",
                 "token",
-                "U",
-                {"U": matrix},
+                "weight",
+                {"weight": matrix},
                 diverging=True,
                 columns=token_names(result),
                 row_labels=[SHOWN_AS.get(s, s)[:6] for s in result.vocabulary[1:]],

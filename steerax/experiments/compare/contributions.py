@@ -4,17 +4,17 @@
 on one continuation, the predictions of all later queries, so here every query costs as much as one: with `S_t^q` the
 mean over continuations of the first `t` tokens of the probability given to the target of query `q`,
 
-    prediction_q = S_0^q - Σ_{t<q} (S_t^q - S_{t+1}^q).
+    prediction_q = S_0^q + Σ_{t<q} (S_{t+1}^q - S_t^q).
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from ...inference.hmm.kernels import filter_checked
+from ...inference.hmm.kernels.recursions import filter_checked
 from ...inference.reference import Reference
 from ...inference.represent import branching_strings, continued_strings, latin_table
-from ...processes.hmm import HiddenMarkovModel
+from ...models.hmm import HiddenMarkovModel
 
 GROUPS = 8  # independent tables of continuations, from whose spread standard errors come
 
@@ -25,7 +25,7 @@ Predictor = Callable[[np.ndarray], np.ndarray]
 def path_contributions(
     predictors: dict[str, Predictor], tokens: np.ndarray, reference: Reference, samples: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(contributions `S_t^q - S_{t+1}^q`, standard errors), each name → `[T+1, T]`; row 0 is zero.
+    """(contributions `S_{t+1}^q - S_t^q`, standard errors), each name → `[T+1, T]`; row 0 is zero.
 
     All predictors see the same continuations, `samples` per step, and the same random numbers serve every step: where
     only one token is admissible, the contribution is exactly zero.
@@ -41,7 +41,7 @@ def path_contributions(
     contributions, errors = {}, {}
     for name, S in values.items():
         parts = np.zeros((GROUPS, T + 1, T))
-        parts[:, 1:] = np.swapaxes(S[:, :-1] - S[:, 1:], 1, 2)
+        parts[:, 1:] = np.swapaxes(S[:, 1:] - S[:, :-1], 1, 2)
         parts *= np.tri(T + 1, T, -1)  # a token after the query contributes nothing
         contributions[name] = parts.mean(0)
         errors[name] = parts.std(0, ddof=1) / np.sqrt(GROUPS)
@@ -51,7 +51,7 @@ def path_contributions(
 def adapted_weights(
     predictors: dict[str, Predictor], tokens: np.ndarray, reference: Reference, samples: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Name → `U` of the last query, `[V-1, T]`: `U_t[z] = -(S_{t+1}(z) - S_t)`, zero for a token that is not admissible.
+    """Name → weights of the last query, `[V-1, T]`: `w_t[z] = S_{t+1}(z) - S_t`, zero for a token that is not admissible.
 
     For references that are uniform on their support, in the encoding where token 0 is minus the sum of the others.
     """
@@ -64,7 +64,7 @@ def adapted_weights(
         U = np.zeros((reference.process.n_tokens, T))
         for t in range(T):
             here = times == t
-            U[token[here], t] = means[here].mean() - means[here]
+            U[token[here], t] = means[here] - means[here].mean()
         weights[name] = U[1:]
     return weights
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..._errors import ConfigurationError
 from ..._results import RESULTS
-from ...processes.hmm import HiddenMarkovModel
-from ...processes.sampling import sample_batch
+from ...models.hmm import HiddenMarkovModel
+from ...models.sampling import sample_batch
 from ...runs import models
 from ...runs.files import RunFolder, read_json
 from ...training.gradient import train_gpt

@@ -12,13 +12,14 @@ import numpy as np
 
 from ... import __version__
 from ..._errors import ConfigurationError
+from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...inference.hmm.dual import dual_filter
 from ...inference.hmm.explain import explain
-from ...inference.hmm.filter import TokenScores, forward_filter, predict_next_tokens, score_tokens
+from ...inference.hmm.filter import forward_filter, predict_next_tokens, score_tokens
 from ...inference.reference import Reference, support
-from ...processes.entropy import conditional_entropy
-from ...processes.hmm import HiddenMarkovModel
+from ...models.entropy import conditional_entropy
+from ...models.hmm import HiddenMarkovModel
 from ...report import page
 from ...runs import models
 from ...runs.files import RunFolder, content_hash, write_whole

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from ...data.scores import TokenScores
 from ...data.sequences import Sequences
-from ...inference.hmm.filter import TokenScores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from ..._errors import ConfigurationError, DataError
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
-from ...processes.hmm import HiddenMarkovModel
+from ...models.hmm import HiddenMarkovModel
 from .config import PROCESSES, Config
 
 HELD_OUT_OF_A_PROCESS = 512  # sequences: a standard error near 1 % of the loss of the default process
@@ -59,15 +59,15 @@ def pydoc_text() -> str:
 
 
 def _from_process(config: Config) -> Source:
-    from ... import processes
+    from ... import models
 
     makers: dict[str, Callable[[], HiddenMarkovModel]] = {
-        "two-cycle": processes.two_cycle,
-        "casino": processes.casino,
-        "mess3": processes.mess3,
+        "two-cycle": models.two_cycle,
+        "casino": models.casino,
+        "mess3": models.mess3,
     }
     process = makers[config.source]()
-    draw = lambda use, number: processes.sample_sequences(process, config.key(use), number, config.length + 1)
+    draw = lambda use, number: models.sample_sequences(process, config.key(use), number, config.length + 1)
     return Source(
         config.source,
         f"the process {config.source}: {process.n_states} hidden states, {process.n_tokens} tokens",

@@ -5,12 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 
-from ...inference.hmm.filter import TokenScores, score_tokens
+from ...data.scores import TokenScores
+from ...inference.hmm.filter import score_tokens
 from ...inference.predictor import next_token_predictor
 from ...inference.reference import support
 from ...inference.represent import Representation, represent
-from ...processes import two_cycle
-from ...processes.hmm import HiddenMarkovModel
+from ...models import two_cycle
+from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from ...transformer.gpt import GPT
 from ..compare.window import correlation
@@ -68,7 +69,7 @@ def run(config: Config, seed: int) -> Outcome:
     def look(gpt: GPT, step: int) -> None:
         found = [weights_of(gpt, process, z, config.samples) for z in strings]
         excess = TokenScores(gpt_scores(gpt, data).log_likelihoods - exact, data.mask[:, 1:]).cross_entropy
-        U = np.stack([f.weights[:, 0] for f in found if f.weights is not None])
+        U = np.stack([-f.weights[:, 0] for f in found if f.weights is not None])
         error = max(float(f.contribution_errors.max()) for f in found)
         attention = np.stack([attention_of(gpt, z)[-1] for z in strings])
         looks.append(Look(step, U, error, attention, excess / lowest))
@@ -76,7 +77,7 @@ def run(config: Config, seed: int) -> Outcome:
     recipe = Recipe(config.long_length, config.length, config.steps)
     trained(process, recipe, keys[2], at=wanted, look=look)
     filters = [represent(next_token_predictor(process, 1), z, 2, weights=True) for z in strings]
-    U = np.stack([f.weights[:, 0] for f in filters if f.weights is not None])
+    U = np.stack([-f.weights[:, 0] for f in filters if f.weights is not None])
     control = np.stack([control_norms(process, z)[-1] for z in strings])
     certain = np.stack([certain_steps(process, z) for z in strings])
     course = [measure(entry, U, control, certain, strings) for entry in looks]

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...inference.gaussian.closed_loop import make_passes
-from ...inference.gaussian.dual import linear_dual_filter
-from ...inference.hmm.layers import layer
-from ...processes import random_hmm
-from ...processes.linear_gaussian import TimeVaryingLinearGaussianModel
+from ...inference.hmm.kernels.layers import layer
+from ...inference.linear.dual import linear_dual_filter
+from ...inference.linear.solvers.closed_loop import make_passes
+from ...models import random_hmm
+from ...models.linear_gaussian import TimeVaryingLinearGaussianModel
 from ...report import figures
 from ...transformer.gpt import GPT, GPTConfig
 from .outcome import Claim, Outcome, at_least, at_most

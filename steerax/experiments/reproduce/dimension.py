@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import numpy as np
 
-from ...inference.hmm.filter import TokenScores, score_tokens
+from ...data.scores import TokenScores
+from ...inference.hmm.filter import score_tokens
 from ...inference.hmm.fit import fit_hmm
-from ...processes import sample_sequences, two_cycle
-from ...processes.hmm import HiddenMarkovModel
+from ...models import sample_sequences, two_cycle
+from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from .networks import Recipe, floor, gpt_scores, held_out, trained
 from .outcome import Claim, Outcome, at_least, at_most, if_enough, other_values

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...inference.gaussian.dual import linear_dual_filter
-from ...inference.gaussian.kalman import kalman_filter
+from ...inference.hmm.exact_control import optimal_control
 from ...inference.hmm.explain import explain
 from ...inference.hmm.filter import forward_filter
-from ...inference.hmm.tree import optimal_control
-from ...processes import random_hmm
-from ...processes.linear_gaussian import LinearGaussianModel
+from ...inference.linear.dual import linear_dual_filter
+from ...inference.linear.filter import kalman_filter
+from ...models import random_hmm
+from ...models.linear_gaussian import LinearGaussianModel
 from ...report import figures
 from .outcome import Outcome, at_most
 
@@ -124,7 +124,7 @@ def hidden_markov(rng: np.random.Generator, key, config: Config) -> tuple[dict[s
     tokens = rng.integers(V, size=T)
     e = explain(hmm, tokens, queries="all", target=F[:, None])
     assert e.weights is not None
-    path = np.asarray(e.prior[:, 0] - e.weights[..., 0].sum(1))
+    path = np.asarray(e.prior[:, 0] + e.weights[..., 0].sum(1))
     exact = np.asarray(forward_filter(hmm, tokens).state_probabilities) @ F
     return {
         "any control: cost - error": abs(some.cost - some.mse) / some.mse,

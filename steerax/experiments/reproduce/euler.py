@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...depth.field import TransformerField
-from ...depth.flow import CosineControl, Flow, gronwall_log10, pathwise_error
+from ...depth.theory.field import TransformerField
+from ...depth.theory.flow import CosineControl, Flow, gronwall_log10, pathwise_error
 from ...report import figures
 from .outcome import Claim, Outcome, at_most
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._results import RESULTS
-from ...inference.gaussian.dual import linear_dual_filter
 from ...inference.hmm.dual import dual_filter
 from ...inference.hmm.filter import forward_filter
-from ...processes import HiddenMarkovModel, random_hmm, two_cycle
-from ...processes.linear_gaussian import LinearGaussianModel
+from ...inference.linear.dual import linear_dual_filter
+from ...models import HiddenMarkovModel, random_hmm, two_cycle
+from ...models.linear_gaussian import LinearGaussianModel
 from ...report import figures
 from .outcome import FAILS, HOLDS, Claim, Outcome, at_most
 

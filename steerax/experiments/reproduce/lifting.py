@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from ...lifted import FiniteProblem, Law, alphabet, census, classes, input_dependent_value, solve_dynamic, tasks
-from ...lifted.census import uniform_law
-from ...lifted.generalisation import generalisation_bound
+from ...lifted import FiniteProblem, Law, input_dependent_value, solve_dynamic
+from ...lifted.bounds.generalisation import generalisation_bound
+from ...lifted.problem import alphabet, tasks
+from ...lifted.search import classes
+from ...lifted.search.census import census, uniform_law
 from ...report import figures
 from .outcome import Claim, Outcome, at_least, at_most
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from ...data.scores import TokenScores
 from ...data.sequences import Sequences
-from ...inference.hmm.filter import TokenScores
-from ...processes import conditional_entropy, sample_batch, sample_sequences
-from ...processes.hmm import HiddenMarkovModel
+from ...models import conditional_entropy, sample_batch, sample_sequences
+from ...models.hmm import HiddenMarkovModel
 from ...runs.files import content_hash
 from ...training.gradient import train_gpt
 from ...training.optimiser import adamw

@@ -6,7 +6,8 @@ import time
 import jax
 import numpy as np
 
-from ...lifted import solve, tasks
+from ...lifted import solve
+from ...lifted.problem import tasks
 from ...report import figures
 from .outcome import Claim, Outcome, at_least, at_most
 from .ternary import best_readout, random_search, train

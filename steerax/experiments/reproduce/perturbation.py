@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from ...processes import mixed_with_uniform, two_cycle
+from ...models import mixed_with_uniform, two_cycle
 from ...report import figures
 from .networks import Recipe
 from .outcome import Claim, Outcome, at_least, at_most, if_enough, if_trained

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...depth.control import optimal_control
-from ...depth.costate import costates, half_step_states, token_losses
-from ...depth.hamiltonian import conserved
-from ...depth.stationarity import stationarity
-from ...processes import sample_batch, two_cycle
+from ...depth.measure.costate import costates, half_step_states, token_losses
+from ...depth.measure.stationarity import stationarity
+from ...depth.theory.control import optimal_control
+from ...depth.theory.hamiltonian import conserved
+from ...models import sample_batch, two_cycle
 from ...report import figures
 from ...training.gradient import train_gpt
 from ...training.optimiser import adamw

@@ -11,12 +11,13 @@ import tokenize
 import jax
 import numpy as np
 
+from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
 from ...inference.hmm.dual import dual_filter
-from ...inference.hmm.filter import TokenScores, score_tokens
+from ...inference.hmm.filter import score_tokens
 from ...inference.hmm.fit import fit_hmm
-from ...processes.hmm import HiddenMarkovModel
+from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from ...training.gradient import train_gpt
 from ...training.optimiser import adamw

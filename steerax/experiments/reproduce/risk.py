@@ -7,8 +7,8 @@ from typing import Literal
 import jax
 import numpy as np
 
-from ...depth.bounds import Coverage, coverage, loss_range, risk_bound
-from ...processes import two_cycle
+from ...depth.measure.bounds import Coverage, coverage, loss_range, risk_bound
+from ...models import two_cycle
 from ...report import figures
 from .networks import Recipe, gpt_scores, held_out, trained
 from .outcome import Claim, Outcome, at_least, at_most

@@ -5,10 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from ...data.scores import TokenScores
 from ...inference.hmm.explain import explain
-from ...inference.hmm.filter import TokenScores, forward_filter, score_tokens
+from ...inference.hmm.filter import forward_filter, score_tokens
 from ...inference.reference import Reference, support
-from ...processes.hmm import HiddenMarkovModel
+from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from ...transformer.gpt import GPT
 from ..compare.contributions import hmm_predictor, path_contributions
@@ -98,8 +99,8 @@ def pictures(found: Study, caption: str) -> list[dict]:
     notes = [f"after {q} tokens" for q in range(len(found.tokens) + 1)]
     panels = [
         figures.Panel("Control of the dual filter", "dual", {"size": found.control}),
-        figures.Panel("Change of the expected prediction, HMM", "filter", {"change": -found.contributions["HMM"]}),
-        figures.Panel("Change of the expected prediction, GPT", "transformer", {"change": -found.contributions["GPT"]}),
+        figures.Panel("Change of the expected prediction, HMM", "filter", {"change": found.contributions["HMM"]}),
+        figures.Panel("Change of the expected prediction, GPT", "transformer", {"change": found.contributions["GPT"]}),
         figures.Panel("Attention of the GPT", "transformer", {"weight": found.attention}),
     ]
     labels = [str(t) for t in found.tokens]
@@ -108,8 +109,8 @@ def pictures(found: Study, caption: str) -> list[dict]:
     for title, matrix, signed in (
         ("Control", found.control, False),
         ("Attention", found.attention, False),
-        ("Change of the expected prediction, HMM", -found.contributions["HMM"], True),
-        ("Change of the expected prediction, GPT", -found.contributions["GPT"], True),
+        ("Change of the expected prediction, HMM", found.contributions["HMM"], True),
+        ("Change of the expected prediction, GPT", found.contributions["GPT"], True),
     ):
         text = "Rows: predictions; columns: past tokens."
         shown.append(

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from ...lifted.problem import Problem
-from ...lifted.r1 import QUARTERS, Layer, Readout, Weights
+from ...lifted.problem.problem import Problem
+from ...lifted.problem.r1 import QUARTERS, Layer, Readout, Weights
 from ...training.optimiser import adamw
 from ...transformer.quantized import embed, registers_after
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...depth.control import ControlProblem
-from ...depth.field import LinearField
+from ...depth.theory.control import ControlProblem
+from ...depth.theory.field import LinearField
 
 
 def linear_quadratic(key, decay: float = 0.5) -> ControlProblem:

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from ...inference.hmm.filter import TokenScores, score_tokens
-from ...processes import two_cycle
+from ...data.scores import TokenScores
+from ...inference.hmm.filter import score_tokens
+from ...models import two_cycle
 from ...report import figures
 from .networks import Recipe, floor, gpt_scores, held_out, trained
 from .outcome import Claim, Outcome, at_most, if_enough, other_values
@@ -16,7 +17,7 @@ TITLE = "Training curves"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The paper's rate is lost; the one of [`Recipe`][] is chosen, `other_peaks` are shown beside it. Five starts show
+    """The paper's rate is lost; the one of `Recipe` is chosen, `other_peaks` are shown beside it. Five starts show
     the spread."""
 
     seeds: int = 5

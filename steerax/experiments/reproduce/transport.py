@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...depth.field import TransformerField
-from ...depth.flow import CosineControl, Flow, euler, fitted_order
-from ...depth.transport import continuity_residual
+from ...depth.measure.transport import continuity_residual
+from ...depth.theory.field import TransformerField
+from ...depth.theory.flow import CosineControl, Flow, euler, fitted_order
 from ...report import figures
 from .outcome import Outcome, at_most
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ...lifted.near_optimality import Instance, measure
+from ...lifted.bounds.near_optimality import Instance, measure
 from ...report import figures
 from .outcome import HOLDS, OPEN, Claim, Outcome, at_least, at_most
 

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from ...processes import two_cycle
-from ...processes.entropy import entropy_rate
-from ...processes.hmm import HiddenMarkovModel
+from ...models import two_cycle
+from ...models.entropy import entropy_rate
+from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from .outcome import Outcome, at_most, other_values
 

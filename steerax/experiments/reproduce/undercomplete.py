@@ -6,13 +6,14 @@ import jax
 import numpy as np
 import optax
 
+from ...data.scores import TokenScores
 from ...data.sequences import Sequences
-from ...inference.hmm.filter import TokenScores, score_tokens
+from ...inference.hmm.filter import score_tokens
 from ...inference.hmm.fit import fit_hmm
 from ...inference.hmm.gradient import train_by_gradient
 from ...inference.hmm.network import DualFilterNetwork, score_network
-from ...processes import sample_sequences, two_cycle
-from ...processes.hmm import HiddenMarkovModel
+from ...models import sample_sequences, two_cycle
+from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from .networks import Recipe, floor, gpt_scores, held_out, trained
 from .outcome import Claim, Outcome, at_most, if_enough

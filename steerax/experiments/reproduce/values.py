@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from ...depth.control import cell_averages, objective, optimal_control, optimal_values
-from ...depth.flow import fitted_order
-from ...depth.hamiltonian import range_estimate
+from ...depth.theory.control import cell_averages, objective, optimal_control, optimal_values
+from ...depth.theory.flow import fitted_order
+from ...depth.theory.hamiltonian import range_estimate
 from ...report import figures
 from .outcome import Outcome, at_least, at_most
 from .toys import linear_quadratic, optimal_value

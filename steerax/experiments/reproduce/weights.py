@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from ...processes import two_cycle
+from ...models import two_cycle
 from ..compare.window import agree
 from .networks import Recipe
 from .outcome import Claim, Outcome, at_least, at_most, if_enough, if_trained, other_values

@@ -13,14 +13,14 @@ from jaxtyping import Array, Float
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
+from ...models.hmm import HiddenMarkovModel
 from .filter import _batch_first, forward_filter
-from .kernels import prior_laws
-from .layers import layer
+from .kernels.layers import layer
+from .kernels.recursions import prior_laws
 
 
 class DualFiltered(eqx.Module):
-    """What [`dual_filter`][] returns.
+    """What `dual_filter` returns.
 
     **Attributes:** `state_probabilities` `[T+1 d]`, the output of the last layer (`[B T+1 d]` for a `Sequences`);
     `residuals` `[layers]`, the largest change (sum of absolute values over states) that each layer made; `layers`, how
@@ -46,7 +46,7 @@ def dual_filter(
     keep: bool = False,
     on_impossible: str = "raise",
 ) -> DualFiltered:
-    """The filter as the fixed point `ρ = N(ρ)` of dual-filter layers (see `steerax.inference.hmm.layers`).
+    """The filter as the fixed point `ρ = N(ρ)` of dual-filter layers (see `steerax.inference.hmm.kernels.layers`).
 
     Causal, hence exact after at most `T` layers from a start with `ρ_0 = μ` and `T+1` from any other; not a
     contraction: chains that stay long in a state need nearly all of them, whatever the filter forgets. Costs `O(d² T)`

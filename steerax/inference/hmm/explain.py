@@ -9,13 +9,13 @@ from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
-from .controls import all_controls, controls_of
+from ...models.hmm import HiddenMarkovModel
 from .filter import check_choice, forward_filter
+from .kernels.controls import all_controls, controls_of
 
 
 class Explanation(eqx.Module):
-    """What [`explain`][] returns: `prior[q] - weights[q].sum(0) == π_q @ target`, exactly and for every query.
+    """What `explain` returns: `prior[q] + weights[q].sum(0) == π_q @ target`, exactly and for every query.
 
     `weights[q, s]` belongs to `tokens[s]` and is zero for `s ≥ q`. A batch axis comes first for a `Sequences`.
 
@@ -39,12 +39,12 @@ def explain(
     dtype: Any = None,
     on_impossible: str = "raise",
 ) -> Explanation:
-    """The prediction at each query as a prior term minus one term per past token (dual filter, path by path).
+    """The prediction at each query as a prior term plus one term per past token (dual filter, path by path).
 
         π_T(F) = μ(y_0) - Σ_{s<T} u_{T,s},
         y_T = F,    u_{T,s} = -k_s·A y_{s+1},    y_s = A y_{s+1} + (2 C_{z_{s+1}} - 1) u_{T,s},
 
-    with the gain `k_s` of `steerax.inference.hmm.layers` at the true filter. These path weights use the whole string
+    with the gain `k_s` of `steerax.inference.hmm.kernels.layers` at the true filter. These path weights use the whole string
     up to the query; they are not the adapted weights of `represent`. A missing token has weight zero. All queries cost
     `O(d² T² + d k T²)`; a single one `O(d² k T)`.
 

@@ -1,6 +1,5 @@
 """The forward filter: the law of the hidden state and of the next token, given the tokens so far."""
 
-import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -11,13 +10,14 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError, ImpossibleTokenError
+from ...data.scores import TokenScores
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
-from .kernels import filter_checked, filter_possible, filter_traced, is_small_product
+from ...models.hmm import HiddenMarkovModel
+from .kernels.recursions import filter_checked, filter_possible, filter_traced, is_small_product
 
 
 class Filtered(eqx.Module):
-    """What [`forward_filter`][] returns.
+    """What `forward_filter` returns.
 
     `state_probabilities[t]` is `π_t`, the law of `X_t` given the first `t` tokens, `t = 0 … T` — what others call the
     one-step *predicted* law, since token `t+1` is emitted by `X_t`. For a `Sequences` a batch axis comes first, and
@@ -107,7 +107,7 @@ def check_choice(name: str, value: Any, choices: tuple) -> None:
 
 
 def as_tokens(hmm: HiddenMarkovModel, tokens) -> Int[Array, "T ..."]:
-    """[`as_codes`][] as an array of JAX."""
+    """`as_codes` as an array of JAX."""
     return jnp.asarray(as_codes(hmm, tokens))
 
 
@@ -136,31 +136,6 @@ def as_codes(hmm: HiddenMarkovModel, tokens) -> Int[Array | np.ndarray, "T ..."]
     return host.astype(np.int32)
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenScores:
-    """Log-likelihood of every token of a data set under a predictor, in nats.
-
-    **Attributes:** `log_likelihoods` `[B T]`, zero where nothing is scored; `scored` bool `[B T]`; `cross_entropy`, the
-    mean of `-log p` over scored tokens; `standard_error`, from the spread between sequences (0 for a single one).
-    """
-
-    log_likelihoods: np.ndarray
-    scored: np.ndarray
-
-    @property
-    def cross_entropy(self) -> float:
-        return float(-self.log_likelihoods.sum() / max(self.scored.sum(), 1))
-
-    @property
-    def standard_error(self) -> float:
-        n = self.scored.sum(1)
-        if len(n) < 2:
-            return 0.0
-        # ratio estimator: total loss over total tokens, sequences being the independent units
-        residual = -self.log_likelihoods.sum(1) - self.cross_entropy * n
-        return float(np.sqrt(np.sum(residual**2) * len(n) / (len(n) - 1)) / n.sum())
-
-
 def score_tokens(
     hmm: HiddenMarkovModel, data: Sequences, *, chunk: int = 256, on_impossible: str = "raise"
 ) -> TokenScores:
@@ -168,7 +143,7 @@ def score_tokens(
 
     With `on_impossible="skip"` an impossible token scores −∞.
 
-    **Raises:** `ImpossibleTokenError`, `DataError` as [`forward_filter`][].
+    **Raises:** `ImpossibleTokenError`, `DataError` as `forward_filter`.
     """
     scores = np.zeros(data.values.shape)
     for start in range(0, data.number, chunk):
@@ -186,7 +161,7 @@ def score_tokens(
 def predict_next_tokens(hmm: HiddenMarkovModel, data: Sequences, *, chunk: int = 256) -> np.ndarray:
     """`p(z | Z_{1:t})` for every prefix of every sequence, `[B T+1 V]` on the host, `chunk` sequences at a time.
 
-    Rows beyond a sequence's end are forecasts. **Raises** as [`forward_filter`][].
+    Rows beyond a sequence's end are forecasts. **Raises** as `forward_filter`.
     """
     parts = [
         forward_filter(hmm, Sequences(data.values[i : i + chunk], data.lengths[i : i + chunk]))

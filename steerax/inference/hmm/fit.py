@@ -1,4 +1,4 @@
-"""Learning a hidden Markov model by expectation–maximisation: [`fit_hmm`][]."""
+"""Learning a hidden Markov model by expectation–maximisation: `fit_hmm`."""
 
 import os
 import threading
@@ -14,17 +14,17 @@ from jaxtyping import Float
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
-from ...processes.order_k import OrderKTransition
+from ...models.hmm import HiddenMarkovModel
+from ...models.transitions import OrderKTransition
 from ...runs import loop
 from ...runs.files import RunFolder, content_hash
-from .climb import Ascent, Climb, Problem, Record
-from .em import Pseudocounts, as_pseudocounts
 from .filter import as_tokens
+from .kernels.em import Pseudocounts, as_pseudocounts
+from .restarts import Ascent, Climb, Problem, Record
 
 
 class FittedHMM(eqx.Module):
-    """What [`fit_hmm`][] returns.
+    """What `fit_hmm` returns.
 
     **Attributes:** `model`; `log_likelihoods` `[iterations+1]`, nats, of the start and after each iteration;
     `objective`, the same plus the log-prior (up to a constant), which never decreases; `result`; `degenerate`, pairs
@@ -69,7 +69,7 @@ def fit_hmm(
     - `n_states`, `order`: states of the chain, and how many past ones the next depends on.
     - `restarts`: random starts, each run for `screening` iterations, side by side on a CPU; the best one goes on.
     - `start`: a model to start from instead. Its zeros stay zeros.
-    - `pseudocounts`: a [`Pseudocounts`][], or one number for all three.
+    - `pseudocounts`: a `Pseudocounts`, or one number for all three.
     - `max_iterations`, `tolerance`: stop when an iteration gains less than `tolerance` nats per observed token.
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
     - `run_folder`: where all starts are kept, every `save_every` seconds and at the end; `resume`: whether to go on

@@ -7,9 +7,9 @@ from jaxtyping import Array, Bool, Float
 
 from ..._errors import ConfigurationError
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
+from ...models.hmm import HiddenMarkovModel
 from .filter import forward_filter
-from .kernels import prior_laws
+from .kernels.recursions import prior_laws
 
 
 class TokenForecast(eqx.Module):

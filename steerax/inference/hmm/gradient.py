@@ -13,12 +13,12 @@ from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
-from ...processes.order_k import OrderKTransition
+from ...models.hmm import HiddenMarkovModel
+from ...models.transitions import OrderKTransition
 from ...runs import loop
 from ...runs.files import RunFolder, content_hash
 from ...runs.models import fill, named_leaves
-from .kernels import filter_traced
+from .kernels.recursions import filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
 
 
@@ -43,7 +43,7 @@ class Logits(eqx.Module):
 
 
 class Trained(NamedTuple):
-    """What [`train_by_gradient`][] returns: the model, and the loss (nats per observed token) of every step."""
+    """What `train_by_gradient` returns: the model, and the loss (nats per observed token) of every step."""
 
     model: Any
     losses: Float[np.ndarray, " steps"]

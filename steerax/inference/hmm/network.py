@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError
+from ...data.scores import TokenScores
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
-from ...processes.order_k import OrderKTransition
-from .filter import TokenScores
-from .kernels import prior_laws
-from .layers import layer
+from ...models.hmm import HiddenMarkovModel
+from ...models.transitions import OrderKTransition
+from .kernels.layers import layer
+from .kernels.recursions import prior_laws
 
 # smallest probability that a log-parameter of a network started from a model may stand for
 SMALLEST = 1e-6

@@ -9,15 +9,15 @@ from jaxtyping import Float
 
 from ..._errors import ConfigurationError, DataError
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
-from .em import Counts, Pseudocounts, as_pseudocounts, maximise, prepare
+from ...models.hmm import HiddenMarkovModel
 from .filter import forward_filter
-from .statistics import SMALLEST_MASS, chunk_blocks, expected_counts
+from .kernels.counts import SMALLEST_MASS, chunk_blocks, expected_counts
+from .kernels.em import Counts, Pseudocounts, as_pseudocounts, maximise, prepare
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamFit:
-    """What [`fit_hmm_online`][] returns.
+    """What `fit_hmm_online` returns.
 
     **Attributes:** `model`; `log_likelihoods`, nats per observed token of each batch under the model before it saw the
     batch: an honest prediction error, as long as batches are new.

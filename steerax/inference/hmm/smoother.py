@@ -8,14 +8,14 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ...data.sequences import Sequences
-from ...processes.hmm import HiddenMarkovModel
-from ...processes.order_k import OrderKTransition
+from ...models.hmm import HiddenMarkovModel
+from ...models.transitions import OrderKTransition
 from .filter import _batch_first, as_tokens, forward_filter
-from .kernels import emission_table, row_numbers
+from .kernels.recursions import emission_table, row_numbers
 
 
 class Smoothed(eqx.Module):
-    """What [`smooth`][] returns.
+    """What `smooth` returns.
 
     **Attributes:** `state_probabilities` `[T+1 d]`, the law of `X_t` given *all* tokens (for a `Sequences` a batch axis
     comes first; rows beyond a sequence's end are forecasts); `log_likelihood`, nats.
@@ -30,7 +30,7 @@ def smooth(hmm: HiddenMarkovModel, tokens: Array | np.ndarray | Sequences, on_im
 
         P(X_t = i | Z_{1:T}) = π_t(i) C_{z_{t+1}}(i) b_t(i),    b_t ∝ A (C_{z_{t+2}} ⊙ b_{t+1}),    b_T = 1.
 
-    `O(d² T)`. Missing tokens have factor one. **Raises** as [`forward_filter`][].
+    `O(d² T)`. Missing tokens have factor one. **Raises** as `forward_filter`.
     """
     filtered = forward_filter(hmm, tokens, on_impossible)
     laws = smooth_backward(filtered.states, *hmm.arrays[1:], filtered.tokens)

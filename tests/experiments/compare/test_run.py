@@ -53,7 +53,7 @@ def test_everything_is_written_and_every_number_is_in_the_json(two_cycle):
     assert found["cross_entropy"]["GPT"]["nats_per_token"] == pytest.approx(two_cycle.score("GPT").value)
     figures = {f["title"]: f for f in found["figures"]}
     assert len(figures["Control of the dual filter"]["choices"]["size over all states"]) == 17
-    np.testing.assert_array_equal(sx.load(folder / "hmm").emission, sx.processes.two_cycle().emission)
+    np.testing.assert_array_equal(sx.load(folder / "hmm").emission, sx.models.two_cycle().emission)
     assert sx.load(folder / "gpt").config.block_size == 16
 
 

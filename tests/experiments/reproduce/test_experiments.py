@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from steerax.experiments.reproduce import adapted, complexity, networks, real_data, ternary, two_cycle
-from steerax.inference.gaussian.dual import linear_dual_filter
 from steerax.inference.hmm.filter import forward_filter
+from steerax.inference.linear.dual import linear_dual_filter
 from steerax.lifted import tasks
-from steerax.lifted.r1 import Readout
-from steerax.processes import two_cycle as make_two_cycle
+from steerax.lifted.problem.r1 import Readout
+from steerax.models import two_cycle as make_two_cycle
 
 # ---- optimality
 

@@ -54,7 +54,7 @@ def all_routes_lead_to_the_filter(problem):
     assert s.result == sx.RESULTS.successful
     np.testing.assert_allclose(s.state_probabilities, states, atol=1e-12)
     e = sx.explain(hmm, z, "all", "state")
-    np.testing.assert_allclose(e.prior - e.weights.sum(1), states, atol=1e-11)
+    np.testing.assert_allclose(e.prior + e.weights.sum(1), states, atol=1e-11)
     assert (np.asarray(e.weights)[:, z < 0] == 0).all()
     smoothed = sx.smooth(hmm, z).state_probabilities
     np.testing.assert_allclose(smoothed[-1], states[-1], atol=1e-12)

@@ -7,7 +7,7 @@ import oracles
 import pytest
 
 import steerax as sx
-from steerax.inference.hmm.layers import gain_differences, layer, layer_by_associative_scan
+from steerax.inference.hmm.kernels.layers import gain_differences, layer, layer_by_associative_scan
 
 
 def example(seed=0, d=4, V=5, T=12, zeros=0.3, missing=True):
@@ -111,7 +111,7 @@ def test_a_sticky_informative_chain_needs_many_layers_though_its_filter_forgets_
     hmm = sx.HiddenMarkovModel([0.5, 0.5], [[0.99, 0.01], [0.01, 0.99]], [[0.9, 0.1], [0.1, 0.9]])
     z = hmm.sample(jax.random.key(1), 100)[1]
     sticky = sx.dual_filter(hmm, z, initial="prior").layers
-    random = sx.processes.random_hmm(jax.random.key(3), 2, 2)
+    random = sx.models.random_hmm(jax.random.key(3), 2, 2)
     quick = sx.dual_filter(random, random.sample(jax.random.key(1), 100)[1], initial="prior").layers
     assert sticky > 60 > 30 > quick
 
@@ -158,7 +158,7 @@ def test_gains_at_their_limits():
 
 
 def test_an_impossible_token_is_stepped_over_on_request():
-    hmm = sx.processes.two_cycle()
+    hmm = sx.models.two_cycle()
     z = np.array([1, 0, 0, 0, 1, 0, 0, 0])
     with pytest.raises(sx.ImpossibleTokenError):
         sx.dual_filter(hmm, z)

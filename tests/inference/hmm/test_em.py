@@ -7,15 +7,15 @@ import oracles
 import pytest
 
 import steerax as sx
-from steerax.inference.hmm import em, statistics
-from steerax.inference.hmm.kernels import row_numbers
-from steerax.processes import random_order_k
+from steerax.inference.hmm.kernels import counts, em
+from steerax.inference.hmm.kernels.recursions import row_numbers
+from steerax.models import random_order_k
 
 
 def counts_of(mu, A, C, parts, block=8, per_chunk=2):
     data = sx.Sequences.from_arrays(parts)
     rows = row_numbers(jnp.asarray(data.values.T))
-    return statistics.expected_counts(
+    return counts.expected_counts(
         jnp.asarray(mu), jnp.asarray(A) if isinstance(A, np.ndarray) else A, jnp.asarray(C), rows,
         jnp.asarray(data.lengths), block, per_chunk,
     )  # fmt: skip
@@ -50,7 +50,7 @@ def oracles_pairs(mu, A, C, z):
 
 
 def test_chunks_of_time_give_the_same_counts_as_one_chunk():
-    hmm = sx.processes.random_hmm(jax.random.key(1), 5, 200)  # so many tokens that counts are summed by segments
+    hmm = sx.models.random_hmm(jax.random.key(1), 5, 200)  # so many tokens that counts are summed by segments
     parts = [np.asarray(hmm.sample(jax.random.key(i), T)[1]) for i, T in enumerate((50, 33))]
     one, many = counts_of(*hmm.arrays, parts, 8, 7), counts_of(*hmm.arrays, parts, 4, 3)
     for a, b in zip(one, many, strict=True):
@@ -70,7 +70,7 @@ def test_order_k_counts_are_those_of_the_dense_form():
     np.testing.assert_allclose(found.transition, np.einsum("abbc->abc", tuples), atol=1e-13)
 
 
-DATA = sx.sample_sequences(sx.processes.casino(), jax.random.key(4), 30, 40)
+DATA = sx.sample_sequences(sx.models.casino(), jax.random.key(4), 30, 40)
 
 
 def test_the_objective_never_decreases_and_the_likelihood_is_that_of_the_model():
@@ -183,7 +183,7 @@ def test_a_second_fit_of_the_same_shapes_compiles_nothing():
 
 def test_an_order_two_fit_beats_order_one_on_order_two_data():
     tensor = np.array([[[0.9, 0.1], [0.1, 0.9]], [[0.1, 0.9], [0.9, 0.1]]])  # mostly the exclusive or of the last two
-    process = sx.processes.order_k(tensor, np.array([[0.95, 0.05], [0.05, 0.95]]))
+    process = sx.models.order_k(tensor, np.array([[0.95, 0.05], [0.05, 0.95]]))
     data = sx.sample_sequences(process, jax.random.key(11), 30, 40)
     one = sx.fit_hmm(data, 2, jax.random.key(12), restarts=3, max_iterations=60)
     two = sx.fit_hmm(data, 2, jax.random.key(12), restarts=3, order=2, max_iterations=60)

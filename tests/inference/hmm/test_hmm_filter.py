@@ -8,7 +8,7 @@ import pytest
 
 import steerax as sx
 from steerax.inference.hmm import filter as room
-from steerax.inference.hmm.kernels import filter_checked, filter_possible
+from steerax.inference.hmm.kernels.recursions import filter_checked, filter_possible
 
 
 @pytest.mark.parametrize(("zeros", "missing"), [(0.0, False), (0.4, True)])
@@ -40,7 +40,7 @@ def test_a_batch_of_unequal_lengths_is_each_sequence_alone():
 
 
 def test_the_recursion_for_possible_tokens_is_the_checked_one_and_says_where_it_is_not_valid():
-    hmm = sx.processes.random_hmm(jax.random.key(3), 5, 4)
+    hmm = sx.models.random_hmm(jax.random.key(3), 5, 4)
     z = hmm.sample(jax.random.key(4), 43)[1].at[7].set(-1)
     states, log_q = filter_checked(*hmm.arrays, z)
     found, log_likelihood = filter_possible(*hmm.arrays, z)
@@ -52,7 +52,7 @@ def test_the_recursion_for_possible_tokens_is_the_checked_one_and_says_where_it_
 
 @pytest.mark.parametrize("d", [3, 12])
 def test_an_impossible_token_is_stepped_over_inside_jit_and_leaves_gradients_finite(d):
-    hmm = sx.processes.random_hmm(jax.random.key(3), d, 4)
+    hmm = sx.models.random_hmm(jax.random.key(3), d, 4)
     C = jnp.pad(hmm.emission, ((0, 0), (0, 1)))  # nobody emits token 4
     z = np.array([1, 0, 4, 2, 3, 4, 1])
 
@@ -83,7 +83,7 @@ def test_emissions_of_1e_minus_60_do_not_underflow():
 
 
 def test_an_impossible_token_is_named_or_stepped_over():
-    hmm = sx.processes.two_cycle()
+    hmm = sx.models.two_cycle()
     z = np.array([1, 0, 0, 0, 1, 0, 0, 0])
     with pytest.raises(sx.ImpossibleTokenError, match="position 4 of sequence 0") as caught:
         sx.forward_filter(hmm, z)
@@ -114,12 +114,12 @@ def test_the_filter_is_differentiable_and_its_gradient_is_the_difference_quotien
 
 
 def test_scores_of_a_data_set_and_their_standard_error():
-    hmm = sx.processes.casino()
+    hmm = sx.models.casino()
     data = sx.sample_sequences(hmm, jax.random.key(8), 600, 20)
     scores = sx.score_tokens(hmm, data, chunk=250)
     r = sx.forward_filter(hmm, data)
     np.testing.assert_allclose(scores.log_likelihoods.sum(1), r.log_likelihood, atol=1e-11)
-    floor = sx.processes.conditional_entropy(hmm, 20)
+    floor = sx.models.conditional_entropy(hmm, 20)
     assert abs(scores.cross_entropy - floor.mean) < 4 * np.hypot(scores.standard_error, floor.standard_error)
     spread = -scores.log_likelihoods.mean(1)
     np.testing.assert_allclose(scores.standard_error, spread.std(ddof=1) / np.sqrt(600), rtol=1e-10)
@@ -129,14 +129,14 @@ def test_scores_of_a_data_set_and_their_standard_error():
 
 
 def test_float32_models_stay_float32():
-    hmm = sx.HiddenMarkovModel(*(np.asarray(a, np.float32) for a in sx.processes.casino().arrays))
+    hmm = sx.HiddenMarkovModel(*(np.asarray(a, np.float32) for a in sx.models.casino().arrays))
     r = sx.forward_filter(hmm, np.array([0, 5, 5], np.int32))
     assert r.states.dtype == np.float32
     assert r.log_likelihood.dtype == np.float32
 
 
 def test_forward_filter_rejects_what_is_not_a_sequence_of_tokens():
-    hmm = sx.processes.casino()
+    hmm = sx.models.casino()
     with pytest.raises(sx.DataError, match="not a code"):
         sx.forward_filter(hmm, np.array([0, 6]))
     with pytest.raises(sx.DataError, match="integer codes"):
@@ -150,7 +150,7 @@ def test_forward_filter_rejects_what_is_not_a_sequence_of_tokens():
 
 
 def test_a_change_of_length_within_a_block_does_not_change_the_likelihood():
-    hmm = sx.processes.mess3()
+    hmm = sx.models.mess3()
     z = hmm.sample(jax.random.key(9), 16)[1]
     together = sx.forward_filter(hmm, z).token_log_likelihoods
     for T in (1, 7, 8, 9):

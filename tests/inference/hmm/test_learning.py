@@ -8,7 +8,7 @@ import pytest
 
 import steerax as sx
 from steerax.inference.hmm import network as room
-from steerax.inference.hmm.selection import n_parameters
+from steerax.inference.hmm.select import n_parameters
 
 PROCESS = sx.HiddenMarkovModel([0.5, 0.5], [[0.95, 0.05], [0.1, 0.9]], [[0.8, 0.1, 0.1], [0.1, 0.2, 0.7]])
 DATA = sx.sample_sequences(PROCESS, jax.random.key(0), 40, 12)
@@ -105,11 +105,11 @@ def test_the_number_of_states_is_found_and_parameters_are_counted():
     assert (one.n_parameters, two.n_parameters) == (2, 1 + 2 + 4)
     np.testing.assert_allclose(two.bic - two.aic, two.n_parameters * (np.log(480) - 2), rtol=1e-12)
     assert two.held_out < one.held_out
-    assert n_parameters(sx.processes.random_order_k(jax.random.key(0), 2, 3, 2)) == 3 + 4 + 4
+    assert n_parameters(sx.models.random_order_k(jax.random.key(0), 2, 3, 2)) == 3 + 4 + 4
 
 
 def test_alignment_undoes_a_renumbering():
-    hmm = sx.processes.random_hmm(jax.random.key(8), 5, 4)
+    hmm = sx.models.random_hmm(jax.random.key(8), 5, 4)
     mixed = np.array([3, 0, 4, 1, 2])
     mu, A, C = (np.asarray(a) for a in hmm.arrays)
     other = sx.HiddenMarkovModel(mu[mixed], A[np.ix_(mixed, mixed)], C[mixed])
@@ -131,7 +131,7 @@ def test_learning_rejects_what_cannot_work():
     with pytest.raises(sx.ConfigurationError):
         sx.DualFilterNetwork.random(key, 0, 2, 1)
     with pytest.raises(sx.DataError):
-        sx.score_network(sx.DualFilterNetwork.of(START, 1), sx.sample_sequences(sx.processes.casino(), key, 1, 30))
+        sx.score_network(sx.DualFilterNetwork.of(START, 1), sx.sample_sequences(sx.models.casino(), key, 1, 30))
     with pytest.raises(sx.ConfigurationError, match="exponent"):
         sx.fit_hmm_online(START, [DATA], exponent=0.5)
     with pytest.raises(sx.DataError, match="no token"):

@@ -15,10 +15,10 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 import steerax as sx
-from steerax.inference.hmm.em import em_step, prepare
-from steerax.inference.hmm.kernels import filter_checked
+from steerax.inference.hmm.kernels.em import em_step, prepare
+from steerax.inference.hmm.kernels.recursions import filter_checked
 
-hmm = sx.processes.random_hmm(jax.random.key(0), 4, 5)
+hmm = sx.models.random_hmm(jax.random.key(0), 4, 5)
 data = sx.sample_sequences(hmm, jax.random.key(1), 16, 30)
 rows, block = prepare(data, hmm)
 lengths = jnp.asarray(data.lengths)
@@ -41,9 +41,9 @@ jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 import steerax as sx
-from steerax.inference.hmm.em import em_step, prepare
+from steerax.inference.hmm.kernels.em import em_step, prepare
 
-hmm = sx.processes.random_hmm(jax.random.key(0), 4, 5)
+hmm = sx.models.random_hmm(jax.random.key(0), 4, 5)
 data = sx.sample_sequences(hmm, jax.random.key(1), 16, 30)
 rows, block = prepare(data, hmm)
 mesh = jax.make_mesh((2,), ("sequences",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -100,7 +100,7 @@ def test_two_processes_give_what_one_gives():
 
     import steerax as sx
 
-    hmm = sx.processes.random_hmm(jax.random.key(0), 4, 5)
+    hmm = sx.models.random_hmm(jax.random.key(0), 4, 5)
     data = sx.sample_sequences(hmm, jax.random.key(1), 16, 30)
     alone = sx.fit_hmm(data, 4, jax.random.key(0), start=hmm, max_iterations=1, tolerance=-np.inf)
     for answer in answers:

@@ -6,7 +6,7 @@ import oracles
 import pytest
 
 import steerax as sx
-from steerax.processes import random_order_k
+from steerax.models import random_order_k
 
 RNG = np.random.default_rng(0)
 MU, A, C = oracles.sparse_hmm(RNG, 3, 4, 0.3)
@@ -46,5 +46,5 @@ def test_order_k_models_are_smoothed_as_their_dense_form():
 def test_smoother_and_likeliest_path_reject_impossible_tokens():
     for verb in (sx.smooth, sx.most_likely_states):
         with pytest.raises(sx.ImpossibleTokenError):
-            verb(sx.processes.two_cycle(), np.array([1, 1]))
+            verb(sx.models.two_cycle(), np.array([1, 1]))
     assert sx.most_likely_states(HMM, np.array([], np.int32)).shape == (0,)

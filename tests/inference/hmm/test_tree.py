@@ -6,7 +6,7 @@ import oracles
 import pytest
 
 import steerax as sx
-from steerax.inference.encoding import token_vectors
+from steerax.maths.encoding import token_vectors
 
 SHAPES = [(3, 2, 4, 0.0), (3, 3, 4, 0.0), (3, 3, 4, 0.4), (4, 4, 3, 0.5)]
 
@@ -71,7 +71,7 @@ def test_without_impossible_tokens_the_control_is_the_representation():
     u = sx.represent(sx.next_token_predictor(hmm, 1), z, 3, "uniform", weights=True)
     for t in range(4):
         string = int(np.ravel_multi_index(tuple(np.asarray(z[:t])), (3,) * t)) if t else 0
-        np.testing.assert_allclose(tree.controls[t][string], u.weights[t], atol=1e-9)
+        np.testing.assert_allclose(tree.controls[t][string], -u.weights[t], atol=1e-9)
         np.testing.assert_allclose(tree.estimates[t][string], u.values[t], atol=1e-9)
 
 

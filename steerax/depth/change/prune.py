@@ -1,0 +1,151 @@
+r"""Remove the heads and neurons that cost least, until a number of parameters is left.
+
+Which ones is predicted from costates, as in `importance`, but for any network made of GPT blocks: multiply the output
+rows of head or neuron $i$ by a gate $g_i$; with $\ell_b$ the summed loss of a sequence and $N$ scored tokens, removal
+costs about $\frac1N\big(-\sum_b\partial_{g_i}\ell_b+\frac12\sum_b\mathbb E(\partial_{g_i}\tilde\ell_b)^2\big)$ nats per
+token, the second sum with labels drawn from the network. The least cost per parameter goes first.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+
+from ..._errors import ConfigurationError
+from ...transformer.gpt import GPT, Block
+from ..measure.costate import token_losses
+from ..measure.importance import draw_labels
+from ..measure.scoring import scored_tokens
+from .grouped import GroupedGPT
+from .resample import Resampled
+
+
+class Gates(NamedTuple):
+    """One entry per head `[L H]` and per neuron of the MLPs `[L W]`."""
+
+    heads: Any
+    neurons: Any
+
+
+class Pruned(eqx.Module):
+    """A network without some of its heads and neurons. `pruned(tokens) -> logits [T V]`.
+
+    The removed parts are zeros in arrays of the old shape: no memory is saved, and gradients leave them at zero (both
+    factors of every product vanish), so that `tune` tunes only what is left.
+
+    **Attributes:** `network`, a `GPT` or `GroupedGPT` with zeros; `heads` `[L H]` and `neurons` `[L W]`, what is
+    left; `n_parameters`, without what was removed.
+    """
+
+    network: GPT | GroupedGPT
+    heads: Bool[np.ndarray, "L H"]
+    neurons: Bool[np.ndarray, "L W"]
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are left."""
+        per_head, per_neuron = parameters_per_part(self.network.config)
+        return self.network.n_parameters - int((~self.heads).sum()) * per_head - int((~self.neurons).sum()) * per_neuron
+
+    def __call__(self, tokens: Int[Array, " T"], *, key: Key[Array, ""] | None = None) -> Float[Array, "T V"]:
+        """Logits."""
+        return self.network(tokens, key=key)
+
+
+def prune(
+    network: GPT | GroupedGPT | Resampled,
+    parameters: int,
+    data: Any,
+    key: PRNGKeyArray,
+    *,
+    draws: int = 4,
+    rounds: int = 4,
+) -> Pruned:
+    """Remove the heads and neurons that are predicted to cost least per parameter.
+
+    **Arguments:** `parameters`, how many may be left at most; `data`, tokens int `[B T]` or `Sequences` to predict on;
+    `draws` of labels; `rounds`, after each of which the predictions are made anew.
+
+    **Raises:** `ConfigurationError` if everything outside heads and neurons has more parameters than that;
+    `DataError` for unusable data.
+    """
+    inner: Any = network.network if isinstance(network, Resampled) else network
+    tokens, targets = scored_tokens(inner, data)
+    config, blocks = inner.config, blocks_of(inner)
+    shape = config.n_layer, config.n_head
+    kept = Gates(np.ones(shape, bool), np.ones((config.n_layer, blocks.down.weight.shape[1]), bool))
+    cost = Gates(*parameters_per_part(config))
+    least = inner.n_parameters - kept.heads.size * cost.heads - kept.neurons.size * cost.neurons
+    if not least <= parameters:
+        raise ConfigurationError(f"Without heads and neurons {least:,} parameters are left; {parameters:,} cannot be.")
+    excess = inner.n_parameters - parameters
+    for turn in range(rounds):
+        worth = predicted_costs(inner, tokens, targets, jax.random.fold_in(key, turn), draws)
+        kept = without_cheapest(kept, worth, cost, excess * (turn + 1) / rounds)
+        inner = with_gates(inner, Gates(jnp.asarray(kept.heads), jnp.asarray(kept.neurons)), silence=True)
+    return Pruned(inner, *kept)
+
+
+def parameters_per_part(config: Any) -> tuple[int, int]:
+    """Parameters that only one head has, and only one neuron."""
+    D, K, bias = config.n_embd, config.n_embd // config.n_head, int(config.bias)
+    return 4 * D * K + 3 * K * bias, 2 * D + bias
+
+
+def without_cheapest(kept: Gates, worth: Gates, cost: Gates, excess: float) -> Gates:
+    """Drop parts in the order of worth per parameter until `excess` parameters are gone, counting those gone before."""
+    flags = np.concatenate([kept.heads.ravel(), kept.neurons.ravel()])
+    sizes = np.repeat([cost.heads, cost.neurons], [kept.heads.size, kept.neurons.size])
+    values = np.concatenate([worth.heads.ravel(), worth.neurons.ravel()])
+    order = np.argsort(np.where(flags, values / sizes, -np.inf), kind="stable")  # those gone come first
+    gone = np.concatenate([[0], np.cumsum(sizes[order])])
+    flags[order[: int(np.searchsorted(gone, excess))]] = False
+    heads, neurons = np.split(flags, [kept.heads.size])
+    return Gates(heads.reshape(kept.heads.shape), neurons.reshape(kept.neurons.shape))
+
+
+def blocks_of(network: GPT | GroupedGPT) -> Block:
+    """The stacked blocks."""
+    return network.gpt.blocks if isinstance(network, GroupedGPT) else network.blocks
+
+
+def with_gates(network: Any, gates: Gates, silence: bool = False) -> Any:
+    """The network with head and neuron outputs times their gates; `silence` gates their inputs as well."""
+    blocks = blocks_of(network)
+    K = blocks.config.n_embd // blocks.config.n_head
+    on_heads = jnp.repeat(gates.heads, K, axis=1)  # [L D]
+    changes = [(lambda b: b.out.weight, on_heads[:, :, None]), (lambda b: b.down.weight, gates.neurons[:, :, None])]
+    if silence:
+        on_inputs = jnp.tile(on_heads, (1, 3))
+        changes += [(lambda b: b.qkv.weight, on_inputs[:, None]), (lambda b: b.up.weight, gates.neurons[:, None])]
+        if blocks.qkv.bias is not None:
+            changes += [(lambda b: b.qkv.bias, on_inputs), (lambda b: b.up.bias, gates.neurons)]
+    for where, gate in changes:
+        blocks = eqx.tree_at(where, blocks, where(blocks) * gate)
+    return eqx.tree_at(blocks_of, network, blocks)
+
+
+@eqx.filter_jit
+def predicted_costs(
+    network: Any, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], key: PRNGKeyArray, draws: int
+) -> Gates:
+    """First order plus Fisher cost of removing each head and neuron, nats per scored token. See the module."""
+    config, W = network.config, blocks_of(network).down.weight.shape[1]
+    head: GPT = network.gpt if isinstance(network, GroupedGPT) else network
+    dtype = blocks_of(network).down.weight.dtype
+    ones = Gates(jnp.ones((config.n_layer, config.n_head), dtype), jnp.ones((config.n_layer, W), dtype))
+
+    def sequence(now):
+        t, y, key = now
+        final = lambda gates: with_gates(network, gates).hidden_states(t)[-1]
+        X, pull = jax.vjp(final, ones)
+        derivative = lambda y: pull(jax.grad(lambda X: token_losses(head, X[None], y[None]).sum())(X))[0]
+        drawn = lambda key: jax.tree.map(lambda g: g**2, derivative(draw_labels(head, X[None], y[None] >= 0, key)[0]))
+        fisher = jax.tree.map(lambda g: g.mean(0), jax.lax.map(drawn, jax.random.split(key, draws)))
+        return jax.tree.map(lambda g, f: f / 2 - g, derivative(y), fisher)
+
+    costs = jax.lax.map(sequence, (tokens, targets, jax.random.split(key, len(tokens))))
+    return jax.tree.map(lambda c: c.sum(0) / (targets >= 0).sum(), costs)

@@ -1,0 +1,112 @@
+r"""Train on: after a change of depth, or until a network is the same at several depths.
+
+*Flow tuning* draws the number of sub-steps of every layer anew at each training step. A network that works at $k=1$
+and at $k=2$ is nearer to a flow than one that only knows its own depth, and can be run deeper without training.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..._errors import ConfigurationError
+from ..._results import RESULTS
+from ...runs import loop
+from ...training.batches import source_of
+from ...transformer.gpt import GPT
+from ..measure.costate import token_losses
+from ..measure.refinement import substeps as in_substeps
+from .grouped import GroupedGPT
+from .prune import Pruned
+from .resample import Resampled
+
+
+class TuningRun(eqx.Module):
+    """`model` after tuning; `losses` `[steps]` before each update; `result`, a member of `RESULTS`."""
+
+    model: Any
+    losses: np.ndarray
+    result: RESULTS
+
+
+def batch_loss(network: GPT | GroupedGPT, tokens: Int[Array, "B N"], k: int) -> Float[Array, ""]:
+    """Mean loss per scored token with every layer in `k` Lie–Trotter sub-steps."""
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    if isinstance(network, GroupedGPT):
+        X = jax.vmap(lambda t: network.hidden_states(t)[-1])(inputs)
+        head = network.gpt
+    else:
+        layer = jax.checkpoint(lambda X, block: (in_substeps("lie_trotter", block, X, k), None))
+        X = jax.vmap(lambda t: jax.lax.scan(layer, network.embed(t), network.blocks)[0])(inputs)
+        head = network
+    return token_losses(head, X, targets).sum() / jnp.maximum((targets >= 0).sum(), 1)
+
+
+def tune(
+    network: GPT | GroupedGPT | Resampled | Pruned,
+    data: Any,
+    steps: int,
+    key: PRNGKeyArray,
+    *,
+    substeps: Sequence[int] = (1,),
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.1,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> TuningRun:
+    """AdamW with a rate that falls linearly to 1 % and clipped gradients, on random windows of `data`.
+
+    **Arguments:** `data` as for `train_gpt`; `substeps`, from which the number of sub-steps per layer is drawn for
+    every step ((1,) is ordinary training; (1, 2) is flow tuning). A grouped network has only one sub-step.
+
+    **Raises:** `ConfigurationError`, `DataError`.
+    """
+    import optax
+
+    inner: Any = network.network if isinstance(network, Resampled | Pruned) else network
+    if steps < 1 or not substeps or min(substeps) < 1:
+        raise ConfigurationError("Tuning needs at least one step and sub-steps of at least 1.")
+    if isinstance(inner, GroupedGPT) and tuple(substeps) != (1,):
+        raise ConfigurationError("A grouped network is tuned with one sub-step per layer.")
+    config = inner.config
+    source = source_of(data, batch_size, config.block_size + 1, config.vocab_size, config.missing)
+    schedule = optax.linear_schedule(learning_rate, learning_rate / 100, steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay))
+    for_data, for_depth = jax.random.split(key)
+    depths = np.asarray(jax.random.choice(for_depth, np.asarray(substeps), (steps,)))
+
+    @eqx.filter_jit
+    def step(state: tuple[Any, Any], fetched, n, i, k: int):
+        network, memory = state
+        tokens = source.batch(fetched, for_data, n, i)
+        loss, gradient = eqx.filter_value_and_grad(batch_loss)(network, tokens, k)
+        updates, memory = optimizer.update(gradient, memory, network)
+        return (eqx.apply_updates(network, updates), memory), loss
+
+    def advance(state, first, count):
+        fetched, losses = source.fetch(for_data, first, count), []
+        for i in range(count):
+            state, loss = step(state, fetched, jnp.int32(first + i), jnp.int32(i), int(depths[first + i]))
+            losses.append(loss)
+        return state, {"loss": np.asarray(losses)}
+
+    done = loop.run(
+        advance,
+        (inner, optimizer.init(inner)),  # pyright: ignore[reportArgumentType]
+        steps,
+        title="tuning",
+        shown=progress,
+        describe=lambda metrics, seconds: f"loss {metrics['loss'].mean():.4f}",
+        largest=source.longest_chunk,
+    )
+    losses = done.metrics["loss"]
+    model = done.state[0]
+    if isinstance(network, Resampled | Pruned):
+        model = dataclasses.replace(network, network=model)
+    finished = RESULTS.successful if np.isfinite(losses[-1]) else RESULTS.diverged
+    return TuningRun(model, losses, RESULTS.interrupted if done.reason == "interrupted" else finished)

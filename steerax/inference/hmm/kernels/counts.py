@@ -1,0 +1,125 @@
+"""Expected counts of a hidden Markov model given its tokens: forward–backward with memory for a chunk of time only.
+
+With `a_t = p_t ⊙ C_{z_t}` forward (`p_{t+1} = a_t A`) and `m_t` the message from the tokens after `t`,
+`w_t = m_t ⊙ C_{z_t}`, `m_{t-1} = A w_t`, suitably scaled:
+
+    P(X_t = i | all tokens) = a_t(i) m_t(i),        P(X_t = i, X_{t+1} = j | all tokens) = a_t(i) A(i, j) w_{t+1}(j).
+
+The forward pass is normalised once per `block` tokens and the backward pass divides by the same masses, so the first
+product sums to one without a normaliser. Time is cut into chunks: states at the starts of chunks are kept, everything
+else is computed again when the backward pass comes by. The sum over time of the second product is one matrix product
+per chunk.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ....models.transitions import OrderKTransition
+from .recursions import emission_table
+
+# with masses below this, counts are computed again with a normalisation per token
+SMALLEST_MASS = 1e-200
+
+# numbers that one array of a chunk may hold: 64 MiB in double precision
+CHUNK_SIZE = 2**23
+
+
+class ExpectedCounts(NamedTuple):
+    """Sums over all sequences. `transition` has the shape of the free parameters: `[d d]`, or the order-k tensor's."""
+
+    initial: Float[Array, " d"]
+    transition: Float[Array, "..."]
+    emission: Float[Array, "d V"]
+    log_likelihood: Float[Array, ""]
+    smallest_mass: Float[Array, ""]
+
+
+def chunk_blocks(length: int, batch: int, d: int, block: int) -> int:
+    """Blocks of tokens per chunk, so that an array of a chunk stays within `CHUNK_SIZE` numbers."""
+    needed = -(-length // block)
+    return max(1, min(needed, CHUNK_SIZE // (batch * d * block)))
+
+
+@functools.partial(jax.jit, static_argnames=("block", "per_chunk"))
+def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"], block: int, per_chunk: int):
+    """`ExpectedCounts` of sequences given by rows of the emission table (0 for missing, and beyond the end)."""
+    T, B = rows.shape
+    d, V = C.shape
+    table = emission_table(C)
+    size = block * per_chunk
+    n_chunks = max(1, -(-T // size))
+    rows = jnp.pad(rows, ((0, n_chunks * size - T), (0, 0)))
+    chunks = rows.reshape(n_chunks, per_chunk, block, B)
+
+    def forward_block(p, rows):
+        after = []
+        for row in rows:
+            a = p * table[row]
+            after.append(a)
+            p = a @ A
+        mass = p.sum(-1, keepdims=True)
+        return p / jnp.where(mass > 0, mass, 1), (jnp.stack(after), mass[..., 0])
+
+    def backward_block(carry, x):
+        m, following, transition, emission, _ = carry
+        time, rows, mass, a = x
+        # what enters from the right has not been divided by the mass at the end of the block
+        m, following = m / mass[:, None], following / mass[:, None]
+        messages, products = [], [following]
+        for row in reversed(rows):
+            w = m * table[row]
+            messages.append(m)
+            products.append(w)
+            m = (A @ w.T).T
+        counted = time + 1 + jnp.arange(block)[:, None] < lengths[None]
+        gamma = a * jnp.stack(messages[::-1])
+        transition = transition + _pair_counts(A, jnp.where(counted[..., None], a, 0), jnp.stack(products[-2::-1]))
+        emission = emission + _token_counts(gamma.reshape(-1, d), rows.reshape(-1), V)
+        return (m, products[-1], transition, emission, gamma[0]), None
+
+    def forward_chunk(p, rows):
+        end, (_, mass) = lax.scan(forward_block, p, rows)
+        return end, (p, mass)
+
+    start = jnp.broadcast_to(mu, (B, d))
+    if n_chunks == 1:
+        _, (kept, mass) = lax.scan(forward_block, start, chunks[0])
+        starts, masses = start[None], mass[None]
+    else:
+        kept = None
+        _, (starts, masses) = lax.scan(forward_chunk, start, chunks)
+    safe = jnp.where(masses > 0, masses, 1)
+
+    def backward_chunk(carry, x):
+        time, p, rows, mass = x
+        a = lax.scan(forward_block, p, rows)[1][0] if kept is None else kept
+        return lax.scan(backward_block, carry, (time, rows, mass, a), reverse=True)
+
+    one, shape = jnp.ones((B, d), mu.dtype), A.tensor.shape if isinstance(A, OrderKTransition) else A.shape
+    carry = (one, one, jnp.zeros(shape, mu.dtype), jnp.zeros((V, d), mu.dtype), one)
+    times = (block * jnp.arange(n_chunks * per_chunk)).reshape(n_chunks, per_chunk)
+    (_, _, transition, emission, first), _ = lax.scan(
+        backward_chunk, carry, (times, starts, chunks, safe), reverse=True
+    )
+    free = A.tensor if isinstance(A, OrderKTransition) else A
+    initial = jnp.where(lengths[:, None] > 0, first, 0).sum(0)
+    return ExpectedCounts(initial, free * transition, emission.T, jnp.log(safe).sum(), masses.min())
+
+
+def _pair_counts(A, a, w):
+    """`Σ_t a_t(i) w_{t+1}(j)` for the pairs that the transition allows."""
+    if isinstance(A, OrderKTransition):
+        d, b, _ = A.cube.shape
+        a, w = a.reshape(-1, d, b), w.reshape(-1, b, d)
+        return jnp.einsum("nab,nbc->abc", a, w).reshape(A.tensor.shape)
+    return a.reshape(-1, a.shape[-1]).T @ w.reshape(-1, w.shape[-1])
+
+
+def _token_counts(gamma, rows, V):
+    """Sums of `gamma` `[n d]` by token, `[V d]`."""
+    return jax.ops.segment_sum(gamma, rows, V + 1)[1:]

@@ -1,0 +1,57 @@
+"""Intervals that follow the recent size of the errors."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..._errors import ConfigurationError, DataError
+from ...models.linear_gaussian import LinearGaussianModel
+from .filter import as_observations, filter_pass
+
+
+def standardised_innovations(model: LinearGaussianModel, observations: Any) -> Float[Array, "T p"]:
+    """`S_t^{-½}(Z_t - E[Z_t | past])`, white with unit variance if the model is right; NaN where missing.
+
+    `S_t½` is the Cholesky factor, so with several channels an entry is what the earlier channels of the same time
+    leave of it. `observations`: `[T p]` (or `[T]` if `p = 1`), NaN where missing.
+    """
+    return _standardised(model, *as_observations(model, observations))
+
+
+@jax.jit
+def _standardised(model, z, mask):
+    run = filter_pass(model, z, mask, 0)
+    white = jax.scipy.linalg.solve_triangular(run.U, run.e[..., None], trans="T")[..., 0]
+    return jnp.where(mask, white * jnp.sign(jnp.diagonal(run.U, axis1=1, axis2=2)), jnp.nan)
+
+
+def recalibrated(model: LinearGaussianModel, observations: Any, window: int = 50) -> LinearGaussianModel:
+    """The model with its three covariances multiplied by the mean square of the last standardised innovations.
+
+    One factor for `Σ_0, Q, R` changes no estimate and no forecast, only their error covariances: intervals become as
+    wide as the last `window` one-step errors were, which matters where the variance of a series drifts from that of the
+    part the model was fitted to.
+
+    **Arguments:** `observations`, one sequence `[T p]` (or `[T]`); `window`, how many of the last times at which
+    something is observed.
+
+    **Raises:** `ConfigurationError` for a window below one; `DataError` for a model that varies in time, or if the model
+    gives an innovation no variance.
+    """
+    if window < 1:
+        raise ConfigurationError(f"The window must be at least 1, but {window} was given.")
+    if not isinstance(model, LinearGaussianModel):
+        raise DataError("recalibrated takes a LinearGaussianModel; a time-varying operator is not served.")
+    scores = np.asarray(standardised_innovations(model, observations))
+    seen = scores[np.isfinite(scores).any(axis=1)][-window:]
+    factor = float(np.nanmean(seen**2)) if len(seen) else float("nan")
+    if not np.isfinite(factor) or factor <= 0:
+        raise DataError(
+            "The last innovations have no variance to calibrate with; pass observations the model can miss."
+        )
+    covariances = lambda m: (m.initial_covariance, m.process_noise, m.observation_noise)
+    return eqx.tree_at(covariances, model, tuple(factor * S for S in covariances(model)))

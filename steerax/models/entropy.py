@@ -1,0 +1,133 @@
+"""The smallest loss that any predictor of a process can reach."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from .._errors import ConfigurationError
+from ..maths import beliefs as cloud
+from .hmm import HiddenMarkovModel, stationary_law
+
+
+class ConditionalEntropy(NamedTuple):
+    """Entropies in nats per token. `standard_error` is zero when `exact`; otherwise both come from simulation.
+
+    **Attributes:** `mean`; `standard_error`; `exact`; `per_token` `[T]`, `H(Z_{t+1} | Z_{1:t})` for `t = 0 … T-1` (the
+    rate alone for `entropy_rate`).
+    """
+
+    mean: float
+    standard_error: float
+    exact: bool
+    per_token: Float[np.ndarray, " T"]
+
+
+def conditional_entropy(
+    hmm: HiddenMarkovModel, length: int, *, key=None, samples: int = 4096, max_beliefs: int = 4096
+) -> ConditionalEntropy:
+    """`H(Z_{t+1} | Z_{1:t}) = E[H(π_t C)]` under the true filter `π_t`, for sequences of a given length.
+
+    Its mean is the floor of the cross-entropy of every predictor of such sequences. Exact if no more than `max_beliefs`
+    beliefs are reachable at any time; otherwise the mean over `samples` simulated sequences, with its standard error.
+
+    **Raises:** `ConfigurationError` for a length below one.
+    """
+    if length < 1:
+        raise ConfigurationError(f"The entropy of sequences of length {length} is not defined; use at least 1.")
+    exact = _exact_profile(hmm, length, max_beliefs)
+    if exact is not None:
+        return ConditionalEntropy(float(exact.mean()), 0.0, True, exact)
+    entropies = _simulated(hmm, key, samples, length)
+    means = entropies.mean(1)
+    error = float(means.std(ddof=1) / math.sqrt(samples))
+    return ConditionalEntropy(float(means.mean()), error, False, entropies.mean(0))
+
+
+def entropy_rate(
+    hmm: HiddenMarkovModel, *, key=None, samples: int = 256, length: int = 4096, max_beliefs: int = 4096
+) -> ConditionalEntropy:
+    """The limit of `H(Z_{t+1} | Z_{1:t})`, for one closed class of states.
+
+    Exact if finitely many beliefs are reachable from the initial law: then they form a Markov chain whose stationary
+    law weighs `H(π C)`. Otherwise simulated: the second half of `samples` sequences of `length` tokens.
+
+    **Raises:** `DataError` if the beliefs have several closed classes (the limit then depends on chance).
+    """
+    found = _closed_beliefs(hmm, max_beliefs)
+    if found is not None:
+        points, chain = found
+        rate = float(stationary_law(chain) @ _entropy(points @ np.asarray(hmm.emission, np.float64)))
+        return ConditionalEntropy(rate, 0.0, True, np.array([rate]))
+    means = _simulated(hmm, key, samples, length)[:, length // 2 :].mean(1)
+    rate = float(means.mean())
+    return ConditionalEntropy(rate, float(means.std(ddof=1) / math.sqrt(samples)), False, np.array([rate]))
+
+
+def _entropy(law: np.ndarray) -> np.ndarray:
+    return -np.sum(law * np.log(np.where(law > 0, law, 1.0)), axis=-1)
+
+
+def _host(hmm: HiddenMarkovModel):
+    """Initial belief `[1 d]`, the product with the transition, the emission, in float64 on the host."""
+    A = np.asarray(hmm.dense_transition, np.float64)
+    return np.asarray(hmm.initial, np.float64)[None], lambda b: b @ A, np.asarray(hmm.emission, np.float64)
+
+
+def _exact_profile(hmm: HiddenMarkovModel, length: int, max_beliefs: int) -> np.ndarray | None:
+    points, times_A, C = _host(hmm)
+    weights = np.ones(1)
+    profile = []
+    for _ in range(length):
+        if len(points) > max_beliefs:
+            return None
+        profile.append(float(weights @ _entropy(points @ C)))
+        points, weights = cloud.spread(points, weights, times_A, C)
+    return np.array(profile)
+
+
+def _closed_beliefs(hmm: HiddenMarkovModel, max_beliefs: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """All reachable beliefs `[n d]` and the chain `[n n]` on them; `None` if there are too many."""
+    points, times_A, C = _host(hmm)
+    decimals = 10
+    index = {tuple(np.round(points[0], decimals) + 0.0): 0}
+    found, edges, at = [points[0]], [], 0
+    while at < len(found):
+        after, q = cloud.children(found[at][None], times_A, C)
+        for z in np.flatnonzero(q[0] > 0):
+            name = tuple(np.round(after[z, 0], decimals) + 0.0)
+            if name not in index:
+                index[name] = len(found)
+                found.append(after[z, 0])
+            edges.append((at, index[name], q[0, z]))
+        at += 1
+        if len(found) > max_beliefs:
+            return None
+    chain = np.zeros((len(found), len(found)))
+    for i, j, p in edges:
+        chain[i, j] += p
+    return np.stack(found), chain
+
+
+def _simulated(hmm: HiddenMarkovModel, key, samples: int, length: int) -> np.ndarray:
+    """`H(π_t C)` along simulated sequences, `[samples T]`; tokens are drawn from the predictive law itself."""
+    key = jax.random.key(0) if key is None else key
+    return np.asarray(_simulate(*hmm.arrays, key, samples, length))
+
+
+@jax.jit(static_argnums=(4, 5))
+def _simulate(mu, A, C, key, samples, length):
+    def step(belief, key):
+        law = belief @ C
+        cumulative = jnp.cumsum(law, -1)
+        u = jax.random.uniform(key, (samples, 1), law.dtype) * cumulative[:, -1:]
+        z = jnp.sum(cumulative <= u, -1)
+        joint = belief * C.T[z]
+        entropy = -jnp.sum(law * jnp.log(jnp.where(law > 0, law, 1)), -1)
+        return (joint / joint.sum(-1, keepdims=True)) @ A, entropy
+
+    start = jnp.broadcast_to(mu, (samples, mu.shape[0]))
+    return jax.lax.scan(step, start, jax.random.split(key, length))[1].T

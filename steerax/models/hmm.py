@@ -1,0 +1,177 @@
+"""Hidden Markov models: a chain that is not seen and the tokens it emits."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+from .._errors import ConfigurationError, DataError
+from ..data.vocabulary import Vocabulary
+from .transitions import OrderKTransition
+
+
+class HiddenMarkovModel(eqx.Module):
+    """A process `X_0, X_1, …` on `d` states, of which only tokens `Z_1, Z_2, …` are seen.
+
+        X_0 ~ μ,     P(X_{t+1} = j | X_t = i) = A(i, j),     P(Z_{t+1} = z | X_t = x) = C(x, z),
+
+    with `Z_{t+1}` and `X_{t+1}` independent given `X_t`: `tokens[t]` is emitted by the state of time `t`.
+
+    **Arguments:**
+
+    - `initial`: `μ`, `[d]`.
+    - `transition`: `A`, `[d d]`, or an `OrderKTransition` on tuples of states.
+    - `emission`: `C`, `[d V]`.
+    - `vocabulary`: what the tokens stand for, if anything.
+
+    Rows must be probabilities to the square root of the precision; what rounding has left over is divided out.
+
+    **Raises:** `DataError` for a wrong shape, a negative or non-finite entry, or a row that does not sum to one.
+    """
+
+    initial: Float[Array, " d"]
+    transition: Float[Array, "d d"] | OrderKTransition
+    emission: Float[Array, "d V"]
+    vocabulary: Vocabulary | None = eqx.field(static=True)
+
+    def __init__(self, initial: Any, transition: Any, emission: Any, vocabulary: Vocabulary | None = None):
+        self.initial = _rows("initial", initial, 1)
+        if isinstance(transition, OrderKTransition):
+            self.transition = OrderKTransition(_rows("transition", transition.tensor, transition.tensor.ndim))
+        else:
+            self.transition = _rows("transition", transition, 2)
+        self.emission = _rows("emission", emission, 2)
+        self.vocabulary = vocabulary
+        d = self.initial.shape[0]
+        if self.transition.shape != (d, d) or self.emission.shape[0] != d:
+            raise DataError(
+                f"The shapes do not fit together: initial {self.initial.shape}, transition {self.transition.shape}, "
+                f"emission {self.emission.shape}; with d states and V tokens they are (d,), (d, d) and (d, V)."
+            )
+        if vocabulary is not None and len(vocabulary) != self.emission.shape[1]:
+            raise DataError(
+                f"The vocabulary has {len(vocabulary)} symbols but the emission matrix has {self.emission.shape[1]} "
+                "columns; they must be equal."
+            )
+
+    @property
+    def n_states(self) -> int:
+        """d, the number of hidden states (of tuples, if the model has an order above one)."""
+        return self.emission.shape[0]
+
+    @property
+    def n_tokens(self) -> int:
+        """V, the number of tokens."""
+        return self.emission.shape[1]
+
+    @property
+    def arrays(self):
+        """`(μ, A, C)`, as kernels take them."""
+        return self.initial, self.transition, self.emission
+
+    @property
+    def dense_transition(self) -> Float[Array, "d d"]:
+        """`A` as a matrix, also for a model on tuples of states."""
+        return self.transition.dense() if isinstance(self.transition, OrderKTransition) else self.transition
+
+    def sample(self, key, length: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
+        """`(states, tokens)`, each `[T]`: `tokens[t]` is emitted by `states[t]`. Pure; runs inside `jit` and `vmap`."""
+        u = jax.random.uniform(key, (2 * length + 1,), self.emission.dtype)
+        x0 = _draw(_cumulative(self.initial), u[0])
+        cum_C = _cumulative(self.emission)
+        successor = _successor(self.transition)
+
+        def step(x, u):
+            return successor(x, u[0]), (x, _draw(cum_C[x], u[1]))
+
+        _, (states, tokens) = jax.lax.scan(step, x0, u[1:].reshape(length, 2))
+        return states, tokens
+
+    def stationary(self) -> Float[Array, " d"]:
+        """The law `π = π A` that the chain keeps; also defined for a periodic chain.
+
+        **Raises:** `DataError` if there are several (the chain has more than one closed class of states).
+        """
+        A = np.asarray(self.dense_transition, dtype=np.float64)
+        return jnp.asarray(stationary_law(A), dtype=self.initial.dtype)
+
+    def started(self, law: str | Any) -> "HiddenMarkovModel":
+        """The same model with another law of `X_0`: `"stationary"`, `"uniform"` or an array `[d]`."""
+        if isinstance(law, str):
+            laws = {"stationary": self.stationary, "uniform": lambda: jnp.full_like(self.initial, 1 / self.n_states)}
+            if law not in laws:
+                raise ConfigurationError(f"There is no initial law called {law!r}; use 'stationary' or 'uniform'.")
+            law = laws[law]()
+        return HiddenMarkovModel(law, self.transition, self.emission, self.vocabulary)
+
+    def to_config(self) -> dict[str, Any]:
+        """What a file needs besides the arrays."""
+        order = self.transition.order if isinstance(self.transition, OrderKTransition) else 1
+        return {"order": order, "vocabulary": None if self.vocabulary is None else list(self.vocabulary.symbols)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "HiddenMarkovModel":
+        """The model of `HiddenMarkovModel.to_config` and its named arrays."""
+        symbols = config["vocabulary"]
+        dense = "transition" in arrays
+        transition = arrays["transition"] if dense else OrderKTransition(jnp.asarray(arrays["transition.tensor"]))
+        vocabulary = None if symbols is None else Vocabulary(tuple(symbols))
+        return cls(arrays["initial"], transition, arrays["emission"], vocabulary)
+
+
+def stationary_law(A: np.ndarray) -> np.ndarray:
+    """The law `π = π A` of a row-stochastic matrix. Raises `DataError` if there are several."""
+    d = len(A)
+    M = A.T - np.eye(d)
+    if d > 1 and np.linalg.matrix_rank(M, tol=1e-10) < d - 1:
+        raise DataError("The chain has more than one closed class of states, so its stationary law is not unique.")
+    law = np.linalg.lstsq(np.vstack([M, np.ones(d)]), np.append(np.zeros(d), 1.0))[0].clip(0)
+    return law / law.sum()
+
+
+def _rows(name: str, rows: Any, ndim: int):
+    """A checked array of probability rows, rescaled by what rounding left over; traced values pass unchecked."""
+    rows = jnp.asarray(rows)
+    if not jnp.issubdtype(rows.dtype, jnp.floating):
+        rows = rows.astype(jnp.result_type(float))
+    if rows.ndim != ndim or 0 in rows.shape:
+        raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {rows.shape}.")
+    if isinstance(rows, Tracer):
+        return rows
+    host = np.asarray(rows)
+    if not np.isfinite(host).all() or (host < 0).any():
+        raise DataError(f"`{name}` holds an entry that is negative or not finite; probabilities are needed.")
+    sums = host.sum(-1, keepdims=True)
+    off = np.abs(sums - 1)
+    if off.max() > np.sqrt(np.finfo(host.dtype).eps):
+        worst = np.unravel_index(off.argmax(), off.shape)[:-1]
+        where = f"Row {tuple(map(int, worst))} of `{name}`" if ndim > 1 else f"`{name}`"
+        raise DataError(f"{where} sums to {float(sums[(*worst, 0)]):.6g}, not to one; divide it by its sum.")
+    rounding = off > 4 * host.shape[-1] * np.finfo(host.dtype).eps
+    return jnp.asarray(np.where(rounding, host / sums, host))
+
+
+def _cumulative(rows):
+    """Cumulative probabilities whose last entry is exactly one, so that no zero-probability entry is ever drawn."""
+    total = jnp.cumsum(rows, axis=-1)
+    return total / total[..., -1:]
+
+
+def _draw(cumulative, u):
+    """Index of the first cumulative probability above `u` in [0, 1)."""
+    return jnp.sum(cumulative <= u, axis=-1).astype(jnp.int32)
+
+
+def _successor(A):
+    """`(x, u) → x'`, drawn from row `x` of the transition."""
+    if isinstance(A, OrderKTransition):
+        d = A.n_base_states
+        cumulative = _cumulative(A.tensor.reshape(-1, d))
+        kept = cumulative.shape[0] // d  # the tuple forgets its oldest state
+        return lambda x, u: (x % kept) * d + _draw(cumulative[x], u)
+    cumulative = _cumulative(A)
+    return lambda x, u: _draw(cumulative[x], u)

@@ -1,0 +1,272 @@
+"""Linear-Gaussian processes of any order: Markov, of order m, or with the whole past in every step."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+from .._errors import DataError
+from ..maths.covariance import square_root
+
+
+class AbstractLinearGaussianModel(eqx.Module):
+    """A hidden Gaussian process `X_0, X_1, …` in `R^d`, of which `Z_0, Z_1, …` in `R^p` are seen.
+
+        X_{t+1} = Σ_s A_{t,s} X_s + B_t,   Z_t = H X_t + c + W_t,   X_0 ~ N(m_0, Σ_0),  B_t ~ N(0, Q),  W_t ~ N(0, R),
+
+    all independent. The two kinds differ in what `transition` holds; see `LinearGaussianModel` (taps, the same
+    at all times) and `TimeVaryingLinearGaussianModel` (a lower-triangular operator).
+
+    **Arguments:** of both kinds, with `d` states and `p` channels,
+
+    - `initial_mean`: `m_0`, `[d]`; `initial_covariance`: `Σ_0`, `[d d]`.
+    - `transition`: see the two kinds.
+    - `observation`: `H`, `[p d]`; `observation_offset`: `c`, `[p]`, zero by default.
+    - `process_noise`: `Q`, `[d d]`; `observation_noise`: `R`, `[p p]`. Covariances may be singular.
+
+    **Raises:** `DataError` for shapes that do not fit, entries that are not finite, or a covariance that is not
+    symmetric or has a negative eigenvalue.
+    """
+
+    initial_mean: Float[Array, " d"]
+    initial_covariance: Float[Array, "d d"]
+    transition: Float[Array, "*lags d d"]
+    observation: Float[Array, "p d"]
+    process_noise: Float[Array, "d d"]
+    observation_noise: Float[Array, "p p"]
+    observation_offset: Float[Array, " p"]
+
+    def __init__(
+        self,
+        initial_mean: Any,
+        initial_covariance: Any,
+        transition: Any,
+        observation: Any,
+        process_noise: Any,
+        observation_noise: Any,
+        observation_offset: Any = None,
+    ):
+        p, d = _matrix("observation", observation, 2).shape
+        self.transition = self.checked_transition(transition, d)
+        for name, value in _common_fields(
+            d, p, initial_mean, initial_covariance, observation, process_noise, observation_noise, observation_offset
+        ).items():
+            setattr(self, name, value)
+
+    @staticmethod
+    @abc.abstractmethod
+    def checked_transition(transition: Any, d: int) -> Array:
+        """The transition as an array of the right shape for `d` states, or `DataError`."""
+
+    @abc.abstractmethod
+    def to_config(self) -> dict[str, Any]:
+        """What a model file says beside the arrays: the sizes."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> "AbstractLinearGaussianModel":
+        """The model of a file."""
+        model = cls(**arrays)
+        if model.to_config() != config:
+            raise DataError(f"The arrays describe {model.to_config()} where the file promises {config}.")
+        return model
+
+    @property
+    def n_states(self) -> int:
+        """d, the dimension of the hidden state."""
+        return self.observation.shape[1]
+
+    @property
+    def n_channels(self) -> int:
+        """p, the number of observed channels."""
+        return self.observation.shape[0]
+
+    def sample(self, key, length: int) -> tuple[Float[Array, "T1 d"], Float[Array, "T p"]]:
+        """`(states, observations)`: `X_0 … X_T` and `Z_0 … Z_{T-1}` with `T = length`. Pure; runs inside `jit`."""
+        d, p = self.n_states, self.n_channels
+        key_x, key_z = jax.random.split(key)
+        noise = jax.random.normal(key_x, (length + 1, d), self.observation.dtype)
+        B = noise @ square_root(self.process_noise)
+        B = B.at[0].set(self.initial_mean + square_root(self.initial_covariance) @ noise[0])
+        X = self.propagate(B)
+        W = jax.random.normal(key_z, (length, p), self.observation.dtype) @ square_root(self.observation_noise)
+        return X, X[:-1] @ self.observation.T + self.observation_offset[None] + W
+
+    @abc.abstractmethod
+    def propagate(self, B: Float[Array, "T1 d"]) -> Float[Array, "T1 d"]:
+        """The states that the start `X_0 = B[0]` and the disturbances `B[t+1]` (added to `X_{t+1}`) produce."""
+
+
+class LinearGaussianModel(AbstractLinearGaussianModel):
+    """The time-invariant linear-Gaussian process of order m,
+
+        X_{t+1} = Σ_{j<m} A^{(j)} X_{t-j} + B_t,     Z_t = H X_t + c + W_t,
+
+    where terms before time 0 are left out. `m = 1` is the usual Markov state-space model.
+
+    **Arguments:** those of `AbstractLinearGaussianModel`; `transition` holds the taps `A^{(0)} … A^{(m-1)}`,
+    `[m d d]` (always three axes, also for `m = 1`).
+    """
+
+    __init__ = AbstractLinearGaussianModel.__init__  # written out because type checkers make up another one
+
+    @staticmethod
+    def checked_transition(transition: Any, d: int) -> Array:
+        taps = _matrix("transition", transition, 3)
+        if taps.shape[1:] != (d, d):
+            raise DataError(
+                f"`transition` has shape {taps.shape}; with {d} states it is [m {d} {d}], one tap per lag "
+                "(a single matrix A is given as A[None])."
+            )
+        return taps
+
+    @property
+    def order(self) -> int:
+        """m, the number of past states in one step."""
+        return self.transition.shape[0]
+
+    def propagate(self, B: Float[Array, "T1 d"]) -> Float[Array, "T1 d"]:
+        m, d = min(self.order, len(B)), self.n_states
+        taps = self.transition[:m]
+
+        def step(X, t):  # X is padded in front by m rows of zeros, the states before time 0
+            past = jax.lax.dynamic_slice(X, (t, 0), (m, d))[::-1]
+            x = jnp.einsum("jde,je->d", taps, past) + B[t]
+            return jax.lax.dynamic_update_slice(X, x[None], (t + m, 0)), None
+
+        X, _ = jax.lax.scan(step, jnp.zeros((m + len(B), d), B.dtype), jnp.arange(len(B)))
+        return X[m:]
+
+    def change_basis(self, basis: Float[Array, "d d"]) -> "LinearGaussianModel":
+        """The same law of observations with the state `M X` in place of `X`, `M = basis` invertible."""
+        back = jnp.linalg.inv(basis)
+        return type(self)(
+            basis @ self.initial_mean,
+            basis @ self.initial_covariance @ basis.T,
+            basis @ self.transition @ back,
+            self.observation @ back,
+            basis @ self.process_noise @ basis.T,
+            self.observation_noise,
+            self.observation_offset,
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        return {"order": self.order, "n_states": self.n_states, "n_channels": self.n_channels}
+
+
+class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
+    """The fully non-Markovian linear-Gaussian process on a fixed horizon of `T` steps,
+
+        X_{t+1} = Σ_{s≤t} A_{t,s} X_s + B_t,     Z_t = H X_t + c + W_t,     t = 0 … T-1.
+
+    **Arguments:** those of `AbstractLinearGaussianModel`; `transition` is the lower-triangular operator, `[T T d d]`
+    with `transition[t, s] = A_{t,s}` and zeros for `s > t`.
+    """
+
+    __init__ = AbstractLinearGaussianModel.__init__  # written out because type checkers make up another one
+
+    @staticmethod
+    def checked_transition(transition: Any, d: int) -> Array:
+        A = _matrix("transition", transition, 4)
+        T = A.shape[0]
+        if A.shape != (T, T, d, d):
+            raise DataError(f"`transition` has shape {A.shape}; with {d} states and T steps it is [T T {d} {d}].")
+        if not isinstance(A, Tracer) and np.asarray(A)[np.triu_indices(T, 1)].any():
+            raise DataError("`transition` has entries above the diagonal: X_{t+1} may depend on X_s only for s ≤ t.")
+        return A
+
+    @property
+    def horizon(self) -> int:
+        """T, the number of steps the operator describes."""
+        return self.transition.shape[0]
+
+    def to_config(self) -> dict[str, Any]:
+        return {"horizon": self.horizon, "n_states": self.n_states, "n_channels": self.n_channels}
+
+    @classmethod
+    def from_taps(cls, model: LinearGaussianModel, horizon: int) -> "TimeVaryingLinearGaussianModel":
+        """A time-invariant model written out as an operator on `horizon` steps."""
+        T, d = horizon, model.n_states
+        lag = np.subtract.outer(np.arange(T), np.arange(T))
+        inside = (lag >= 0) & (lag < model.order)
+        A = np.where(inside[:, :, None, None], np.asarray(model.transition)[np.where(inside, lag, 0)], 0.0)
+        return cls(
+            model.initial_mean,
+            model.initial_covariance,
+            A.reshape(T, T, d, d),
+            model.observation,
+            model.process_noise,
+            model.observation_noise,
+            model.observation_offset,
+        )
+
+    def propagate(self, B: Float[Array, "T1 d"]) -> Float[Array, "T1 d"]:
+        T = len(B) - 1
+        if self.horizon < T:
+            raise DataError(f"The operator describes {self.horizon} steps, but {T} are asked for.")
+
+        def step(X, t):
+            x = jnp.einsum("sde,se->d", self.transition[t, :T], X[:T]) + B[t + 1]
+            return X.at[t + 1].set(x), None
+
+        X, _ = jax.lax.scan(step, jnp.zeros_like(B).at[0].set(B[0]), jnp.arange(T))
+        return X
+
+
+def _common_fields(d, p, initial_mean, initial_covariance, observation, process_noise, observation_noise, offset):
+    fields = {
+        "initial_mean": _matrix("initial_mean", initial_mean, 1),
+        "initial_covariance": _covariance("initial_covariance", initial_covariance),
+        "observation": _matrix("observation", observation, 2),
+        "process_noise": _covariance("process_noise", process_noise),
+        "observation_noise": _covariance("observation_noise", observation_noise),
+    }
+    dtype = fields["observation"].dtype
+    offset = jnp.zeros(p, dtype) if offset is None else offset
+    fields["observation_offset"] = _matrix("observation_offset", offset, 1)
+    wanted = {
+        "initial_mean": (d,),
+        "initial_covariance": (d, d),
+        "process_noise": (d, d),
+        "observation_noise": (p, p),
+        "observation_offset": (p,),
+    }
+    for name, shape in wanted.items():
+        if fields[name].shape != shape:
+            raise DataError(
+                f"`{name}` has shape {fields[name].shape}; with {d} states and {p} channels (from `observation`) it "
+                f"must be {shape}."
+            )
+    return fields
+
+
+def _matrix(name: str, value: Any, ndim: int) -> Array:
+    """A finite floating array with `ndim` axes; traced values pass unchecked."""
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        value = value.astype(jnp.result_type(float))
+    if value.ndim != ndim or 0 in value.shape:
+        raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {value.shape}.")
+    if not isinstance(value, Tracer) and not np.isfinite(np.asarray(value)).all():
+        raise DataError(f"`{name}` holds an entry that is not finite.")
+    return value
+
+
+def _covariance(name: str, value: Any) -> Array:
+    """A symmetric positive semidefinite matrix, to the square root of the precision."""
+    S = _matrix(name, value, 2)
+    if isinstance(S, Tracer):
+        return S
+    host = np.asarray(S)
+    if host.shape[0] != host.shape[1]:
+        raise DataError(f"`{name}` must be a square covariance matrix, but its shape is {host.shape}.")
+    slack = np.sqrt(np.finfo(host.dtype).eps) * np.abs(host).max(initial=0.0)
+    if np.abs(host - host.T).max() > slack:
+        raise DataError(f"`{name}` is not symmetric; a covariance matrix is needed.")
+    if np.linalg.eigvalsh(host).min() < -slack:
+        raise DataError(f"`{name}` has a negative eigenvalue; a covariance matrix is needed.")
+    return (S + S.T) / 2

@@ -1,0 +1,119 @@
+"""The Kalman filter against conditioning of one big Gaussian, and against other libraries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from linear_oracles import condition, log_likelihood, random_model
+
+import steerax as sx
+from steerax.inference.linear.filter import kalman_filter
+
+
+def gappy(model, key, T):
+    z = np.array(model.sample(key, T)[1])
+    z[3, 0] = np.nan
+    z[7:9] = np.nan
+    return z
+
+
+@pytest.mark.parametrize("order", [1, 3, 20])
+def test_filter_and_likelihood_equal_dense_conditioning(order, key):
+    model = random_model(order, d=2, p=2, order=order, offset=True)
+    z = gappy(model, key, 20)
+    run = kalman_filter(model, z)
+    assert run.result == sx.RESULTS.successful
+    for t in (1, 5, 9, 20):
+        mean, covariance = condition(model, z[:t], t)
+        np.testing.assert_allclose(run.state_means[t], mean, atol=1e-12)
+        np.testing.assert_allclose(run.state_covariances[t], covariance, atol=1e-12)
+    np.testing.assert_allclose(run.log_likelihood, log_likelihood(model, z), rtol=1e-12)
+
+
+def test_filter_equals_statsmodels_on_a_long_markov_model(key):
+    sarimax = pytest.importorskip("statsmodels.tsa.statespace.kalman_filter")
+    model = random_model(3, d=3, p=2)
+    z = np.asarray(model.sample(key, 400)[1])
+    run = kalman_filter(model, z)
+    other = sarimax.KalmanFilter(k_endog=2, k_states=3)
+    other.bind(z.copy())
+    other["design"], other["obs_cov"] = np.array(model.observation), np.array(model.observation_noise)
+    other["transition"], other["state_cov"] = np.array(model.transition[0]), np.array(model.process_noise)
+    other["selection"] = np.eye(3)
+    other.initialize_known(np.array(model.initial_mean), np.array(model.initial_covariance))
+    theirs = other.filter()
+    np.testing.assert_allclose(run.state_means.T, theirs.predicted_state, atol=1e-8)
+    np.testing.assert_allclose(run.log_likelihood, theirs.llf_obs.sum(), rtol=1e-8)
+
+
+def test_filter_and_dual_filter_equal_dynamax_on_a_long_markov_model(key):
+    inference = pytest.importorskip("dynamax.linear_gaussian_ssm.inference", reason="dynamax (extra `bench`) is absent")
+    model = random_model(3, d=3, p=2, offset=True)
+    z = np.asarray(model.sample(key, 400)[1])
+    parameters = inference.ParamsLGSSM(
+        initial=inference.ParamsLGSSMInitial(mean=model.initial_mean, cov=model.initial_covariance),
+        dynamics=inference.ParamsLGSSMDynamics(
+            weights=model.transition[0], bias=jnp.zeros(3), input_weights=jnp.zeros((3, 0)), cov=model.process_noise
+        ),
+        emissions=inference.ParamsLGSSMEmissions(
+            weights=model.observation,
+            bias=model.observation_offset,
+            input_weights=jnp.zeros((2, 0)),
+            cov=model.observation_noise,
+        ),
+    )
+    theirs = inference.lgssm_filter(parameters, jnp.asarray(z))
+    F = model.transition[0]
+    mean, covariance = F @ theirs.filtered_means[-1], F @ theirs.filtered_covariances[-1] @ F.T + model.process_noise
+    run, dual = kalman_filter(model, z), sx.linear_dual_filter(model, z)
+    np.testing.assert_allclose(run.log_likelihood, theirs.marginal_loglik, rtol=1e-8)
+    for found in (run.state_means[-1], dual.mean):
+        np.testing.assert_allclose(found, mean, rtol=1e-8)
+    for found in (run.state_covariances[-1], dual.covariance):
+        np.testing.assert_allclose(found, covariance, rtol=1e-8)
+
+
+def test_covariances_reused_after_settling_equal_recomputed_ones(key):
+    # a gap late in the series stops the reuse and starts it again
+    model = random_model(5, d=2, p=1)
+    z = np.array(model.sample(key, 300)[1])
+    z[250] = np.nan
+    run = kalman_filter(model, z)
+    _, covariance = condition(model, z[200:260], 60)
+    np.testing.assert_allclose(run.state_covariances[260], covariance, rtol=1e-9)
+
+
+def test_singular_noises_are_exact(key):
+    model = sx.LinearGaussianModel(
+        np.zeros(2), np.eye(2), [[[0.9, 0.1], [0.0, 0.5]]], [[1.0, 0.0]], np.diag([1.0, 0.0]), [[0.0]]
+    )
+    z = np.asarray(model.sample(key, 12)[1])
+    run = kalman_filter(model, z)
+    mean, covariance = condition(model, z, 12)
+    np.testing.assert_allclose(run.state_means[12], mean, atol=1e-10)
+    np.testing.assert_allclose(run.state_covariances[12], covariance, atol=1e-10)
+
+
+def test_a_batch_of_ragged_sequences_equals_one_at_a_time(key):
+    model = random_model(2, d=2, p=2)
+    parts = [np.asarray(model.sample(k, T)[1]) for k, T in zip(jax.random.split(key, 2), (30, 20), strict=True)]
+    run = kalman_filter(model, sx.Sequences.from_arrays(parts))
+    for i, part in enumerate(parts):
+        alone = kalman_filter(model, np.concatenate([part, np.full((30 - len(part), 2), np.nan)]))
+        np.testing.assert_allclose(run.log_likelihood[i], alone.log_likelihood, rtol=1e-12)
+        np.testing.assert_allclose(run.state_means[i], alone.state_means, atol=1e-12)
+
+
+def test_a_certain_observation_twice_is_a_named_breakdown():
+    model = sx.LinearGaussianModel(
+        jnp.zeros(1), jnp.eye(1), jnp.ones((1, 1, 1)), jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.zeros((1, 1))
+    )
+    assert kalman_filter(model, np.array([1.0, 1.0])).result == sx.RESULTS.breakdown
+
+
+def test_filter_rejects_wrong_shapes_and_infinite_values():
+    model = random_model(0, p=2)
+    with pytest.raises(sx.DataError, match=r"\[T 2\]"):
+        kalman_filter(model, np.zeros(5))
+    with pytest.raises(sx.DataError, match="infinite"):
+        kalman_filter(model, np.full((5, 2), np.inf))

@@ -1,0 +1,47 @@
+"""Linear-Gaussian processes: their law, their samples, and what they refuse."""
+
+import jax
+import numpy as np
+import pytest
+from linear_oracles import joint_law, random_model, random_operator
+
+import steerax as sx
+
+
+@pytest.mark.parametrize("kind", ["taps", "operator"])
+def test_samples_have_the_mean_and_covariance_of_the_model(kind):
+    model = random_model(0, d=2, p=1, order=3) if kind == "taps" else random_operator(0, 4, 2, 1)
+    X, Z = jax.jit(jax.vmap(lambda k: model.sample(k, 4)))(jax.random.split(jax.random.key(0), 40_000))
+    mean_X, cov_X, mean_Z, cov_Z, _ = joint_law(model, 4)
+    for sample, mean, cov in ((X, mean_X, cov_X), (Z, mean_Z, cov_Z)):
+        flat = np.asarray(sample).reshape(len(sample), -1)
+        sd = np.sqrt(np.diag(cov))
+        assert np.abs((flat.mean(0) - mean) / sd).max() < 5 / np.sqrt(len(flat))
+        assert np.abs((np.cov(flat.T) - cov) / np.outer(sd, sd)).max() < 6 * np.sqrt(2 / len(flat))
+
+
+def test_taps_written_out_as_an_operator_are_the_same_process():
+    model = random_model(1, d=2, p=1, order=2)
+    operator = sx.TimeVaryingLinearGaussianModel.from_taps(model, 6)
+    key = jax.random.key(0)
+    np.testing.assert_allclose(model.sample(key, 6)[1], operator.sample(key, 6)[1], atol=1e-12)
+
+
+def test_models_reject_what_is_no_model():
+    good = [np.zeros(2), np.eye(2), np.zeros((1, 2, 2)), np.ones((1, 2)), np.eye(2), np.eye(1)]
+    for place, bad, message in [
+        (2, np.zeros((2, 2)), "3 axes"),
+        (2, np.zeros((1, 3, 3)), "one tap per lag"),
+        (1, -np.eye(2), "negative eigenvalue"),
+        (4, [[1.0, 2.0], [0.0, 1.0]], "not symmetric"),
+        (0, [np.nan, 0.0], "not finite"),
+        (5, np.eye(2), "observation_noise"),
+    ]:
+        arguments = list(good)
+        arguments[place] = bad
+        with pytest.raises(sx.DataError, match=message):
+            sx.LinearGaussianModel(*arguments)
+    arguments = list(good)
+    arguments[2] = np.ones((3, 3, 2, 2))
+    with pytest.raises(sx.DataError, match="above the diagonal"):
+        sx.TimeVaryingLinearGaussianModel(*arguments)
