@@ -55,7 +55,7 @@ def attributions(hmm, z: np.ndarray, token: int) -> dict:
 
     def by_news():
         A = np.asarray(hmm.transition)
-        states = np.asarray(sx.forward_filter(hmm, z).state_probabilities)
+        states = np.asarray(sx.filter(hmm, z).predicted)
         powers = [np.asarray(hmm.emission)[:, token]]
         for _ in z:
             powers.append(A @ powers[-1])
@@ -134,7 +134,7 @@ def real_problems(number: int, T: int):
     text = "".join(pydoc_data.topics.topics.values())[:40_000]
     vocabulary = sx.Vocabulary.collect(text)
     data = sx.Sequences.from_arrays([vocabulary.encode(list(text))], vocabulary).cut(100)
-    fit = sx.fit_hmm(data, 12, jax.random.key(0), max_iterations=40, pseudocounts=0.1)
+    fit = sx.fit(sx.HMM(12), data, jax.random.key(0), max_iterations=40, pseudocounts=0.1)
     codes = data.values.ravel()
     for start in np.random.default_rng(0).choice(len(codes) - T - 1, number, replace=False):
         yield fit.model, codes[start : start + T], int(codes[start + T])

@@ -29,7 +29,8 @@ def cell(d: int, N: int = 100, T: int = 200, V: int = 2) -> dict:
 
     data = sx.sample_sequences(sx.models.random_hmm(jax.random.key(3), d, V), jax.random.key(4), N, T)
     start = sx.models.random_hmm(jax.random.key(11), d, V)
-    problem = restarts.Problem.of(data, start, sx.Pseudocounts(), 0.0)
+    prepared = restarts.Prepared.of(data, start)
+    one = restarts.Restart(start, start)
     mu, A, C = start.arrays
     column, lengths = data.values.reshape(-1, 1), [T] * N
 
@@ -60,13 +61,13 @@ def cell(d: int, N: int = 100, T: int = 200, V: int = 2) -> dict:
 
     times = time_together(
         {
-            "steerax": lambda: restarts.iterate(problem, start),
+            "steerax": lambda: one.advance(prepared, sx.Pseudocounts()),
             "hmmlearn": lambda: by_hmmlearn(1),
             "dynamax": lambda: jax.block_until_ready(by_dynamax(params)),
         },
         budget=10,
     )
-    fit = lambda: sx.fit_hmm(data, d, jax.random.key(0), start=start, max_iterations=20, tolerance=-np.inf)
+    fit = lambda: sx.fit(start, data, jax.random.key(0), max_iterations=20, tolerance=-np.inf)
     fit()
     compiled = em.em_step._cache_size()
     calls = time_together({"steerax": fit, "hmmlearn": lambda: by_hmmlearn(20)}, budget=5, least=3)

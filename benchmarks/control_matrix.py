@@ -58,7 +58,7 @@ def control_matrix(d: int, T: int) -> dict:
 
     hmm = sx.models.random_hmm(jax.random.key(d), d, 50)
     z = hmm.sample(jax.random.key(1), T)[1]
-    states, C = sx.forward_filter(hmm, z).states, hmm.emission
+    states, C = sx.filter(hmm, z).states, hmm.emission
     tasks = {"one target": (C[:, :1], True), "all next tokens": (C, True), "norms over states": (None, False)}
     call = lambda F, weights: all_controls(states, *hmm.arrays, z, F, weights, jnp.dtype("float64"))
     times = time_together(
@@ -98,9 +98,9 @@ def accuracy(T: int) -> list[dict]:
     for V in (2, 4, 20):
         hmm = sx.models.random_hmm(jax.random.key(V), 8, V)
         z = np.asarray(hmm.sample(jax.random.key(1), T)[1])
-        exact = np.asarray(sx.forward_filter(hmm, z).state_probabilities)
+        exact = np.asarray(sx.filter(hmm, z).predicted)
         published = np.abs(published_form(*map(np.asarray, hmm.arrays), z[:64]) - exact[:65]).max()
-        ours = float(jnp.abs(sx.dual_filter(hmm, z).state_probabilities - exact).max())
+        ours = float(jnp.abs(sx.dual_filter(hmm, z).predicted - exact).max())
         e = sx.explain(hmm, z)
         additive = float(jnp.abs(e.prior[0] + e.weights[0].sum(0) - exact[-1] @ hmm.emission).max())
         row = {"V": V, "published form, T=64": published, f"layer, T={T}": ours, f"explain, T={T}": additive}

@@ -1,7 +1,7 @@
 """How fast is the forward filter beside dynamax, cuthbert and hmmlearn?
 
 Log-likelihood and the predicted law of the state at every time, float64, 50 tokens; hmmlearn gives the log-likelihood
-alone. `verb` is `forward_filter` as a user calls it, checks of the data included; `jit` is the same under `jax.jit`, as
+alone. `verb` is `filter_tokens` as a user calls it, checks of the data included; `jit` is the same under `jax.jit`, as
 the JAX peers are called. dynamax and cuthbert are compared with `jit`, hmmlearn with `verb`. Milliseconds, in turns.
 
     python -m benchmarks.hmm_filter [--quick] [--states 8 64]
@@ -95,13 +95,13 @@ def ours(hmm, data) -> dict:
 
     pick = lambda found: (found.log_likelihood, found.states)
     if isinstance(data, sx.Sequences):
-        traced = lambda hmm, z: pick(sx.forward_filter(hmm, sx.Sequences(z, data.lengths)))
+        traced = lambda hmm, z: pick(sx.filter(hmm, sx.Sequences(z, data.lengths)))
         z = jax.numpy.asarray(data.values)
     else:
-        traced, z = lambda hmm, z: pick(sx.forward_filter(hmm, z)), jax.numpy.asarray(data)
+        traced, z = lambda hmm, z: pick(sx.filter(hmm, z)), jax.numpy.asarray(data)
     compiled = jax.jit(traced)
     return {
-        "verb": lambda: jax.block_until_ready(pick(sx.forward_filter(hmm, data))),
+        "verb": lambda: jax.block_until_ready(pick(sx.filter(hmm, data))),
         "jit": lambda: jax.block_until_ready(compiled(hmm, z)),
     }
 

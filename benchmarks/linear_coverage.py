@@ -54,7 +54,9 @@ def coverage(y: np.ndarray, split: int, order: int, iterations: int, w: np.ndarr
     from steerax.inference.linear.calibration import standardised_innovations
 
     inputs = None if w is None else w[:split]
-    fit = sx.fit_linear_gaussian(y[:split], 1, jax.random.key(0), order, max_iterations=iterations, inputs=inputs)
+    fit = sx.fit(
+        sx.LinearGaussian(1, order=order, inputs=inputs), y[:split], jax.random.key(0), max_iterations=iterations
+    )
     rest = y if w is None else y - (w @ fit.input_weights.T)[:, 0]
     all_scores = np.asarray(standardised_innovations(fit.model, rest))[:, 0]
     seen = np.isfinite(all_scores)
@@ -76,7 +78,7 @@ def picture(place: str) -> None:
     import steerax as sx
 
     y, split, steps = np.sqrt(sunspots()), 249, 10
-    fit = sx.fit_linear_gaussian(y[:split], n_states=1, key=jax.random.key(0), order=9)
+    fit = sx.fit(sx.LinearGaussian(1, order=9), y[:split], jax.random.key(0))
     years = 1700 + np.arange(len(y))
     figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
     axes.plot(years[200:], y[200:] ** 2, ".", color="0.25", label="observed")

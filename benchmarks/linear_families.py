@@ -61,7 +61,7 @@ def cell(name: str, T: int, method: str, d: int = 2) -> dict:
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
-        found = sx.linear_dual_filter(model, z, method=method, target=target)
+        found = sx.dual_filter(model, z, method=method, target=target)
         found.mean.block_until_ready()
         seconds.append(time.perf_counter() - start)
     return {

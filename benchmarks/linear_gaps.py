@@ -39,9 +39,9 @@ def cell(name: str, T: int, missing: float, method: str) -> dict:
     rng = np.random.default_rng(0)
     z = np.where(rng.random(T) < missing, np.nan, rng.normal(size=T))
     model = family(name, T)
-    found = sx.linear_dual_filter(model, z, method=method)
+    found = sx.dual_filter(model, z, method=method)
     start = time.perf_counter()
-    sx.linear_dual_filter(model, z, method=method).mean.block_until_ready()
+    sx.dual_filter(model, z, method=method).mean.block_until_ready()
     return {
         "family": name, "T": T, "missing": missing, "method": method, "passes": found.iterations,
         "residual": found.residual, "outcome": sx.RESULTS[found.result] or "successful",

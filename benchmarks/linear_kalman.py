@@ -115,17 +115,17 @@ def main() -> None:
     for d in (2, 8) if quick else (2, 8, 32):
         model = markov(d)
         z = np.asarray(model.sample(jax.random.key(0), 1000)[1])
-        kalman = {"kalman_filter": lambda model=model, z=z: float(sx.kalman_filter(model, z).log_likelihood)}
+        kalman = {"kalman_filter": lambda model=model, z=z: float(sx.filter(model, z).log_likelihood)}
         rows.append(compare(f"Markov d={d} T=1000", model, z, kalman, False))
     for m in (16,) if quick else (16, 64):
         long = family("taps k^-1.5", m, 4)
         z = np.asarray(long.sample(jax.random.key(0), 256)[1])
         ours = {
-            "kalman_filter": lambda long=long, z=z: float(sx.kalman_filter(long, z).log_likelihood),
+            "kalman_filter": lambda long=long, z=z: float(sx.filter(long, z).log_likelihood),
             "last": lambda long=long, z=z: (
-                jax.block_until_ready(sx.linear_dual_filter(long, z, method="cg").mean) is None or None
+                jax.block_until_ready(sx.dual_filter(long, z, method="cg").mean) is None or None
             ),
-            "all": lambda long=long, z=z: sx.linear_dual_filter(long, z, queries="all", method="schur").log_likelihood,
+            "all": lambda long=long, z=z: sx.dual_filter(long, z, queries="all", method="schur").log_likelihood,
         }
         rows.append(compare(f"order {m} d=4 T=256", long, z, ours, True))
     if not quick:

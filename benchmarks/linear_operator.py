@@ -47,7 +47,7 @@ def cell(T: int) -> dict:
     arrays = [np.asarray(getattr(model, name)) for name in names]
     passes = make_passes(model, jnp.ones((T, 1), bool), jnp.zeros((T, 0, 1, 4)))
     one_pass, v = jax.jit(lambda passes, v: passes(v)), jnp.ones((T, 1, 1))
-    dual = lambda: jax.block_until_ready(sx.linear_dual_filter(model, z, method="closed_loop", lags=8).mean)
+    dual = lambda: jax.block_until_ready(sx.dual_filter(model, z, method="closed_loop", lags=8).mean)
     functions = {
         "dual filter": dual,
         "one dual pass": lambda: jax.block_until_ready(one_pass(passes, v)),
@@ -61,7 +61,7 @@ def cell(T: int) -> dict:
         "T": T,
         "milliseconds": times,
         "difference": error,
-        "iterations": sx.linear_dual_filter(model, z, lags=8).iterations,
+        "iterations": sx.dual_filter(model, z, lags=8).iterations,
     }
 
 

@@ -27,13 +27,13 @@ def measure(task: str, T: int, answer) -> None:
     tokens = np.asarray(hmm.sample(jax.random.key(1), T)[1])
     start = time.perf_counter()
     if task == "filter":
-        found = float(sx.forward_filter(hmm, tokens).log_likelihood) / T
+        found = float(sx.filter(hmm, tokens).log_likelihood) / T
     elif task == "explain":
         e = sx.explain(hmm, tokens, target=hmm.emission[:, :1])
         found = float(jnp.abs(e.weights).sum())
     else:
         data = sx.Sequences.from_arrays([tokens])
-        found = float(sx.fit_hmm(data, 64, jax.random.key(2), start=hmm, max_iterations=1).log_likelihoods[-1]) / T
+        found = float(sx.fit(hmm, data, jax.random.key(2), max_iterations=1).log_likelihoods[-1]) / T
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     answer.put({"task": task, "T": T, "peak GiB": peak, "seconds": seconds, "value": found})

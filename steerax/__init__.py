@@ -23,31 +23,39 @@ _HOME: dict[str, str] = {
     # data
     "Sequences": "steerax.data.sequences",
     "Vocabulary": "steerax.data.vocabulary",
-    # processes
+    # models
     "HiddenMarkovModel": "steerax.models.hmm",
+    "LinearGaussianModel": "steerax.models.linear_gaussian",
+    "TimeVaryingLinearGaussianModel": "steerax.models.linear_gaussian",
     "sample_sequences": "steerax.models.sampling",
-    # inference
-    "forecast": "steerax.inference.forecast",
-    # inference: hidden Markov
-    "forward_filter": "steerax.inference.hmm.filter",
-    "dual_filter": "steerax.inference.hmm.dual",
-    "explain": "steerax.inference.explain",
-    "fit_hmm": "steerax.inference.hmm.fit",
-    "Pseudocounts": "steerax.inference.hmm.kernels.em",
-    "fit_hmm_online": "steerax.inference.hmm.online",
-    "select_states": "steerax.inference.hmm.select",
-    "align_states": "steerax.inference.hmm.select",
-    "train_by_gradient": "steerax.inference.hmm.gradient",
-    "DualFilterNetwork": "steerax.inference.hmm.network",
-    "score_network": "steerax.inference.hmm.network",
-    "smooth": "steerax.inference.hmm.smoother",
-    "most_likely_states": "steerax.inference.hmm.smoother",
-    "optimal_control": "steerax.inference.hmm.exact_control",
+    # inference: the verbs
+    "filter": "steerax.inference.verbs",
+    "smooth": "steerax.inference.verbs",
+    "dual_filter": "steerax.inference.verbs",
+    "explain": "steerax.inference.verbs",
+    "forecast": "steerax.inference.verbs",
+    "score": "steerax.inference.verbs",
+    "sample": "steerax.inference.verbs",
+    "fit": "steerax.inference.verbs",
+    "select": "steerax.inference.verbs",
+    "HMM": "steerax.inference.kinds",
+    "LinearGaussian": "steerax.inference.kinds",
+    # inference: any predictor of tokens
     "represent": "steerax.inference.represent",
     "support": "steerax.inference.reference",
     "next_token_predictor": "steerax.inference.predictor",
-    "score_tokens": "steerax.inference.hmm.filter",
-    "predict_next_tokens": "steerax.inference.hmm.filter",
+    "compare_predictors": "steerax.inference.score",
+    # inference: hidden Markov models only
+    "most_likely_states": "steerax.inference.hmm.smoother",
+    "explain_norms": "steerax.inference.hmm.explain",
+    "optimal_control": "steerax.inference.hmm.exact_control",
+    "Pseudocounts": "steerax.inference.hmm.kernels.em",
+    "align_states": "steerax.inference.hmm.select",
+    "fit_online": "steerax.inference.hmm.online",
+    "fit_by_gradient": "steerax.inference.hmm.gradient",
+    "DualFilterNetwork": "steerax.inference.hmm.network",
+    # inference: linear-Gaussian models only
+    "recalibrated": "steerax.inference.linear.calibration",
     # files
     "save": "steerax.runs.models",
     "load": "steerax.runs.models",
@@ -58,15 +66,6 @@ _HOME: dict[str, str] = {
     "save_gpt": "steerax.transformer.checkpoint",
     "sample_tokens": "steerax.transformer.sample",
     "train_gpt": "steerax.training.gradient",
-    # inference: linear-Gaussian
-    "LinearGaussianModel": "steerax.models.linear_gaussian",
-    "TimeVaryingLinearGaussianModel": "steerax.models.linear_gaussian",
-    "kalman_filter": "steerax.inference.linear.filter",
-    "linear_dual_filter": "steerax.inference.linear.dual",
-    "kalman_smoother": "steerax.inference.linear.smoother",
-    "fit_linear_gaussian": "steerax.inference.linear.fit",
-    "select_order": "steerax.inference.linear.fit",
-    "recalibrated": "steerax.inference.linear.calibration",
 }
 _WINGS = ("lifted", "depth", "models")
 

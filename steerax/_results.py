@@ -30,6 +30,11 @@ class RESULTS(eqx.Enumeration):
     degenerate_state = "A hidden state is visited with expected count zero; it was left as it was. Try fewer states."
 
 
+def name_of(result: Any) -> str:
+    """The name of a member of `RESULTS`, for files and logs; `getattr(RESULTS, name)` is the way back."""
+    return next(name for name in RESULTS._name_to_item if bool(getattr(RESULTS, name) == result))
+
+
 class Solution(eqx.Module):
     """What `solve` verbs return: the value, how the iteration ended, and counted facts about it.
 

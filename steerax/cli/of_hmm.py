@@ -31,12 +31,11 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
                 f"{unfinished} holds a fit that was stopped; go on with --resume, or remove it to start again."
             )
         shutil.rmtree(unfinished, ignore_errors=True)
-    found = sx.fit_hmm(
+    found = sx.fit(
+        sx.HMM(options["states"], order=options["order"]),
         training,
-        options["states"],
         jax.random.key(options["seed"]),
-        options["restarts"],
-        order=options["order"],
+        restarts=options["restarts"],
         max_iterations=options["iterations"],
         tolerance=options["tolerance"],
         pseudocounts=options["pseudocount"],
@@ -61,7 +60,7 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
         f"training cross-entropy {nats:.4f} nats per token after {record['iterations']} iterations",
     ]
     if held_out is not None and held_out.n_observed:
-        scores = sx.score_tokens(found.model, held_out, on_impossible="skip")
+        scores = sx.score(found.model, held_out, on_impossible="skip")
         record["held_out_cross_entropy"], record["held_out_standard_error"], shown = _cross_entropy(scores)
         lines.append(f"held-out cross-entropy {shown} ({held_out.n_observed} tokens)")
     more = "go on with --resume" if found.result == sx.RESULTS.interrupted else ""
@@ -74,7 +73,7 @@ def predict(model: sx.HiddenMarkovModel, path: str, options: dict[str, Any]) -> 
     data = _read(path, options, model)
     names = data.names or tuple(str(i) for i in range(data.number))
     laws = np.asarray(sx.forecast(model, _possible(model, data, options), 1).probabilities)[:, 0]
-    scores = sx.score_tokens(model, data, on_impossible=options["on_impossible"])
+    scores = sx.score(model, data, on_impossible=options["on_impossible"])
     rows, lines = [], []
     for name, law in zip(names, laws, strict=True):
         best = np.argsort(-law)[: options["top"]]
@@ -92,8 +91,8 @@ def explain(model: sx.HiddenMarkovModel, path: str, options: dict[str, Any]) -> 
     """The prior and the terms of one prediction, largest first."""
     data = _read(path, options, model)
     z = _one(data, options["number"])
-    filtered = sx.forward_filter(model, z, options["on_impossible"])
-    law = np.asarray(filtered.next_token_probabilities())[options["query"]]
+    filtered = sx.filter(model, z, options["on_impossible"])
+    law = np.asarray(filtered.next_all())[options["query"]]
     token = int(law.argmax()) if options["token"] is None else _code(model, options["token"])
     target = model.emission[:, token : token + 1]
     e = sx.explain(model, z, options["query"], target, on_impossible=options["on_impossible"])
@@ -120,7 +119,7 @@ def explain(model: sx.HiddenMarkovModel, path: str, options: dict[str, Any]) -> 
 def forecast(model: sx.HiddenMarkovModel, path: str, options: dict[str, Any]) -> Answer:
     """The law of each of the next tokens, and the smallest set that covers it."""
     z = _one(_read(path, options, model), options["number"])
-    z = np.asarray(sx.forward_filter(model, z, options["on_impossible"]).tokens)
+    z = np.asarray(sx.filter(model, z, options["on_impossible"]).tokens)
     found = sx.forecast(model, z, options["steps"])
     laws, sets = np.asarray(found.probabilities), np.asarray(found.interval(options["coverage"]))
     record, lines = {"coverage": options["coverage"], "steps": []}, []
@@ -151,7 +150,7 @@ def _read(path: str, options: dict[str, Any], model: sx.HiddenMarkovModel | None
 
 def _possible(model, data: sx.Sequences, options) -> sx.Sequences:
     """The data with impossible tokens refused, or made missing on request."""
-    found = sx.forward_filter(model, data, options["on_impossible"])
+    found = sx.filter(model, data, options["on_impossible"])
     return sx.Sequences(np.asarray(found.tokens).T, data.lengths)
 
 

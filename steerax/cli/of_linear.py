@@ -22,11 +22,10 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
         training, held_out = data.split(options["held_out"], options["seed"])
     else:
         training, held_out = data, None
-    found = sx.fit_linear_gaussian(
+    found = sx.fit(
+        sx.LinearGaussian(options["states"], order=options["order"]),
         training,
-        options["states"],
         jax.random.key(options["seed"]),
-        options["order"],
         max_iterations=options["iterations"],
         tolerance=options["tolerance"],
     )
@@ -49,7 +48,7 @@ def fit(path: str, options: dict[str, Any]) -> Answer:
         f"BIC {record['bic']:.2f}",
     ]
     if held_out is not None:
-        per_number = float(sx.kalman_filter(found.model, held_out).log_likelihood.sum())
+        per_number = float(sx.filter(found.model, held_out).log_likelihood.sum())
         per_number /= int(np.isfinite(held_out.values).sum())
         record["held_out_log_likelihood"] = per_number
         lines.append(f"held-out log-likelihood {per_number:.4f} nats per number")
@@ -74,7 +73,7 @@ def predict(model: sx.LinearGaussianModel, path: str, options: dict[str, Any]) -
 def explain(model: sx.LinearGaussianModel, path: str, options: dict[str, Any]) -> Answer:
     """The prior and the terms of one prediction of the first channel, largest first."""
     z = _one(_read(path, options), options["number"])
-    e = sx.explain(model, z, options["query"], "next_observation")
+    e = sx.explain(model, z, options["query"], "next")
     time, prior = int(e.queries[0]), float(e.prior[0, 0])
     terms = np.asarray(e.weights)[0, :time, 0]
     largest = np.argsort(-np.abs(terms))[: options["top"]]

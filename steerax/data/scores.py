@@ -28,3 +28,7 @@ class TokenScores:
         # ratio estimator: total loss over total tokens, sequences being the independent units
         residual = -self.log_likelihoods.sum(1) - self.cross_entropy * n
         return float(np.sqrt(np.sum(residual**2) * len(n) / (len(n) - 1)) / n.sum())
+
+    def on(self, scored: np.ndarray) -> "TokenScores":
+        """The scores of some of the tokens only, bool `[B T]`."""
+        return TokenScores(np.where(scored, self.log_likelihoods, 0.0), scored)

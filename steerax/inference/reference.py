@@ -1,14 +1,15 @@
-"""References: the law from which a predictor's continuations are drawn."""
+"""Reference distributions: how continuations are sampled when a predictor is decomposed."""
 
 import dataclasses
 import functools
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from .._errors import ConfigurationError
 from ..models.hmm import HiddenMarkovModel
-from .hmm.filter import forward_filter
+from .hmm.filter import filter_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +26,9 @@ def support(process: HiddenMarkovModel) -> Support:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """The law of the next token as a function of the belief of a process, on the host in float64.
+    """The distribution of the next token as a function of the belief of a process, on the host in float64.
 
-    **Attributes:** `process`; `uniform`, whether the law is uniform on the support (so that weights exist).
+    **Attributes:** `process`; `uniform`, whether it is uniform on the support (so that weights exist).
     """
 
     process: HiddenMarkovModel
@@ -41,27 +42,27 @@ class Reference:
         """
         if isinstance(reference, str) and reference == "uniform":
             # independent uniform tokens are a process with one state
-            found = cls(HiddenMarkovModel([1.0], [[1.0]], np.full((1, vocab), 1 / vocab)), True)
+            chosen = cls(HiddenMarkovModel([1.0], [[1.0]], np.full((1, vocab), 1 / vocab)), True)
         elif isinstance(reference, Support):
-            found = cls(reference.process, True)
+            chosen = cls(reference.process, True)
         elif isinstance(reference, HiddenMarkovModel):
-            found = cls(reference, False)
+            chosen = cls(reference, False)
         else:
             raise ConfigurationError(
-                f"{reference!r} is no reference; use 'uniform', support(process), or a hidden Markov model."
+                f"Unknown reference {reference!r}; use 'uniform', support(process), or a hidden Markov model."
             )
-        if found.process.n_tokens != vocab:
+        if chosen.process.n_tokens != vocab:
             raise ConfigurationError(
-                f"The reference has {found.process.n_tokens} tokens and the predictor {vocab}; they must be equal."
+                f"The reference has {chosen.process.n_tokens} tokens and the predictor {vocab}; they must be equal."
             )
-        return found
+        return chosen
 
     def along(self, tokens: np.ndarray) -> np.ndarray:
         """Beliefs `[T+1 d]` along the observed tokens. Raises `ImpossibleTokenError` if it forbids one of them."""
-        return np.asarray(forward_filter(self.process, tokens).states, np.float64)
+        return np.asarray(filter_tokens(self.process, tokens).states, np.float64)
 
-    def law(self, beliefs: np.ndarray) -> np.ndarray:
-        """Law of the next token `[n V]` for beliefs `[n d]`."""
+    def next(self, beliefs: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n V"]:
+        """The distribution of the next token for each belief."""
         q = beliefs @ np.asarray(self.process.emission, np.float64)
         if self.uniform:
             q = q > 0

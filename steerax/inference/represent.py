@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from .._errors import ConfigurationError, DataError
+from ..data.chunks import chunks
 from ..maths import beliefs as cloud
-from .predictor import HMMPredictor
+from ..maths.keys import generator
+from .predictor import FilterPredictor, NextToken
 from .reference import Beliefs, Reference, Support
 
-Predictor = Callable[[Any], Any]
+Target = Callable[[Any], Any]  # int [n T] -> float [n]
 
 # a cloud of more beliefs, or a tree of more strings, is sampled instead
 MAX_BELIEFS, MAX_STRINGS = 4096, 2**16
@@ -21,10 +23,10 @@ REPLICATES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Representation:
-    """What `represent` returns.
+    r"""What `represent` returns.
 
-    **Attributes:** `values` `[T+1]`, `S_0 … S_T`; `contributions` `[T]`, `S_{t+1} - S_t`, the term of `tokens[t]`;
-    `weights` `[T V-1]`, `w_t` (the paper's `-U_t`), or `None`; `standard_error` `[T+1]` of the values and `contribution_errors` `[T]`, zero
+    **Attributes:** `values` `[T+1]`, $S_0\dots S_T$; `contributions` `[T]`, $S_{t+1}-S_t$, the term of `tokens[t]`;
+    `weights` `[T V-1]`, $w_t$ (the paper's $-U_t$), or `None`; `standard_error` `[T+1]` of the values and `contribution_errors` `[T]`, zero
     if exact; `method`, `"merged beliefs"`, `"enumeration"` or `"sampling"`; `evaluations`, strings given to the
     predictor.
     """
@@ -39,7 +41,7 @@ class Representation:
 
 
 def represent(
-    predictor: Predictor,
+    predictor: Target,
     tokens: Any,
     vocab: int,
     reference: Any = None,
@@ -49,17 +51,17 @@ def represent(
     *,
     batch: int = 4096,
 ) -> Representation:
-    """The nonlinear predictor representation of `S_T = predictor(Z_{1:T})` along one string, Prop. 4 of
-    [KudreChangMehta2026].
+    r"""The nonlinear predictor representation of $S_T=$ `predictor` $(Z_{0:T})$ along one string, Prop. 4 of
+    [KudreChangMehta2026],
 
-        S_T = S_0 + Σ_{t<T} w_t·e(Z_t),        w_t[z] = S_{t+1}(z_{<t}, z) - S_t(z_{<t}),
+    $$S_T=S_0+\sum_{t<T}w_t^\top e(Z_t),\qquad w_t[z]=S_{t+1}(z_{<t},z)-S_t(z_{<t}),$$
 
-    where `S_t(z_{<t})` is the mean of `S_T` over continuations of the first `t` tokens drawn from a reference. The
-    paper writes `U_t = -w_t`. The weights are unique if every string is possible; otherwise they depend on the reference, which is therefore always named:
+    where $S_t(z_{<t})$ is the mean of $S_T$ over continuations of the first $t$ tokens drawn from a reference; the paper
+    writes $U_t=-w_t$. The weights are unique if every string is possible; otherwise they depend on the reference, which is therefore always named:
 
     - `"uniform"`: independent uniform tokens, as in the paper;
-    - `support(process)`: uniform over the tokens that the process admits next. Where only one is admissible `w_t = 0`;
-    - a process: its predictive law. Then `S_{t+1} - S_t` is the *news* in token `t`, and only contributions exist.
+    - `support(process)`: uniform over the tokens that the process admits next. Where only one is admissible $w_t=0$;
+    - a process: its predictive distribution. Then $S_{t+1}-S_t$ is the *news* in token `t`, and only contributions exist.
 
     `None` is the support of the predictor's own hidden Markov model if it has one, else `"uniform"`. Compare predictors
     under one reference. Exact where few beliefs or strings are reachable; otherwise sampled, with common random numbers
@@ -68,40 +70,47 @@ def represent(
 
     **Arguments:** `predictor`, int `[n T]` → float `[n]`, called with batches of at most `batch` strings; `tokens`
     `[T]`; `vocab`, `V`; `samples` per time (256 or a little more by default; giving it forces sampling); `weights`, also
-    return all `w_t` (`V` times the work); `key` for sampling.
+    return all $w_t$ (`V` times the work); `key` for sampling.
 
-    **Raises:** `DataError` for tokens that are no codes; `ImpossibleTokenError` if the reference forbids one;
+    **Raises:** `DataError` for tokens that are not codes; `ImpossibleTokenError` if the reference forbids one;
     `ConfigurationError` for an unknown reference, or weights under a process.
     """
     z = np.asarray(tokens)
     if z.ndim != 1 or (z.size and (z.dtype.kind not in "iu" or z.min() < -1 or z.max() >= vocab)):
         raise DataError(f"The tokens must be one sequence of codes 0 … {vocab - 1}, and -1 for a missing one.")
     z = z.astype(np.int32)
+    own = _own_model(predictor)
     if reference is None:
-        reference = Support(predictor.model) if isinstance(predictor, HMMPredictor) else "uniform"
-    law = Reference.of(reference, vocab)
-    if weights and not law.uniform:
+        reference = "uniform" if own is None else Support(own)
+    drawn = Reference.of(reference, vocab)
+    if weights and not drawn.uniform:
         raise ConfigurationError("Weights exist for uniform references only; a process gives contributions.")
-    law.along(z)  # names a token that the reference forbids
+    drawn.along(z)  # names a token that the reference forbids
     if samples is None:
-        for merge in (True, False) if isinstance(predictor, HMMPredictor) else (False,):
-            found = _exact(predictor, z, law, merge, batch)
-            if found is not None:
-                return _assemble(*found, z, law, weights, "merged beliefs" if merge else "enumeration")
-    return _by_sampling(predictor, z, law, weights, samples, key, batch)
+        for merge in (False,) if own is None else (True, False):
+            exact = _exact(predictor, z, drawn, merge, batch)
+            if exact is not None:
+                return _assemble(*exact, z, drawn, weights, "merged beliefs" if merge else "enumeration")
+    return _by_sampling(predictor, z, drawn, weights, samples, key, batch)
 
 
-def _assemble(branches, last, evaluations: int, z, law: Reference, weights: bool, method: str) -> Representation:
+def _own_model(predictor: Target):
+    """The hidden Markov model whose filter the predictor is, or `None`."""
+    inner = predictor.predictor if isinstance(predictor, NextToken) else None
+    return inner.model if isinstance(inner, FilterPredictor) else None
+
+
+def _assemble(branches, last, evaluations: int, z, drawn: Reference, weights: bool, method: str) -> Representation:
     """A representation from exact `branches[t, z] = S_{t+1}(z_{1:t}, z)` (NaN where the reference forbids `z`)."""
-    values, U = _values_and_weights(branches, last, z, law)
+    values, w = _values_and_weights(branches, last, z, drawn)
     zero = np.zeros(len(z) + 1)
     steps = values[1:] - values[:-1]
-    return Representation(values, steps, U if weights else None, zero, zero[1:], method, evaluations)
+    return Representation(values, steps, w if weights else None, zero, zero[1:], method, evaluations)
 
 
-def _values_and_weights(branches, last, z, law: Reference):
-    """`S_t = Σ_z law_t(z) branches[t, z]` `[T+1]`, and the weights `[T V-1]` with no deviation for a forbidden token."""
-    shares = law.law(law.along(z)[:-1])
+def _values_and_weights(branches, last, z, drawn: Reference):
+    """`S_t = Σ_z p_t(z) branches[t, z]` `[T+1]`, and the weights `[T V-1]` with no deviation for a forbidden token."""
+    shares = drawn.next(drawn.along(z)[:-1])
     present = np.where(np.isnan(branches), 0, branches)
     means = np.sum(shares * present, axis=1)
     values = np.append(means, last)
@@ -111,16 +120,16 @@ def _values_and_weights(branches, last, z, law: Reference):
     return values, deviation[:, 1:]
 
 
-def _exact(predictor: Predictor, z: np.ndarray, law: Reference, merge: bool, batch: int):
+def _exact(predictor: Target, z: np.ndarray, drawn: Reference, merge: bool, batch: int):
     """`(branches [T V], S_T, evaluations)` by backward averaging over all admissible continuations at once.
 
     Nodes of level `s` are the strings of length `s`, or (`merge`) the beliefs they lead to. `None` if there are too many.
     """
-    own = merge and predictor.model is law.process
-    world = Beliefs((predictor.model, law.process) if merge and not own else (law.process,))
+    own = _own_model(predictor) if merge else None
+    world = Beliefs((drawn.process,) if own is None or own is drawn.process else (own, drawn.process))
     nodes, strings, path, levels = world.initial(), np.zeros((1, 0), np.int32), [0], []
     for token_seen in z:
-        share = law.law(world.split(nodes)[-1]) if token_seen >= 0 else np.ones((len(nodes), 1))
+        share = drawn.next(world.split(nodes)[-1]) if token_seen >= 0 else np.ones((len(nodes), 1))
         parent, token = np.nonzero(share > 0)
         if len(parent) > MAX_STRINGS:
             return None
@@ -137,8 +146,11 @@ def _exact(predictor: Predictor, z: np.ndarray, law: Reference, merge: bool, bat
         path.append(int(child[path[-1], max(token_seen, 0)]))
         if merge and len(nodes) > MAX_BELIEFS:
             return None
-    S = world.split(nodes)[0] @ np.asarray(predictor.target) if merge else _evaluate(predictor, strings, batch)
-    last, branches = float(S[path[-1]]), np.full((len(z), law.process.n_tokens), np.nan)
+    if own is None:
+        S = _evaluate(predictor, strings, batch)
+    else:
+        S = world.split(nodes)[0] @ np.asarray(own.emission)[:, predictor.token]
+    last, branches = float(S[path[-1]]), np.full((len(z), drawn.process.n_tokens), np.nan)
     for t, (share, child) in reversed(list(enumerate(levels))):
         if z[t] >= 0:
             branches[t] = np.where(share[path[t]] > 0, S[child[path[t]]], np.nan)
@@ -146,34 +158,34 @@ def _exact(predictor: Predictor, z: np.ndarray, law: Reference, merge: bool, bat
     return branches, last, 0 if merge else len(strings)
 
 
-def _by_sampling(predictor, z, law: Reference, weights: bool, samples, key, batch: int) -> Representation:
+def _by_sampling(predictor, z, drawn: Reference, weights: bool, samples, key, batch: int) -> Representation:
     """Means over `REPLICATES` independent Latin tables of continuations, with standard errors from their spread."""
-    T, V = len(z), law.process.n_tokens
+    T, V = len(z), drawn.process.n_tokens
     wanted = 256 if samples is None else samples
     if wanted < 1:
         raise ConfigurationError(f"The number of samples must be at least 1, not {samples}.")
     size = V * -(-wanted // (REPLICATES * V))
-    rng = np.random.default_rng(0 if key is None else _seed(key))
-    along = law.along(z)
-    found, evaluations = [], 0
+    rng = generator(0 if key is None else key)
+    along = drawn.along(z)
+    draws, evaluations = [], 0
     for _ in range(REPLICATES):
         table = latin_table(rng, size, T)
         mean_of = lambda strings: _evaluate(predictor, strings.reshape(-1, T), batch).reshape(-1, size).mean(1)
         if weights:
-            strings, index = branching_strings(z, law, along, table)
+            strings, index = branching_strings(z, drawn, along, table)
             S = mean_of(strings)
             branches = np.full((T, V), np.nan)
             branches[tuple(index)] = S[:-1]
-            found.append(_values_and_weights(branches, S[-1], z, law))
+            draws.append(_values_and_weights(branches, S[-1], z, drawn))
         else:
-            strings = continued_strings(z, law, along, table)
-            found.append((mean_of(strings), np.zeros((T, V - 1))))
+            strings = continued_strings(z, drawn, along, table)
+            draws.append((mean_of(strings), np.zeros((T, V - 1))))
         evaluations += strings.shape[0] * size
-    values = np.stack([v for v, _ in found])
+    values = np.stack([v for v, _ in draws])
     steps = values[:, 1:] - values[:, :-1]
     error = lambda x: x.std(0, ddof=1) / np.sqrt(REPLICATES)
-    U = np.mean([u for _, u in found], axis=0) if weights else None
-    return Representation(values.mean(0), steps.mean(0), U, error(values), error(steps), "sampling", evaluations)
+    w = np.mean([u for _, u in draws], axis=0) if weights else None
+    return Representation(values.mean(0), steps.mean(0), w, error(values), error(steps), "sampling", evaluations)
 
 
 def latin_table(rng: np.random.Generator, size: int, length: int) -> np.ndarray:
@@ -181,19 +193,13 @@ def latin_table(rng: np.random.Generator, size: int, length: int) -> np.ndarray:
     return (rng.permuted(np.tile(np.arange(size)[:, None], length), axis=0) + rng.random((size, length))) / size
 
 
-def _seed(key) -> list[int]:
-    import jax
-
-    return np.asarray(jax.random.key_data(key)).ravel().tolist()
-
-
-def _continue(strings, belief, start: int, z, law: Reference, table):
+def _continue(strings, belief, start: int, z, drawn: Reference, table):
     """Fill `strings` `[n T]` from position `start` with tokens of the reference; column `s` uses `table[:, s]`."""
-    world = Beliefs((law.process,))
+    world = Beliefs((drawn.process,))
     for s in range(start, len(z)):
         token = np.full(len(strings), -1)
         if z[s] >= 0:
-            cumulative = np.cumsum(law.law(belief), axis=1)
+            cumulative = np.cumsum(drawn.next(belief), axis=1)
             cumulative /= cumulative[:, -1:]
             token = np.sum(cumulative <= table[:, s, None], axis=1)
         strings[:, s] = token
@@ -201,37 +207,37 @@ def _continue(strings, belief, start: int, z, law: Reference, table):
     return strings
 
 
-def continued_strings(z, law: Reference, along, table) -> np.ndarray:
+def continued_strings(z, drawn: Reference, along, table) -> np.ndarray:
     """Observed up to `t`, sampled after, for `t = 0 … T`: `[T+1 size T]`, all from one table."""
     size, T = table.shape
     strings = np.tile(z, (T + 1, size, 1))
     for t in range(T):
-        _continue(strings[t], np.repeat(along[t : t + 1], size, axis=0), t, z, law, table)
+        _continue(strings[t], np.repeat(along[t : t + 1], size, axis=0), t, z, drawn, table)
     return strings
 
 
-def branching_strings(z, law: Reference, along, table):
+def branching_strings(z, drawn: Reference, along, table):
     """Observed up to `t`, then each admissible token, then sampled: `[n size T]` and their `(t, z)`; last the string."""
-    world = Beliefs((law.process,))
+    world = Beliefs((drawn.process,))
     size = len(table)
     strings, index = [], []
     for t in map(int, np.flatnonzero(z >= 0)):
-        for token in np.flatnonzero(law.law(along[t : t + 1])[0] > 0):
+        for token in np.flatnonzero(drawn.next(along[t : t + 1])[0] > 0):
             block = np.tile(z, (size, 1))
             block[:, t] = token
             belief = np.repeat(world.after(along[t : t + 1], np.array([token])), size, axis=0)
-            strings.append(_continue(block, belief, t + 1, z, law, table))
+            strings.append(_continue(block, belief, t + 1, z, drawn, table))
             index.append((t, token))
     return np.stack([*strings, np.tile(z, (size, 1))]), np.array(index, dtype=int).reshape(-1, 2).T
 
 
-def _evaluate(predictor: Predictor, strings: np.ndarray, batch: int) -> np.ndarray:
+def _evaluate(predictor: Target, strings: np.ndarray, batch: int) -> np.ndarray:
     """The predictor on every string `[n T]`, each distinct one once, in batches of few different sizes."""
     distinct, inverse = np.unique(strings, axis=0, return_inverse=True)
     out = np.zeros(len(distinct))
-    for start in range(0, len(distinct), batch):
-        part = distinct[start : start + batch]
+    for rows in chunks(len(distinct), batch):
+        part = distinct[rows]
         size = min(batch, 1 << (len(part) - 1).bit_length())  # powers of two, so that few shapes are compiled
         padded = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)]) if size > len(part) else part
-        out[start : start + batch] = np.asarray(predictor(padded), np.float64)[: len(part)]
+        out[rows] = np.asarray(predictor(padded), np.float64)[: len(part)]
     return out[inverse.ravel()]

@@ -11,21 +11,21 @@ from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError
 from ..data.vocabulary import Vocabulary
-from .transitions import OrderKTransition
+from .transitions import OrderKTransition, as_transition, cumulative, draw
 
 
 class HiddenMarkovModel(eqx.Module):
-    """A process `X_0, X_1, …` on `d` states, of which only tokens `Z_1, Z_2, …` are seen.
+    r"""A chain $X_0,X_1,\dots$ on $d$ states that is not seen, and the tokens $Z_0,Z_1,\dots$ that it emits:
 
-        X_0 ~ μ,     P(X_{t+1} = j | X_t = i) = A(i, j),     P(Z_{t+1} = z | X_t = x) = C(x, z),
+    $$X_0\sim\mu,\qquad P(X_{t+1}=j\mid X_t=i)=A(i,j),\qquad P(Z_t=z\mid X_t=x)=C(x,z),$$
 
-    with `Z_{t+1}` and `X_{t+1}` independent given `X_t`: `tokens[t]` is emitted by the state of time `t`.
+    with $Z_t$ and $X_{t+1}$ independent given $X_t$.
 
     **Arguments:**
 
-    - `initial`: `μ`, `[d]`.
-    - `transition`: `A`, `[d d]`, or an `OrderKTransition` on tuples of states.
-    - `emission`: `C`, `[d V]`.
+    - `initial`: $\mu$, `[d]`.
+    - `transition`: $A$, `[d d]`, or an `OrderKTransition` on tuples of states.
+    - `emission`: $C$, `[d V]`.
     - `vocabulary`: what the tokens stand for, if anything.
 
     Rows must be probabilities to the square root of the precision; what rounding has left over is divided out.
@@ -76,17 +76,16 @@ class HiddenMarkovModel(eqx.Module):
     @property
     def dense_transition(self) -> Float[Array, "d d"]:
         """`A` as a matrix, also for a model on tuples of states."""
-        return self.transition.dense() if isinstance(self.transition, OrderKTransition) else self.transition
+        return as_transition(self.transition).dense()
 
     def sample(self, key, length: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
         """`(states, tokens)`, each `[T]`: `tokens[t]` is emitted by `states[t]`. Pure; runs inside `jit` and `vmap`."""
         u = jax.random.uniform(key, (2 * length + 1,), self.emission.dtype)
-        x0 = _draw(_cumulative(self.initial), u[0])
-        cum_C = _cumulative(self.emission)
-        successor = _successor(self.transition)
+        x0 = draw(cumulative(self.initial), u[0])
+        emitted, transition = cumulative(self.emission), as_transition(self.transition)
 
         def step(x, u):
-            return successor(x, u[0]), (x, _draw(cum_C[x], u[1]))
+            return transition.successor(x, u[0]), (x, draw(emitted[x], u[1]))
 
         _, (states, tokens) = jax.lax.scan(step, x0, u[1:].reshape(length, 2))
         return states, tokens
@@ -110,7 +109,7 @@ class HiddenMarkovModel(eqx.Module):
 
     def to_config(self) -> dict[str, Any]:
         """What a file needs besides the arrays."""
-        order = self.transition.order if isinstance(self.transition, OrderKTransition) else 1
+        order = as_transition(self.transition).order
         return {"order": order, "vocabulary": None if self.vocabulary is None else list(self.vocabulary.symbols)}
 
     @classmethod
@@ -153,25 +152,3 @@ def _rows(name: str, rows: Any, ndim: int):
         raise DataError(f"{where} sums to {float(sums[(*worst, 0)]):.6g}, not to one; divide it by its sum.")
     rounding = off > 4 * host.shape[-1] * np.finfo(host.dtype).eps
     return jnp.asarray(np.where(rounding, host / sums, host))
-
-
-def _cumulative(rows):
-    """Cumulative probabilities whose last entry is exactly one, so that no zero-probability entry is ever drawn."""
-    total = jnp.cumsum(rows, axis=-1)
-    return total / total[..., -1:]
-
-
-def _draw(cumulative, u):
-    """Index of the first cumulative probability above `u` in [0, 1)."""
-    return jnp.sum(cumulative <= u, axis=-1).astype(jnp.int32)
-
-
-def _successor(A):
-    """`(x, u) → x'`, drawn from row `x` of the transition."""
-    if isinstance(A, OrderKTransition):
-        d = A.n_base_states
-        cumulative = _cumulative(A.tensor.reshape(-1, d))
-        kept = cumulative.shape[0] // d  # the tuple forgets its oldest state
-        return lambda x, u: (x % kept) * d + _draw(cumulative[x], u)
-    cumulative = _cumulative(A)
-    return lambda x, u: _draw(cumulative[x], u)

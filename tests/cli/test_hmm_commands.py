@@ -38,7 +38,7 @@ def place(tmp_path_factory):
 def test_predict_gives_the_law_of_the_next_token(place):
     record = json.loads(call("predict", place / "model", place / "text.txt", "--out", place / "p.csv", "--json"))
     model, text = sx.load(place / "model"), (place / "text.txt").read_text()
-    law = sx.forward_filter(model, model.vocabulary.encode(list(text))).next_token_probabilities(-1)
+    law = sx.filter(model, model.vocabulary.encode(list(text))).next(-1)
     assert record["sequences"][0]["next"]["a"] == pytest.approx(float(law[0]))
     assert (place / "p.csv").read_text().splitlines()[0] == "sequence,token,probability"
     assert "cross-entropy so far" in call("predict", place / "model", place / "text.txt")

@@ -34,7 +34,7 @@ def test_commands_agree_with_the_library(name, columns, states, order, iteration
     assert fit["observed"] == np.isfinite(z).sum()
     model = sx.load(fit["model"])
     assert (model.order, model.n_states) == (order, states)
-    np.testing.assert_allclose(sx.kalman_filter(model, z).log_likelihood, fit["log_likelihood"], rtol=1e-8)
+    np.testing.assert_allclose(sx.filter(model, z).log_likelihood, fit["log_likelihood"], rtol=1e-8)
 
     ahead = sx.forecast(model, z, 3)
     next_one = answer(monkeypatch, capsys, "predict", fit["model"], *where)["sequences"][0]

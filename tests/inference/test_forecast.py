@@ -14,9 +14,9 @@ Z = oracles.draw(RNG, MU, A, C, 7)
 
 def test_a_forecast_is_the_filter_with_missing_tokens():
     f = sx.forecast(HMM, Z, 3)
-    r = sx.forward_filter(HMM, np.append(Z, [-1, -1]))
-    np.testing.assert_allclose(f.state_probabilities, r.state_probabilities[-3:], atol=1e-15)
-    np.testing.assert_allclose(f.probabilities, r.state_probabilities[-3:] @ C, atol=1e-15)
+    r = sx.filter(HMM, np.append(Z, [-1, -1]))
+    np.testing.assert_allclose(f.states, r.predicted[-3:], atol=1e-15)
+    np.testing.assert_allclose(f.probabilities, r.predicted[-3:] @ C, atol=1e-15)
 
 
 def test_each_sequence_is_forecast_from_its_own_end():
@@ -38,7 +38,7 @@ def test_intervals_are_the_smallest_sets_that_cover():
 def test_forecast_rejects_what_it_cannot_do():
     with pytest.raises(sx.ConfigurationError, match="at least one step"):
         sx.forecast(HMM, Z, 0)
-    with pytest.raises(sx.ConfigurationError, match="no forecast for a str"):
+    with pytest.raises(sx.ConfigurationError, match="forecast takes a HiddenMarkovModel"):
         sx.forecast("model", Z, 1)
     with pytest.raises(sx.ConfigurationError, match="coverage"):
         sx.forecast(HMM, Z, 1).interval(0.0)

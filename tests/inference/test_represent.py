@@ -67,7 +67,7 @@ def test_on_the_support_a_token_without_alternative_has_no_weight():
     z = np.asarray(hmm.sample(jax.random.key(1), 64)[1])
     u = sx.represent(sx.next_token_predictor(hmm, 1), z, 2, weights=True)
     assert u.method == "merged beliefs"
-    alternatives = np.asarray(sx.forward_filter(hmm, z).next_token_probabilities()[:-1] > 0).sum(1)
+    alternatives = np.asarray(sx.filter(hmm, z).next_all()[:-1] > 0).sum(1)
     assert (u.weights[alternatives == 1] == 0).all()
     assert (np.abs(u.weights[alternatives == 2, 0]) > 1e-6).any()
     np.testing.assert_allclose(u.contributions, [w @ token_vectors(2)[x] for w, x in zip(u.weights, z, strict=True)])
@@ -144,7 +144,7 @@ def test_represent_rejects_what_it_cannot_use():
     predictor = sx.next_token_predictor(HMM, 0)
     with pytest.raises(sx.ConfigurationError, match="uniform references only"):
         sx.represent(predictor, Z, V, HMM, weights=True)
-    with pytest.raises(sx.ConfigurationError, match="is no reference"):
+    with pytest.raises(sx.ConfigurationError, match="Unknown reference"):
         sx.represent(predictor, Z, V, "bigram")
     with pytest.raises(sx.ConfigurationError, match="must be equal"):
         sx.represent(predictor, Z, V, sx.support(sx.models.casino()))
@@ -156,5 +156,5 @@ def test_represent_rejects_what_it_cannot_use():
         sx.represent(predictor, np.array([1, 1]), 2, sx.support(sx.models.two_cycle()))
     with pytest.raises(sx.ConfigurationError, match="tokens 0"):
         sx.next_token_predictor(HMM, 3)
-    with pytest.raises(sx.ConfigurationError, match="predicts no tokens"):
+    with pytest.raises(sx.ConfigurationError, match="does not predict tokens"):
         sx.next_token_predictor("gpt", 0)

@@ -47,12 +47,13 @@ def hidden_markov_model(config: Config, source: Source, folder: pathlib.Path) ->
     text = f"The hidden Markov model has {states} states, learned by Baum-Welch from the training sequences"
     if (folder / "model.json").exists():
         return models.load(folder), f"{text}."
-    from ...inference.hmm.fit import fit_hmm
+    from ...inference.hmm.fit import fit_tokens
+    from ...inference.kinds import HMM
 
     data = source.training.cut(PIECE)
-    fit = fit_hmm(
+    fit = fit_tokens(
+        HMM(states),
         data,
-        states,
         config.key("baum-welch"),
         restarts=config.restarts,
         pseudocounts=PSEUDOCOUNT,

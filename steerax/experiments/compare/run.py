@@ -14,9 +14,9 @@ from ... import __version__
 from ..._errors import ConfigurationError
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
-from ...inference.hmm.dual import dual_filter
-from ...inference.hmm.explain import explain
-from ...inference.hmm.filter import forward_filter, predict_next_tokens, score_tokens
+from ...inference.hmm.dual import dual_filter_tokens
+from ...inference.hmm.explain import explain_norms, explain_tokens
+from ...inference.hmm.filter import filter_tokens, next_tokens, score_tokens
 from ...inference.reference import Reference, support
 from ...models.entropy import conditional_entropy
 from ...models.hmm import HiddenMarkovModel
@@ -143,8 +143,8 @@ def all_scores(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: GPT)
     ]
     depth = held_out.max_length
     for layers in (*(n for n in LAYERS_SHOWN if n < depth), depth):
-        found = dual_filter(hmm, held_out, layers=layers, initial="prior")
-        p = np.asarray(found.state_probabilities[:, 1:-1] @ hmm.emission)
+        found = dual_filter_tokens(hmm, held_out, layers=layers, initial="prior")
+        p = np.asarray(found.predicted[:, 1:-1] @ hmm.emission)
         after = np.maximum(held_out.values[:, 1:], 0)
         with np.errstate(divide="ignore"):
             log_p = np.log(np.take_along_axis(p, after[..., None], axis=2)[..., 0])
@@ -175,7 +175,7 @@ def layer_findings(source: Source, hmm: HiddenMarkovModel, tokens: np.ndarray) -
     """Loss and change by number of layers on some held-out sequences, and the layers the window needs."""
     some = source.held_out.select(np.arange(min(SEQUENCES_FOR_LAYERS, source.held_out.number)))
     layers = some.max_length
-    history = dual_filter(hmm, some, layers=layers, initial="prior", keep=True)
+    history = dual_filter_tokens(hmm, some, layers=layers, initial="prior", keep=True)
     assert history.history is not None
     after = np.maximum(some.values[:, 1:], 0)
     mask = some.mask[:, 1:]
@@ -185,16 +185,16 @@ def layer_findings(source: Source, hmm: HiddenMarkovModel, tokens: np.ndarray) -
         with np.errstate(divide="ignore"):
             return float(-np.where(mask, np.log(np.where(mask, p, 1.0)), 0.0).sum() / mask.sum())
 
-    exact = forward_filter(hmm, tokens).state_probabilities
-    window = dual_filter(hmm, tokens, layers=len(tokens), initial="prior", keep=True)
+    exact = filter_tokens(hmm, tokens).predicted
+    window = dual_filter_tokens(hmm, tokens, layers=len(tokens), initial="prior", keep=True)
     difference = np.abs(np.asarray(window.history) - np.asarray(exact)).sum(-1).max(-1)
     needed = int(np.argmax(difference <= 64 * np.finfo(np.float64).eps))
     return {
         "layer_scores": np.array([loss(states) for states in history.history]),
-        "layer_limit": loss(forward_filter(hmm, some).state_probabilities),
+        "layer_limit": loss(filter_tokens(hmm, some).predicted),
         "residuals": np.asarray(history.residuals),
         "layers_needed": needed if difference[needed] <= 64 * np.finfo(np.float64).eps else len(tokens),
-        "dual_difference": float(np.abs(np.asarray(window.state_probabilities) - np.asarray(exact)).max()),
+        "dual_difference": float(np.abs(np.asarray(window.predicted) - np.asarray(exact)).max()),
     }
 
 
@@ -202,11 +202,11 @@ def look_at_window(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: 
     """Control, contributions, attention and adapted weights on the first held-out window without gaps."""
     sequence = best_window(source.held_out)
     tokens, T = sequence[: config.length], min(config.length, len(sequence))
-    filtered = forward_filter(hmm, tokens)
-    predictive = np.asarray(filtered.next_token_probabilities())
+    filtered = filter_tokens(hmm, tokens)
+    predictive = np.asarray(filtered.next_all())
     targets = targets_of(sequence, predictive, T)
-    of_states = explain(hmm, tokens, queries="all", target="state", weights=False)
-    of_tokens = np.asarray(explain(hmm, tokens, queries="all", target="next_token").weights)
+    of_states = explain_norms(hmm, tokens)
+    of_tokens = np.asarray(explain_tokens(hmm, tokens, queries="all", target="next").weights)
     probabilities = gpt_probabilities(gpt, tokens[None])[0]
     every = np.arange(T + 1)
 
@@ -275,7 +275,7 @@ def agreements(window: Window) -> list[Agreement]:
 def facts(source: Source, hmm: HiddenMarkovModel, gpt: GPT, window: Window) -> list[tuple[str, Any]]:
     """Numbers about the predictions on all held-out sequences, and about the control in the window."""
     held_out = source.held_out
-    p = predict_next_tokens(hmm, held_out)[:, 1:-1]
+    p = next_tokens(hmm, held_out)[:, 1:-1]
     q = gpt_probabilities(gpt, held_out.values[:, :-1])
     mask = held_out.mask[:, 1:]
     with np.errstate(divide="ignore"):

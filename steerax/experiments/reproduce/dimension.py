@@ -7,7 +7,8 @@ import numpy as np
 
 from ...data.scores import TokenScores
 from ...inference.hmm.filter import score_tokens
-from ...inference.hmm.fit import fit_hmm
+from ...inference.hmm.fit import fit_tokens
+from ...inference.kinds import HMM
 from ...models import sample_sequences, two_cycle
 from ...models.hmm import HiddenMarkovModel
 from ...report import figures
@@ -87,8 +88,14 @@ def compare(config: Config, process: HiddenMarkovModel, dimensions: tuple[int, .
             TokenScores(found - exact, data.mask[:, 1:]).cross_entropy / lowest
         )
         for j, d in enumerate(dimensions):
-            fit = fit_hmm(
-                training, d, keys[2], restarts=config.restarts, pseudocounts=0.01, max_iterations=300, progress=False
+            fit = fit_tokens(
+                HMM(d),
+                training,
+                keys[2],
+                restarts=config.restarts,
+                pseudocounts=0.01,
+                max_iterations=300,
+                progress=False,
             )
             above["HMM"][j, i] = share(score_tokens(fit.model, data, on_impossible="skip").log_likelihoods[:, 1:])
             gpt, _ = trained(process, Recipe(d, config.length, config.steps, starts=config.starts), keys[3])

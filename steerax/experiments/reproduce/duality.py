@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...inference.hmm.exact_control import optimal_control
-from ...inference.hmm.explain import explain
-from ...inference.hmm.filter import forward_filter
+from ...inference.hmm.explain import explain_tokens
+from ...inference.hmm.filter import filter_tokens
 from ...inference.linear.dual import linear_dual_filter
 from ...inference.linear.filter import kalman_filter
 from ...models import random_hmm
@@ -122,10 +122,10 @@ def hidden_markov(rng: np.random.Generator, key, config: Config) -> tuple[dict[s
     best = optimal_control(hmm, T, F)
     filtered = np.asarray(best.filters[-1] @ F)
     tokens = rng.integers(V, size=T)
-    e = explain(hmm, tokens, queries="all", target=F[:, None])
+    e = explain_tokens(hmm, tokens, queries="all", target=F[:, None])
     assert e.weights is not None
     path = np.asarray(e.prior[:, 0] + e.weights[..., 0].sum(1))
-    exact = np.asarray(forward_filter(hmm, tokens).state_probabilities) @ F
+    exact = np.asarray(filter_tokens(hmm, tokens).predicted) @ F
     return {
         "any control: cost - error": abs(some.cost - some.mse) / some.mse,
         "optimal control: cost - error": abs(best.cost - best.mse) / best.mse,

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._results import RESULTS
-from ...inference.hmm.dual import dual_filter
-from ...inference.hmm.filter import forward_filter
+from ...inference.hmm.dual import dual_filter_tokens
+from ...inference.hmm.filter import filter_tokens
 from ...inference.linear.dual import linear_dual_filter
 from ...models import HiddenMarkovModel, random_hmm, two_cycle
 from ...models.linear_gaussian import LinearGaussianModel
@@ -41,8 +41,8 @@ def run(config: Config, seed: int) -> Outcome:
     rows, curves = [], []
     for name, hmm in chains.items():
         _, tokens = hmm.sample(jax.random.key(seed + 7), config.length)
-        found = dual_filter(hmm, tokens, layers=config.length, initial="prior", keep=True)
-        exact = np.asarray(forward_filter(hmm, tokens).state_probabilities)
+        found = dual_filter_tokens(hmm, tokens, layers=config.length, initial="prior", keep=True)
+        exact = np.asarray(filter_tokens(hmm, tokens).predicted)
         assert found.history is not None
         error = np.abs(np.asarray(found.history) - exact).sum(-1).max(-1)
         needed = int(np.argmax(error <= 1e-12))
@@ -141,10 +141,8 @@ def forgetting(hmm: HiddenMarkovModel, tokens) -> float:
     """The factor per step by which two filters with different starts approach each other: median over the first steps."""
     start = np.full(hmm.n_states, 1e-3)
     start[0] = 1.0
-    one = np.asarray(forward_filter(hmm, tokens, on_impossible="skip").state_probabilities)
-    other = np.asarray(
-        forward_filter(hmm.started(start / start.sum()), tokens, on_impossible="skip").state_probabilities
-    )
+    one = np.asarray(filter_tokens(hmm, tokens, on_impossible="skip").predicted)
+    other = np.asarray(filter_tokens(hmm.started(start / start.sum()), tokens, on_impossible="skip").predicted)
     gap = np.abs(one - other).sum(1)
     kept = np.flatnonzero(gap > 1e-12)
     last = int(kept[-1]) if len(kept) else 0

@@ -14,9 +14,10 @@ import numpy as np
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
-from ...inference.hmm.dual import dual_filter
+from ...inference.hmm.dual import dual_filter_tokens
 from ...inference.hmm.filter import score_tokens
-from ...inference.hmm.fit import fit_hmm
+from ...inference.hmm.fit import fit_tokens
+from ...inference.kinds import HMM
 from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from ...training.gradient import train_gpt
@@ -162,10 +163,7 @@ def compare(config: Config, source: Source, key) -> Found:
     """Train on one source and score on its held-out windows."""
     keys = jax.random.split(key, 3)
     seconds, started = {}, time.perf_counter()
-    hmm = fit_hmm(
-        source.training, config.states, keys[0], config.restarts, pseudocounts=0.1, max_iterations=config.iterations,
-        tolerance=1e-5, progress=False,
-    ).model  # fmt: skip
+    hmm = fit_tokens(HMM(config.states), source.training, keys[0], restarts=config.restarts, pseudocounts=0.1, max_iterations=config.iterations, tolerance=1e-5, progress=False).model  # fmt: skip
     seconds["HMM"], started = time.perf_counter() - started, time.perf_counter()
     shape = GPTConfig(len(source.vocabulary), config.length, config.layers, config.heads, config.width)
     gpt = train_gpt(
@@ -190,8 +188,8 @@ def compare(config: Config, source: Source, key) -> Found:
 
 def dual_log_probabilities(hmm: HiddenMarkovModel, data: Sequences, layers: int) -> np.ndarray:
     """`log p` `[B T-1]` of every token but the first after so many dual-filter layers, started from the prior."""
-    found = dual_filter(hmm, data, layers=layers, initial="prior")
-    p = np.asarray(found.state_probabilities[:, 1:-1] @ hmm.emission)
+    found = dual_filter_tokens(hmm, data, layers=layers, initial="prior")
+    p = np.asarray(found.predicted[:, 1:-1] @ hmm.emission)
     return np.log(np.take_along_axis(p, data.values[:, 1:, None], axis=2)[..., 0])
 
 

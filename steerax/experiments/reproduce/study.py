@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...data.scores import TokenScores
-from ...inference.hmm.explain import explain
-from ...inference.hmm.filter import forward_filter, score_tokens
+from ...inference.hmm.explain import explain_norms
+from ...inference.hmm.filter import filter_tokens, score_tokens
 from ...inference.reference import Reference, support
 from ...models.hmm import HiddenMarkovModel
 from ...report import figures
@@ -68,7 +68,7 @@ def study(process: HiddenMarkovModel, recipe: Recipe, samples: int, key) -> Stud
 
 def control_norms(process: HiddenMarkovModel, tokens: np.ndarray) -> np.ndarray:
     """Sizes of the control over all states, every query."""
-    return np.asarray(explain(process, tokens, queries="all", target="state", weights=False).norms)
+    return np.asarray(explain_norms(process, tokens).norms)
 
 
 def contributions(process: HiddenMarkovModel, gpt: GPT, tokens: np.ndarray, samples: int):
@@ -90,7 +90,7 @@ def attention_of(gpt: GPT, tokens: np.ndarray) -> np.ndarray:
 
 def certain_steps(process: HiddenMarkovModel, tokens: np.ndarray) -> np.ndarray:
     """Bool `[T]`: the exact filter gave the token probability one."""
-    p = np.asarray(forward_filter(process, tokens).next_token_probabilities())
+    p = np.asarray(filter_tokens(process, tokens).next_all())
     return p[np.arange(len(tokens)), tokens] > 1 - 1e-12
 
 

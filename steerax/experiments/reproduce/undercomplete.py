@@ -8,10 +8,12 @@ import optax
 
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
+from ...inference import kinds
 from ...inference.hmm.filter import score_tokens
-from ...inference.hmm.fit import fit_hmm
-from ...inference.hmm.gradient import train_by_gradient
-from ...inference.hmm.network import DualFilterNetwork, score_network
+from ...inference.hmm.fit import fit_tokens
+from ...inference.hmm.gradient import fit_by_gradient
+from ...inference.hmm.network import DualFilterNetwork
+from ...inference.score import score_predictor
 from ...models import sample_sequences, two_cycle
 from ...models.hmm import HiddenMarkovModel
 from ...report import figures
@@ -110,18 +112,26 @@ def excesses(config: Config, d: int, lowest: float, key) -> dict[str, float]:
         SCRATCH: (DualFilterNetwork.random(keys[5], d, process.n_tokens, config.layers), keys[6]),
     }
     for name, (start, order_of_data) in networks.items():
-        network = train_by_gradient(
+        network = fit_by_gradient(
             start, many, config.network_steps, order_of_data, progress=False,
             optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)),
         ).model  # fmt: skip
-        found[name] = share(score_network(network, data).log_likelihoods[:, 1:])
+        found[name] = share(score_predictor(network, data).log_likelihoods[:, 1:])
     gpt, _ = trained(process, Recipe(d, config.length, config.steps, starts=config.starts), keys[4])
     return found | {GPT_: share(gpt_scores(gpt, data).log_likelihoods)}
 
 
 def learned(training: Sequences, d: int, order: int, restarts: int, key) -> HiddenMarkovModel:
     """The best of several starts of Baum-Welch; small pseudocounts keep every token possible."""
-    return fit_hmm(training, d, key, restarts, order=order, pseudocounts=0.01, max_iterations=300, progress=False).model
+    return fit_tokens(
+        kinds.HMM(d, order=order),
+        training,
+        key,
+        restarts=restarts,
+        pseudocounts=0.01,
+        max_iterations=300,
+        progress=False,
+    ).model
 
 
 def claims(config: Config, above: dict[str, dict[int, list[float]]]) -> list[Claim]:

@@ -1,8 +1,7 @@
-"""The forward filter: the law of the hidden state and of the next token, given the tokens so far."""
+"""The forward filter: the distribution of the hidden state and of the next token, given the tokens so far."""
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,84 +9,93 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError, ImpossibleTokenError
+from ..._results import RESULTS
+from ...data.chunks import chunks
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from .kernels.recursions import filter_checked, filter_possible, filter_traced, is_small_product
+from ..results import Filtered
+from .kernels.recursions import emission_table, filter_checked, filter_possible, filter_traced, is_small_product
+
+Tokens = Array | np.ndarray | Sequences
 
 
-class Filtered(eqx.Module):
-    """What `forward_filter` returns.
+class FilteredTokens(Filtered):
+    r"""`Filtered` for tokens: `predicted[t]` is $\pi_t$, the distribution of $X_t$ given $Z_{<t}$.
 
-    `state_probabilities[t]` is `π_t`, the law of `X_t` given the first `t` tokens, `t = 0 … T` — what others call the
-    one-step *predicted* law, since token `t+1` is emitted by `X_t`. For a `Sequences` a batch axis comes first, and
-    rows beyond a sequence's end are its forecasts.
-
-    **Attributes:** `log_likelihood`, nats, scalar or `[B]`, −∞ if a token was impossible; `tokens`, the tokens that
-    count: impossible ones that were stepped over are −1 here.
+    **Attributes:** those of `Filtered`; `log_likelihood` is −∞ if a token was impossible; `tokens` `[T]` or `[T B]`, those
+    that count (impossible ones that were stepped over are −1); `states`, `predicted` with time first.
     """
 
     model: HiddenMarkovModel
-    tokens: Int[Array | np.ndarray, "T *batch"]  # time first, as the recursions produce them
+    tokens: Int[Array | np.ndarray, "T *batch"]
     states: Float[Array, "T1 *batch d"]
     log_likelihood: Float[Array | np.ndarray, "*batch"]
+    lengths: Int[np.ndarray, " batch"] | None = None
 
     @property
-    def state_probabilities(self) -> Float[Array, "*batch T1 d"]:
-        """`π_0 … π_T`."""
-        return _batch_first(self.states)
-
-    def next_token_probabilities(self, t: int | None = None) -> Float[Array, "..."]:
-        """`p(z | Z_{1:t}) = π_t C`: `[V]` for one `t` (−1 is `T`), `[T+1 V]` for `None`; a batch axis first."""
-        states = self.state_probabilities if t is None else self.state_probabilities[..., t, :]
-        return states @ self.model.emission
+    def predicted(self) -> Float[Array, "*batch T1 d"]:
+        return batch_first(self.states)
 
     @property
-    def token_log_likelihoods(self) -> Float[Array, "*batch T"]:
-        """`log p(Z_{t+1} | Z_{1:t})`, zero where a token is missing."""
-        return _batch_first(token_log_likelihoods(self.states, self.model.emission, self.tokens), 1)
+    def filtered(self) -> Float[Array, "*batch T d"]:
+        rows = emission_table(self.model.emission)[jnp.asarray(self.tokens) + 1]
+        joint = self.states[:-1] * rows
+        return batch_first(joint / joint.sum(-1, keepdims=True))
+
+    @property
+    def log_likelihoods(self) -> Float[Array, "*batch T"]:
+        return batch_first(_log_likelihoods(self.states, self.model.emission, jnp.asarray(self.tokens)), 1)
+
+    @property
+    def result(self) -> RESULTS:
+        possible = np.isfinite(np.asarray(self.log_likelihood)).all()
+        return RESULTS.successful if possible else RESULTS.impossible_token
+
+    def next_all(self) -> Float[Array, "*batch T1 V"]:
+        r"""$p(Z_t=z\mid Z_{<t})=\pi_t^\top C_z$ for every $t=0\dots T$."""
+        return self.predicted @ self.model.emission
 
 
 @jax.jit
-def token_log_likelihoods(states, C, z):
-    """`log(π_t · C_{z_{t+1}})`, `[T …]`, zero for a missing token, from states `[T+1 … d]`."""
-    seen = z >= 0
-    q = jnp.sum(states[:-1] * C.T[jnp.where(seen, z, 0)], -1)
-    return jnp.where(seen, jnp.log(jnp.where(seen, q, 1)), 0)
+def _log_likelihoods(states: Float[Array, "T1 *batch d"], C, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch"]:
+    q = jnp.sum(states[:-1] * emission_table(C)[z + 1], -1)
+    return jnp.where(z >= 0, jnp.log(jnp.where(z >= 0, q, 1)), 0)
 
 
-def forward_filter(
-    hmm: HiddenMarkovModel, tokens: Array | np.ndarray | Sequences, on_impossible: str = "raise"
-) -> Filtered:
-    """The filter of a hidden Markov model along one sequence `[T]` or a `Sequences`; −1 is a missing token.
+def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "raise") -> FilteredTokens:
+    r"""The filter of a hidden Markov model along one sequence `[T]` or a `Sequences`; −1 is a missing token.
 
-        π_0 = μ,    π_{t+1} = A^⊤(π_t ⊙ C_{z_{t+1}}) / q_t,    q_t = π_t · C_{z_{t+1}},    log-likelihood = Σ log q_t.
+    $$\pi_0=\mu,\qquad \pi_{t+1}=\frac{A^\top(\pi_t\odot C_{z_t})}{q_t},\qquad q_t=\pi_t^\top C_{z_t},\qquad
+    \log p(z)=\sum_t\log q_t .$$
 
-    `O(d² T)` per sequence. Differentiable and traceable: inside `jit` an impossible token cannot raise, is stepped
-    over (`π_{t+1} = A^⊤ π_t`) and makes the log-likelihood −∞.
+    $O(d^2T)$ per sequence. Differentiable and traceable: inside `jit` an impossible token cannot raise; it is stepped
+    over ($\pi_{t+1}=A^\top\pi_t$) and makes the log-likelihood −∞.
 
     **Raises:** `ImpossibleTokenError` for a token of probability zero, unless `on_impossible="skip"`; `DataError` for
     tokens that are not codes of the model.
     """
-    z = as_codes(hmm, tokens)
+    z = as_codes(hmm, data)
+    lengths = np.asarray(data.lengths) if isinstance(data, Sequences) else None
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
     arrays = hmm.arrays
     if isinstance(z, Tracer) or any(isinstance(a, Tracer) for a in jax.tree.leaves(arrays)):
-        return Filtered(hmm, *filter_traced(*arrays, jnp.asarray(z)))
+        tokens, states, log_likelihood = filter_traced(*arrays, jnp.asarray(z))
+        return FilteredTokens(model=hmm, tokens=tokens, states=states, log_likelihood=log_likelihood, lengths=lengths)
     if is_small_product(z, hmm.n_states):
         states, log_likelihood = filter_possible(*arrays, z)
         if np.isfinite(log_likelihood):
-            return Filtered(hmm, z, states, log_likelihood)
+            return FilteredTokens(model=hmm, tokens=z, states=states, log_likelihood=log_likelihood, lengths=lengths)
     states, log_q = filter_checked(*arrays, z)
     log_likelihood = np.asarray(np.asarray(log_q).sum(0))
     if not np.isfinite(log_likelihood).all():
         if on_impossible == "raise":
-            raise_if_impossible(log_q, z)
+            _raise_if_impossible(log_q, z)
         z = np.where(np.isfinite(log_q), z, -1)
-    return Filtered(hmm, z, states, log_likelihood)
+    return FilteredTokens(model=hmm, tokens=z, states=states, log_likelihood=log_likelihood, lengths=lengths)
 
 
-def raise_if_impossible(log_q, z) -> None:
+def _raise_if_impossible(log_q, z) -> None:
     """Raise `ImpossibleTokenError` for the first token with `log q = -∞`; `log_q` and `z` are `[T]` or `[T B]`."""
     impossible = np.isneginf(log_q)
     if impossible.any():
@@ -96,36 +104,32 @@ def raise_if_impossible(log_q, z) -> None:
         raise ImpossibleTokenError(sequence, position, int(np.asarray(z)[tuple(place)]))
 
 
-def _batch_first(x, features: int = 2):
+def batch_first(x: Array, features: int = 2) -> Array:
+    """`[T B …]` as `[B T …]`, where the last `features` axes (time among them) belong to one sequence."""
     return jnp.moveaxis(x, 0, -features) if x.ndim > features else x
 
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:
     """Raises `ConfigurationError` unless `value` is one of `choices`."""
     if value not in choices:
-        raise ConfigurationError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, choices))}.")
+        raise ConfigurationError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, choices))}.")
 
 
-def as_tokens(hmm: HiddenMarkovModel, tokens) -> Int[Array, "T ..."]:
-    """`as_codes` as an array of JAX."""
-    return jnp.asarray(as_codes(hmm, tokens))
-
-
-def as_codes(hmm: HiddenMarkovModel, tokens) -> Int[Array | np.ndarray, "T ..."]:
+def as_codes(hmm: HiddenMarkovModel, data: Any) -> Int[Array | np.ndarray, "T ..."]:
     """Checked codes, time first: `[T]` for one sequence, `[T B]` for a `Sequences`; on the host unless traced.
 
     **Raises:** `DataError` for observations, a wrong rank, or a code outside −1 … V−1.
     """
-    several = isinstance(tokens, Sequences)
-    values: Any = tokens.values if several else tokens
+    several = isinstance(data, Sequences)
+    values: Any = data.values if several else data
     if isinstance(values, Tracer):
         return values.T
     host = np.asarray(values)
-    if host.ndim == 2 and not several:
-        raise DataError(f"Tokens of shape {host.shape} are several sequences; wrap them in `Sequences`.")
-    host = host.astype(np.int32) if host.size == 0 and not several else host.T
-    if host.dtype.kind not in "iu" or host.ndim > 2:
+    if host.dtype.kind not in "iu" and (host.size or several):
         raise DataError(f"Tokens are integer codes, one per position; got an array {host.dtype}{list(host.shape)}.")
+    if host.ndim > 1 and not several:
+        raise DataError(f"Tokens of shape {host.shape} are several sequences; wrap them in `Sequences`.")
+    host = host.astype(np.int32).T
     if host.size and (host.min() < -1 or host.max() >= hmm.n_tokens):
         at = np.argwhere((host < -1) | (host >= hmm.n_tokens))[0]
         where = f"position {at[0]}" + (f" of sequence {at[1]}" if len(at) > 1 else "")
@@ -133,38 +137,36 @@ def as_codes(hmm: HiddenMarkovModel, tokens) -> Int[Array | np.ndarray, "T ..."]
             f"Token {host[tuple(at)]} at {where} is not a code of the model: codes are 0 … {hmm.n_tokens - 1}, "
             "and -1 for a missing token."
         )
-    return host.astype(np.int32)
+    return host
 
 
-def score_tokens(
-    hmm: HiddenMarkovModel, data: Sequences, *, chunk: int = 256, on_impossible: str = "raise"
-) -> TokenScores:
-    """Next-token log-likelihoods of a whole data set, `chunk` sequences at a time.
+def score_tokens(hmm: HiddenMarkovModel, data: Sequences, *, on_impossible: str = "raise") -> TokenScores:
+    r"""$\log p(Z_t\mid Z_{<t})$ of every token of a data set; with `on_impossible="skip"` an impossible one scores −∞.
 
-    With `on_impossible="skip"` an impossible token scores −∞.
-
-    **Raises:** `ImpossibleTokenError`, `DataError` as `forward_filter`.
+    **Raises:** as `filter_tokens`.
     """
     scores = np.zeros(data.values.shape)
-    for start in range(0, data.number, chunk):
-        rows = np.arange(start, min(start + chunk, data.number))
-        part = Sequences(data.values[rows], data.lengths[rows])
-        try:
-            found = forward_filter(hmm, part, on_impossible)
-        except ImpossibleTokenError as error:
-            raise ImpossibleTokenError(start + error.sequence, error.position, error.token) from None
-        skipped = part.mask & (np.asarray(found.tokens).T < 0)
-        scores[rows] = np.where(skipped, -np.inf, np.asarray(found.token_log_likelihoods))
+    for part, rows in parts_of(data):
+        filtered = _filter_part(hmm, part, rows, on_impossible)
+        skipped = part.mask & (np.asarray(filtered.tokens).T < 0)
+        scores[rows] = np.where(skipped, -np.inf, np.asarray(filtered.log_likelihoods))
     return TokenScores(scores, data.mask)
 
 
-def predict_next_tokens(hmm: HiddenMarkovModel, data: Sequences, *, chunk: int = 256) -> np.ndarray:
-    """`p(z | Z_{1:t})` for every prefix of every sequence, `[B T+1 V]` on the host, `chunk` sequences at a time.
+def next_tokens(hmm: HiddenMarkovModel, data: Sequences) -> Float[np.ndarray, "B T1 V"]:
+    r"""$p(Z_t=z\mid Z_{<t})$ for every prefix of every sequence, on the host. **Raises:** as `filter_tokens`."""
+    parts = [_filter_part(hmm, part, rows, "raise").next_all() for part, rows in parts_of(data)]
+    return np.concatenate([np.asarray(part) for part in parts])
 
-    Rows beyond a sequence's end are forecasts. **Raises** as `forward_filter`.
-    """
-    parts = [
-        forward_filter(hmm, Sequences(data.values[i : i + chunk], data.lengths[i : i + chunk]))
-        for i in range(0, data.number, chunk)
-    ]
-    return np.concatenate([np.asarray(part.next_token_probabilities()) for part in parts])
+
+def parts_of(data: Sequences, size: int = 256):
+    """`(sequences, their rows)`, at most `size` sequences at a time."""
+    return ((Sequences(data.values[rows], data.lengths[rows]), rows) for rows in chunks(data.number, size))
+
+
+def _filter_part(hmm: HiddenMarkovModel, part: Sequences, rows: slice, on_impossible: str) -> FilteredTokens:
+    """The filter of some sequences; errors name the sequence in the whole data set."""
+    try:
+        return filter_tokens(hmm, part, on_impossible)
+    except ImpossibleTokenError as error:
+        raise ImpossibleTokenError(rows.start + error.sequence, error.position, error.token) from None

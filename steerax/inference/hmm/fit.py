@@ -1,53 +1,36 @@
-"""Learning a hidden Markov model by expectation–maximisation: `fit_hmm`."""
+"""Learning a hidden Markov model by expectation–maximisation."""
 
 import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences
+from ...maths.keys import as_key, generator
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import OrderKTransition
 from ...runs import loop
 from ...runs.files import RunFolder, content_hash
-from .filter import as_tokens
+from ..kinds import HMM
+from ..results import Fitted
+from .filter import as_codes
 from .kernels.em import Pseudocounts, as_pseudocounts
-from .restarts import Ascent, Climb, Problem, Record
+from .restarts import EMLoop, Prepared, Record, Restart
+from .select import n_parameters
 
 
-class FittedHMM(eqx.Module):
-    """What `fit_hmm` returns.
-
-    **Attributes:** `model`; `log_likelihoods` `[iterations+1]`, nats, of the start and after each iteration;
-    `objective`, the same plus the log-prior (up to a constant), which never decreases; `result`; `degenerate`, pairs
-    (iteration, state) of states that lost all their expected counts and kept their row; `restarts`, log-likelihoods
-    at which the starts were compared.
-    """
-
-    model: HiddenMarkovModel
-    log_likelihoods: Float[np.ndarray, " n"]
-    objective: Float[np.ndarray, " n"]
-    result: RESULTS
-    degenerate: tuple[tuple[int, int], ...] = eqx.field(static=True)
-    restarts: Float[np.ndarray, " r"]
-
-
-def fit_hmm(
+def fit_tokens(
+    kind: HMM | HiddenMarkovModel,
     data: Sequences,
-    n_states: int,
-    key,
-    restarts: int = 1,
+    key: Any = 0,
     *,
-    order: int = 1,
-    start: HiddenMarkovModel | None = None,
+    restarts: int = 1,
     pseudocounts: Pseudocounts | float = 0.0,
     max_iterations: int = 500,
     tolerance: float = 1e-6,
@@ -57,73 +40,88 @@ def fit_hmm(
     resume: bool = False,
     save_every: float = 30.0,
     progress: bool = True,
-) -> FittedHMM:
-    """The model whose likelihood (times a Dirichlet prior) cannot be raised by another iteration of Baum–Welch.
+) -> Fitted:
+    r"""The model whose likelihood (times a Dirichlet prior) cannot be raised by another iteration of Baum–Welch.
 
-    Each iteration replaces the parameters by normalised expected counts; the objective never decreases. Sequences may
-    be ragged and have gaps. `O(N d²)` per iteration for `N` positions (`O(N d^{k+1})` for order `k`); memory for a
-    chunk of time only. Local optima are common: compare restarts.
+    Each iteration replaces the parameters by normalised expected counts; the objective never decreases. $O(Nd^2)$ for
+    $N$ positions ($O(Nd^{k+1})$ for order $k$); memory for a chunk of time only. Local optima are common: compare restarts.
 
     **Arguments:**
 
-    - `n_states`, `order`: states of the chain, and how many past ones the next depends on.
+    - `kind`: an `HMM`, or a model to start from, whose zeros stay zeros.
     - `restarts`: random starts, each run for `screening` iterations, side by side on a CPU; the best one goes on.
-    - `start`: a model to start from instead. Its zeros stay zeros.
     - `pseudocounts`: a `Pseudocounts`, or one number for all three.
     - `max_iterations`, `tolerance`: stop when an iteration gains less than `tolerance` nats per observed token.
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
-    - `run_folder`: where all starts are kept, every `save_every` seconds and at the end; `resume`: whether to go on
-      from what is found there, to the same model as without a stop. More `max_iterations` may be asked for then.
+    - `run_folder`: where all restarts are kept, every `save_every` seconds and at the end; `resume`: whether to go on
+      from what is there, to the same model as without a stop. More `max_iterations` may be asked for then.
 
     Ctrl-C ends the fit with the best model so far (`RESULTS.interrupted`).
 
     **Raises:** `DataError` for data without tokens; `ConfigurationError` for options that cannot work;
-    `ImpossibleTokenError` if `start` gives a sequence probability zero; `CheckpointError` for a run folder that holds a
+    `ImpossibleTokenError` if a start gives a sequence probability zero; `CheckpointError` for a run folder that holds a
     run, if `resume` is false, or the run of other data or options.
     """
     if max_iterations < 0 or screening < 0:
         raise ConfigurationError("max_iterations and screening must be at least 0.")
     counts = as_pseudocounts(pseudocounts)
-    starts = _starts(data, n_states, key, restarts, order, start)
-    problem = Problem.of(data, starts[0], counts, tolerance)
-    climbs = [Climb(model, model) for model in starts]
+    starts = _starts(kind, data, key, restarts)
+    runs = [Restart(model, model) for model in starts]
     record = None
     if run_folder is not None:
-        folder = RunFolder(run_folder, _identity(data, starts, counts, tolerance, screening), resume)
-        record = Record(folder, climbs, save_every)
+        record = Record(
+            RunFolder(run_folder, _identity(data, starts, counts, tolerance, screening), resume), runs, save_every
+        )
         record.restore()
-    compared_at = max_iterations if len(climbs) == 1 else min(screening, max_iterations)
+    compared_at = max_iterations if len(runs) == 1 else min(screening, max_iterations)
     with loop.interruptible() as interrupted:
-        ascend = Ascent(problem, on_iteration, interrupted, threading.Event(), record, progress)
-        ascend(climbs, compared_at)
-        best = max(climbs, key=lambda c: c.objective[min(compared_at, len(c.objective) - 1)])
-        ascend([best], max_iterations)
+        climb = EMLoop(
+            Prepared.of(data, starts[0]),
+            counts,
+            tolerance * data.n_observed,
+            on_iteration,
+            interrupted,
+            threading.Event(),
+            record,
+            progress,
+        )
+        climb(runs, compared_at)
+        best = max(runs, key=lambda run: run.objective[min(compared_at, len(run.objective) - 1)])
+        climb([best], max_iterations)
         stopped = RESULTS.interrupted if interrupted() else RESULTS.max_steps_reached
     if record is not None:
         record.save()
-    result = stopped if best.ended is None else getattr(RESULTS, best.ended)
-    if best.degenerate and best.ended == "successful":
+    compared = np.array([run.log_likelihoods[min(compared_at, len(run.objective) - 1)] for run in runs])
+    return _fitted(best, data, stopped, compared)
+
+
+def _fitted(best: Restart, data: Sequences, stopped: RESULTS, compared: np.ndarray) -> Fitted:
+    result = stopped if best.result is None else best.result
+    if best.degenerate and result == RESULTS.successful:
         result = RESULTS.degenerate_state
-    return FittedHMM(
-        HiddenMarkovModel(*best.model.arrays, data.vocabulary),
+    model = HiddenMarkovModel(*best.model.arrays, data.vocabulary)
+    return Fitted(
+        model,
         np.array(best.log_likelihoods),
         np.array(best.objective),
+        n_parameters(model),
+        data.n_observed,
         result,
         tuple(best.degenerate),
-        np.array([c.log_likelihoods[min(compared_at, len(c.objective) - 1)] for c in climbs]),
+        compared,
     )
 
 
-def _starts(data: Sequences, n_states: int, key, restarts: int, order: int, given) -> list[HiddenMarkovModel]:
+def _starts(kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: int) -> list[HiddenMarkovModel]:
     """The model given, or random ones."""
     if not data.is_tokens or data.n_observed == 0:
         raise DataError("A hidden Markov model is fitted to tokens; the data hold none.")
-    if min(n_states, restarts, order) < 1:
-        raise ConfigurationError("n_states, restarts and order must be at least 1.")
-    if given is not None:
-        as_tokens(given, data)
-        return [given]
-    return [random_start(k, data, n_states, order) for k in jax.random.split(key, restarts)]
+    if restarts < 1:
+        raise ConfigurationError(f"The number of restarts must be at least 1, not {restarts}.")
+    if isinstance(kind, HiddenMarkovModel):
+        as_codes(kind, data)
+        return [kind]
+    return [random_start(k, data, kind) for k in jax.random.split(as_key(key), restarts)]
 
 
 def _identity(data: Sequences, starts, counts: Pseudocounts, tolerance: float, screening: int) -> dict[str, Any]:
@@ -139,18 +137,18 @@ def _identity(data: Sequences, starts, counts: Pseudocounts, tolerance: float, s
     }
 
 
-def random_start(key, data: Sequences, n_states: int, order: int = 1) -> HiddenMarkovModel:
+def random_start(key: Any, data: Sequences, kind: HMM) -> HiddenMarkovModel:
     """A start that breaks the symmetry between states and knows how often each token occurs.
 
     Emission rows are the smoothed token frequencies times independent exponential weights; transition rows are uniform
-    on the simplex; the initial law is uniform.
+    on the simplex; the initial distribution is uniform.
     """
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    rng, d = generator(key), kind.n_states
     frequency = np.bincount(data.values[data.mask], minlength=data.n_tokens) + 0.5
-    C = frequency * rng.exponential(size=(n_states, len(frequency)))
+    C = frequency * rng.exponential(size=(d, len(frequency)))
     C /= C.sum(1, keepdims=True)
-    A = rng.dirichlet(np.ones(n_states), size=(n_states,) * order)
-    if order == 1:
-        return HiddenMarkovModel(np.full(n_states, 1 / n_states), A, C)
-    n = n_states**order
-    return HiddenMarkovModel(np.full(n, 1 / n), OrderKTransition(jnp.asarray(A)), np.tile(C, (n // n_states, 1)))
+    A = rng.dirichlet(np.ones(d), size=(d,) * kind.order)
+    if kind.order == 1:
+        return HiddenMarkovModel(np.full(d, 1 / d), A, C)
+    n, transition = d**kind.order, OrderKTransition(jnp.asarray(A))
+    return HiddenMarkovModel(np.full(n, 1 / n), transition, transition.lifted_emission(jnp.asarray(C)))

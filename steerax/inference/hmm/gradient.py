@@ -1,8 +1,9 @@
 """Learning by gradients: hidden Markov models and dual-filter networks, with any optax transformation."""
 
+import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,9 +13,11 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError
+from ..._results import RESULTS
 from ...data.sequences import Sequences
+from ...maths.keys import as_key
 from ...models.hmm import HiddenMarkovModel
-from ...models.transitions import OrderKTransition
+from ...models.transitions import OrderKTransition, as_transition
 from ...runs import loop
 from ...runs.files import RunFolder, content_hash
 from ...runs.models import fill, named_leaves
@@ -22,7 +25,7 @@ from .kernels.recursions import filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
 
 
-class Logits(eqx.Module):
+class _Logits(eqx.Module):
     """A hidden Markov model by the logits of its rows, which are free."""
 
     initial: Float[Array, " d"]
@@ -30,30 +33,33 @@ class Logits(eqx.Module):
     emission: Float[Array, "b V"]
 
     @classmethod
-    def of(cls, hmm: HiddenMarkovModel) -> "Logits":
+    def of(cls, hmm: HiddenMarkovModel) -> "_Logits":
         mu, A, C = hmm.arrays
-        A = A.tensor if isinstance(A, OrderKTransition) else A
-        return cls(*(jnp.log(jnp.maximum(a, SMALLEST)) for a in (mu, A, C[: A.shape[-1]])))
+        free = as_transition(A).free
+        return cls(*(jnp.log(jnp.maximum(a, SMALLEST)) for a in (mu, free, C[: free.shape[-1]])))
 
     def model(self) -> HiddenMarkovModel:
         mu, A, C = (jax.nn.softmax(a) for a in (self.initial, self.transition, self.emission))
         if A.ndim == 2:
             return HiddenMarkovModel(mu, A, C)
-        return HiddenMarkovModel(mu, OrderKTransition(A), jnp.tile(C, (len(mu) // len(C), 1)))
+        transition = OrderKTransition(A)
+        return HiddenMarkovModel(mu, transition, transition.lifted_emission(C))
 
 
-class Trained(NamedTuple):
-    """What `train_by_gradient` returns: the model, and the loss (nats per observed token) of every step."""
+@dataclasses.dataclass(frozen=True)
+class FittedByGradient:
+    """What `fit_by_gradient` returns: the model, the loss (nats per observed token) of every step, and the `result`."""
 
     model: Any
     losses: Float[np.ndarray, " steps"]
+    result: RESULTS
 
 
-def train_by_gradient(
+def fit_by_gradient(
     model: HiddenMarkovModel | DualFilterNetwork,
     data: Sequences,
     steps: int,
-    key,
+    key: Any = 0,
     *,
     optimizer: optax.GradientTransformation | None = None,
     batch: int = 64,
@@ -62,7 +68,7 @@ def train_by_gradient(
     run_folder: str | os.PathLike | None = None,
     resume: bool = False,
     save_every: int = 1000,
-) -> Trained:
+) -> FittedByGradient:
     """Minimise the next-token loss over minibatches of sequences.
 
     The gradient passes through the filter, or through every layer of a network. Batch `n` is a pure function of
@@ -81,8 +87,8 @@ def train_by_gradient(
         raise DataError("Training by gradient needs tokens; the data hold none.")
     if steps < 1 or batch < 1:
         raise ConfigurationError("Training by gradient needs at least one step and one sequence per batch.")
-    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
-    free = Logits.of(model) if isinstance(model, HiddenMarkovModel) else model
+    key, optimizer = as_key(key), optax.adam(1e-2) if optimizer is None else optimizer
+    free = _Logits.of(model) if isinstance(model, HiddenMarkovModel) else model
     tokens = jnp.asarray(data.values)
     size = min(batch, data.number)
 
@@ -95,28 +101,32 @@ def train_by_gradient(
         return (free, memory), {"loss": np.asarray(losses)}
 
     start = (free, optimizer.init(eqx.filter(free, eqx.is_array)))
-    store = None
-    if run_folder is not None:
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(free)]
-        identity = {
-            "kind": f"{type(free).__name__} by gradients",
-            "start": content_hash(*leaves),
-            "data": content_hash(data.values, np.asarray(data.lengths)),
-            "key": np.asarray(jax.random.key_data(key)).tolist(),
-            "batch": size,
-        }
-        folder = RunFolder(run_folder, identity, resume)
-        pack = lambda state: {name: np.asarray(leaf) for name, leaf in named_leaves(state).items()}
-        store = loop.Store(folder, pack, lambda arrays: fill(start, arrays, str(folder.path)), save_every)
+    store = None if run_folder is None else _store(run_folder, resume, save_every, start, data, key, size)
     describe = lambda metrics, seconds: f"{metrics['loss'][-1]:.4f} nats per token"
     done = loop.run(
         advance, start, steps, hooks=hooks, store=store, title="gradient", shown=progress, describe=describe
     )
     free = done.state[0]
-    trained = free.model() if isinstance(free, Logits) else free
-    if isinstance(trained, HiddenMarkovModel):
-        trained = HiddenMarkovModel(*trained.arrays, data.vocabulary)
-    return Trained(trained, done.metrics["loss"])
+    fitted = free
+    if isinstance(free, _Logits):
+        fitted = HiddenMarkovModel(*free.model().arrays, data.vocabulary)
+    result = RESULTS.interrupted if done.reason == "interrupted" else RESULTS.successful
+    return FittedByGradient(fitted, done.metrics["loss"], result)
+
+
+def _store(run_folder, resume: bool, save_every: int, start: tuple, data: Sequences, key, size: int) -> loop.Store:
+    """Where checkpoints go; the identity is that of the start, the data, the key and the batches."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(start[0])]
+    identity = {
+        "kind": f"{type(start[0]).__name__.removeprefix('_')} by gradients",
+        "start": content_hash(*leaves),
+        "data": content_hash(data.values, np.asarray(data.lengths)),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "batch": size,
+    }
+    folder = RunFolder(run_folder, identity, resume)
+    pack = lambda state: {name: np.asarray(leaf) for name, leaf in named_leaves(state).items()}
+    return loop.Store(folder, pack, lambda arrays: fill(start, arrays, str(folder.path)), save_every)
 
 
 @eqx.filter_jit
@@ -127,7 +137,7 @@ def _step(free, memory, tokens, key, size: int, optimizer):
     return eqx.apply_updates(free, update), memory, loss
 
 
-def _loss(free: Logits | DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float[Array, ""]:
+def _loss(free: _Logits | DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float[Array, ""]:
     if isinstance(free, DualFilterNetwork):
         return mean_loss(free, tokens)
     model = free.model()

@@ -1,4 +1,5 @@
-"""A network of dual-filter layers whose weights are learned: the filter without a single generating model behind it."""
+"""A network of dual-filter layers: like the filter, but with separate parameters in each layer, so it need not match any
+single hidden Markov model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,26 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..._errors import ConfigurationError, DataError
-from ...data.scores import TokenScores
-from ...data.sequences import Sequences
+from ..._errors import ConfigurationError
+from ...maths.keys import as_key
+from ...maths.nll import nll_of_probabilities
 from ...models.hmm import HiddenMarkovModel
-from ...models.transitions import OrderKTransition
+from ...models.transitions import as_transition
 from .kernels.layers import layer
-from .kernels.recursions import prior_laws
+from .kernels.recursions import prior_distributions
 
 # smallest probability that a log-parameter of a network started from a model may stand for
 SMALLEST = 1e-6
 
 
 class DualFilterNetwork(eqx.Module):
-    """A stack of dual-filter layers, each with its own transition and emission, trained on next-token loss.
+    r"""A stack of dual-filter layers, each with its own transition and emission, trained on next-token loss.
 
-    With `ρ^0_t = μ A^t` of the first layer, layer `l` is `ρ^{l+1} = N(ρ^l; μ_l, A_l, C_l)` (see `layers.py`) and the
-    law of the next token is `ρ^L_t C_out`. All rows are softmaxes of free parameters, so every layer keeps its laws on
-    the simplex. With equal parameters in all layers this is the dual filter of one hidden Markov model, exactly the
-    filter after as many layers as tokens; untied layers are no model's filter and may predict better than any filter
-    of `d` states. Causal: the output at `t` uses the first `t` tokens.
+    With $\rho^0_t=\mu A^t$ of the first layer, layer $l$ is $\rho^{l+1}=N(\rho^l;\mu_l,A_l,C_l)$ (see `kernels/layers.py`)
+    and the distribution of the next token is $\rho^L_tC_{out}$. All rows are softmaxes of free parameters, so every layer
+    stays on the simplex. With equal parameters in all layers this is the dual filter of one hidden Markov model, exactly
+    the filter after as many layers as tokens; untied layers need not match any single model and may predict better than
+    any filter of $d$ states. Causal: the output at $t$ uses the first $t$ tokens.
 
     **Attributes:** logits `initial` `[L d]`, `transition` `[L d d]`, `emission` `[L d V]`, `readout` `[d V]`.
     """
@@ -44,7 +45,7 @@ class DualFilterNetwork(eqx.Module):
 
         **Raises:** `ConfigurationError` for fewer than one layer or an order above one.
         """
-        if layers < 1 or isinstance(hmm.transition, OrderKTransition):
+        if layers < 1 or as_transition(hmm.transition).order > 1:
             raise ConfigurationError("A network needs at least one layer and a model of order one.")
         mu, A, C = (jnp.log(jnp.maximum(a, SMALLEST)) for a in (hmm.initial, hmm.dense_transition, hmm.emission))
         return cls(jnp.stack([mu] * layers), jnp.stack([A] * layers), jnp.stack([C] * layers), C)
@@ -55,7 +56,7 @@ class DualFilterNetwork(eqx.Module):
         if min(n_states, n_tokens, layers) < 1:
             raise ConfigurationError("A network needs at least one state, one token and one layer.")
         shapes = (layers, n_states), (layers, n_states, n_states), (layers, n_states, n_tokens), (n_states, n_tokens)
-        keys = jax.random.split(key, 4)
+        keys = jax.random.split(as_key(key), 4)
         return cls(*(scale * jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)))
 
     def to_config(self) -> dict[str, Any]:
@@ -74,49 +75,24 @@ class DualFilterNetwork(eqx.Module):
     def n_tokens(self) -> int:
         return self.readout.shape[1]
 
-    def state_probabilities(self, tokens: Int[Array, "T *batch"]) -> Float[Array, "T1 *batch d"]:
+    def states(self, tokens: Int[Array, "T *batch"]) -> Float[Array, "T1 *batch d"]:
         """The output of the last layer, for tokens with time first; −1 is a missing token."""
         layers = [jax.nn.softmax(a) for a in (self.initial, self.transition, self.emission)]
-        start = prior_laws(layers[0][0], layers[1][0], tokens.shape[0])
+        start = prior_distributions(layers[0][0], layers[1][0], tokens.shape[0])
         start = jnp.expand_dims(start, tuple(range(1, tokens.ndim)))
         rho = jnp.broadcast_to(start, (tokens.shape[0] + 1, *tokens.shape[1:], start.shape[-1]))
         return jax.lax.scan(lambda rho, a: (layer(rho, *a, tokens), None), rho, tuple(layers))[0]
 
-    def next_token_probabilities(self, tokens: Int[Array, "T *batch"]) -> Float[Array, "T1 *batch V"]:
-        """`p(z | Z_{1:t})` for `t = 0 … T`."""
-        return self.state_probabilities(tokens) @ jax.nn.softmax(self.readout)
+    def next_all(self, tokens: Int[Array, "T *batch"]) -> Float[Array, "T1 *batch V"]:
+        r"""$p(Z_t=z\mid Z_{<t})$ for $t=0\dots T$."""
+        return self.states(tokens) @ jax.nn.softmax(self.readout)
 
     def __call__(self, tokens: Int[Array, " T"]) -> Float[Array, "T V"]:
         """Logits `[T V]`, row `t` for the token after `tokens[t]`, as a GPT returns them."""
-        return jnp.log(self.next_token_probabilities(tokens)[1:])
+        return jnp.log(self.next_all(tokens)[1:])
 
 
-def next_token_log_likelihoods(model: DualFilterNetwork, tokens: Int[Array, "T *batch"]) -> Float[Array, "T *batch"]:
-    """`log p(Z_{t+1} | Z_{1:t})`, zero where a token is missing."""
-    seen = tokens >= 0
-    law = model.next_token_probabilities(tokens)[:-1]
-    q = jnp.take_along_axis(law, jnp.where(seen, tokens, 0)[..., None], -1)[..., 0]
-    return jnp.where(seen, jnp.log(q), 0)
-
-
-@eqx.filter_jit
-def _log_likelihoods(model, tokens):
-    return next_token_log_likelihoods(model, tokens)
-
-
-def score_network(model: DualFilterNetwork, data: Sequences, *, chunk: int = 256) -> TokenScores:
-    """Next-token log-likelihoods of a whole data set under a network, as `score_tokens` gives them for a model.
-
-    **Raises:** `DataError` for tokens outside its vocabulary.
-    """
-    if not data.is_tokens or data.n_tokens > model.n_tokens:
-        raise DataError(f"The network reads codes 0 … {model.n_tokens - 1}; the data hold others.")
-    parts = [data.values[i : i + chunk] for i in range(0, data.number, chunk)]
-    scores = [np.asarray(_log_likelihoods(model, jnp.asarray(part.T))).T for part in parts]
-    return TokenScores(np.concatenate(scores), data.mask)
-
-
-def mean_loss(model: Any, tokens: Int[Array, "T B"]) -> Float[Array, ""]:
-    """Nats per observed token of a batch."""
-    seen = jnp.maximum((tokens >= 0).sum(), 1)
-    return -next_token_log_likelihoods(model, tokens).sum() / seen
+def mean_loss(network: DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float[Array, ""]:
+    """Nats per observed token of a batch, first tokens included."""
+    losses = nll_of_probabilities(network.next_all(tokens)[:-1], tokens)
+    return losses.sum() / jnp.maximum((tokens >= 0).sum(), 1)

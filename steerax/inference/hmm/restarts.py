@@ -1,4 +1,4 @@
-"""Starts of Baum–Welch on their way up: several side by side, kept on disk, continued where they stopped."""
+"""Restarts of Baum–Welch: several side by side, kept on disk, continued where they stopped."""
 
 import concurrent.futures
 import dataclasses
@@ -6,44 +6,64 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._results import RESULTS, name_of
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...runs.files import RunFolder
 from ...runs.progress import Progress
-from .filter import forward_filter
+from .filter import as_codes, filter_tokens
 from .kernels.counts import SMALLEST_MASS, chunk_blocks
-from .kernels.em import Pseudocounts, em_step, prepare
+from .kernels.em import Pseudocounts, em_step
+from .kernels.recursions import row_numbers
 
 HISTORIES = ("log_likelihoods", "objective")
 
 
-class Problem(NamedTuple):
-    """The data as the E-step takes them, its static sizes, and when a start has arrived."""
+@runtime_checkable
+class _HasMass(Protocol):
+    @property
+    def smallest_mass(self) -> Any: ...
 
+
+_Counted = TypeVar("_Counted", bound=_HasMass)
+
+
+class Prepared(NamedTuple):
+    """Sequences as the E-step takes them: rows of the emission table `[T B]` and lengths `[B]`."""
+
+    data: Sequences
     rows: Any
     lengths: Any
-    counts: Pseudocounts
-    block: int
-    data: Sequences
-    least_gain: float  # nats that an iteration must gain to go on
 
     @classmethod
-    def of(cls, data: Sequences, model: HiddenMarkovModel, counts: Pseudocounts, tolerance: float) -> "Problem":
-        rows, block = prepare(data, model)
-        return cls(rows, jnp.asarray(data.lengths), counts, block, data, tolerance * data.n_observed)
+    def of(cls, data: Sequences, model: HiddenMarkovModel) -> "Prepared":
+        """Raises `DataError` for tokens that the model does not have."""
+        return cls(data, row_numbers(jnp.asarray(as_codes(model, data))), jnp.asarray(data.lengths))
+
+    def counted(self, model: HiddenMarkovModel, step: Callable[[int, int], _Counted]) -> _Counted:
+        """`step(block, per_chunk)` with normalisation every eight tokens where a step is cheap and in float64; once more
+        after every token where a mass came near the smallest number. Raises `ImpossibleTokenError`."""
+        (length, batch), d = self.rows.shape, model.n_states
+        cheap = batch * d * d <= 100_000 and model.emission.dtype == jnp.float64
+        counted = step(8, chunk_blocks(length, batch, d, 8)) if cheap else None
+        if counted is None or float(counted.smallest_mass) <= SMALLEST_MASS:
+            counted = step(1, chunk_blocks(length, batch, d, 1))
+        if float(counted.smallest_mass) == 0:
+            filter_tokens(model, self.data)  # names the impossible token
+        return counted
 
 
 @dataclasses.dataclass
-class Climb:
-    """One start on its way up: `model` has been evaluated; `pending` comes next, made without counts of the states
-    `lost`. `ended`, the name of a member of `RESULTS`, says why it stopped for good."""
+class Restart:
+    """State of one EM restart: `model` is the last model whose likelihood is known, `pending` the next one (its M-step
+    ignored the empty states `lost`). `result` says why it stopped for good."""
 
     model: HiddenMarkovModel
     pending: HiddenMarkovModel
@@ -51,75 +71,68 @@ class Climb:
     log_likelihoods: list[float] = dataclasses.field(default_factory=list)
     objective: list[float] = dataclasses.field(default_factory=list)
     degenerate: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    ended: str | None = None
+    result: RESULTS | None = None
 
-    def take(self, problem: Problem, after: HiddenMarkovModel, log_likelihood: float, log_prior: float, lost) -> bool:
+    def advance(self, prepared: Prepared, pseudocounts: Pseudocounts):
+        """One iteration of EM on the pending model: what `take` needs, in its order."""
+        model = self.pending
+        step = lambda *sizes: em_step(*model.arrays, prepared.rows, prepared.lengths, pseudocounts, *sizes)
+        arrays, counts, log_prior, lost = prepared.counted(model, step)
+        log_likelihood, log_prior, lost = jax.device_get((counts.log_likelihood, log_prior, lost))
+        return eqx.tree_at(lambda m: m.arrays, model, arrays), float(log_likelihood), float(log_prior), lost
+
+    def take(self, after: HiddenMarkovModel, log_likelihood: float, log_prior: float, lost, least_gain: float) -> bool:
         """Move on to the evaluated model, unless the objective fell by more than rounding explains."""
         value = log_likelihood + log_prior
         gain = value - self.objective[-1] if self.objective else np.inf
         if gain < -1e3 * float(jnp.finfo(self.model.emission.dtype).eps) * abs(value):
-            self.ended = "breakdown"
+            self.result = RESULTS.breakdown
             return False
         known = {state for _, state in self.degenerate}
         self.degenerate += [(len(self.objective), int(i)) for i in np.flatnonzero(self.lost) if int(i) not in known]
         self.model, self.pending, self.lost = self.pending, after, lost
         self.log_likelihoods.append(log_likelihood)
         self.objective.append(value)
-        if gain < problem.least_gain:
-            self.ended = "successful"
+        if gain < least_gain:
+            self.result = RESULTS.successful
         return True
 
 
-def iterate(problem: Problem, model: HiddenMarkovModel):
-    """`(next model, log-likelihood, log-prior, lost states)`."""
-    length, batch = problem.rows.shape
-    for block in dict.fromkeys((problem.block, 1)):
-        per_chunk = chunk_blocks(length, batch, model.n_states, block)
-        arrays, found, log_prior, lost = em_step(
-            *model.arrays, problem.rows, problem.lengths, problem.counts, block, per_chunk
-        )
-        *numbers, lost = jax.device_get((found.smallest_mass, found.log_likelihood, log_prior, lost))
-        smallest, log_likelihood, log_prior = map(float, numbers)
-        if smallest > SMALLEST_MASS:
-            break
-    if smallest == 0:
-        forward_filter(model, problem.data)  # names the impossible token
-    new = eqx.tree_at(lambda m: m.arrays, model, arrays)
-    return new, log_likelihood, log_prior, lost
-
-
 class Record:
-    """The climbs of one fit in a run folder, written whole at most every `seconds`."""
+    """The restarts of one fit in a run folder, written whole at most every `seconds`."""
 
-    def __init__(self, folder: RunFolder, climbs: Sequence[Climb], seconds: float):
-        self.folder, self.climbs, self.seconds = folder, climbs, seconds
+    def __init__(self, folder: RunFolder, restarts: Sequence[Restart], seconds: float):
+        self.folder, self.restarts, self.seconds = folder, restarts, seconds
         self.written = time.monotonic()
 
     def restore(self) -> None:
-        """Put every climb where the newest checkpoint has it, if there is one."""
-        found = self.folder.latest()
-        if found is None:
+        """Put every restart where the newest checkpoint has it, if there is one."""
+        latest = self.folder.latest()
+        if latest is None:
             return
-        arrays, state = found
-        for i, (climb, kept) in enumerate(zip(self.climbs, state["climbs"], strict=True)):
+        arrays, state = latest
+        for i, (restart, kept) in enumerate(zip(self.restarts, state["restarts"], strict=True)):
             for name in ("model", "pending"):
-                leaves, structure = jax.tree.flatten(getattr(climb, name).arrays)
+                leaves, structure = jax.tree.flatten(getattr(restart, name).arrays)
                 read = [jnp.asarray(arrays[f"{i}.{name}.{j}"]) for j in range(len(leaves))]
-                setattr(climb, name, eqx.tree_at(lambda m: m.arrays, climb.model, jax.tree.unflatten(structure, read)))
-            climb.lost = arrays[f"{i}.lost"]
-            climb.log_likelihoods, climb.objective = (arrays[f"{i}.{n}"].tolist() for n in HISTORIES)
-            climb.degenerate, climb.ended = [tuple(pair) for pair in kept["degenerate"]], kept["ended"]
+                model = eqx.tree_at(lambda m: m.arrays, restart.model, jax.tree.unflatten(structure, read))
+                setattr(restart, name, model)
+            restart.lost = arrays[f"{i}.lost"]
+            restart.log_likelihoods, restart.objective = (arrays[f"{i}.{n}"].tolist() for n in HISTORIES)
+            restart.degenerate = [tuple(pair) for pair in kept["degenerate"]]
+            restart.result = None if kept["result"] is None else getattr(RESULTS, kept["result"])
 
     def save(self) -> None:
-        """Write the state of every climb."""
-        arrays = {}
-        for i, climb in enumerate(self.climbs):
+        """Write the state of every restart."""
+        arrays, state = {}, []
+        for i, restart in enumerate(self.restarts):
             for name in ("model", "pending"):
-                leaves = jax.tree.leaves(getattr(climb, name).arrays)
+                leaves = jax.tree.leaves(getattr(restart, name).arrays)
                 arrays |= {f"{i}.{name}.{j}": np.asarray(leaf) for j, leaf in enumerate(leaves)}
-            arrays |= {f"{i}.{name}": np.asarray(getattr(climb, name)) for name in ("lost", *HISTORIES)}
-        state = [{"degenerate": climb.degenerate, "ended": climb.ended} for climb in self.climbs]
-        self.folder.save(sum(len(climb.objective) for climb in self.climbs), arrays, {"climbs": state})
+            arrays |= {f"{i}.{name}": np.asarray(getattr(restart, name)) for name in ("lost", *HISTORIES)}
+            result = None if restart.result is None else name_of(restart.result)
+            state.append({"degenerate": restart.degenerate, "result": result})
+        self.folder.save(sum(len(restart.objective) for restart in self.restarts), arrays, {"restarts": state})
         self.written = time.monotonic()
 
     def save_if_due(self) -> None:
@@ -128,45 +141,46 @@ class Record:
             self.save()
 
 
-class Ascent(NamedTuple):
-    """How to climb: what to maximise, whom to tell, and when to stop."""
+class EMLoop(NamedTuple):
+    """EM loop settings: the data, the prior, nats that an iteration must gain, the callbacks and the stopping rule."""
 
-    problem: Problem
+    prepared: Prepared
+    pseudocounts: Pseudocounts
+    least_gain: float
     on_iteration: Callable[[int, float, HiddenMarkovModel], Any] | None
     interrupted: Callable[[], bool]
     asked: threading.Event  # set when the caller asks to stop
     record: Record | None
     shown: bool
 
-    def __call__(self, climbs: Sequence[Climb], limit: int) -> None:
-        """Bring some starts to `limit` iterations each, side by side on the cores of a CPU; the caller is asked one
-        at a time."""
-        title = f"Baum-Welch, {len(climbs)} starts" if len(climbs) > 1 else "Baum-Welch"
+    def __call__(self, restarts: Sequence[Restart], limit: int) -> None:
+        """Bring some restarts to `limit` iterations each, side by side on the cores of a CPU; the callback is called by
+        one at a time."""
+        title = f"Baum-Welch, {len(restarts)} restarts" if len(restarts) > 1 else "Baum-Welch"
         turn = threading.Lock()
-        with Progress(title, limit * len(climbs), shown=self.shown) as bar:
+        with Progress(title, limit * len(restarts), shown=self.shown) as bar:
 
-            def note(climb: Climb) -> None:
-                done = sum(max(len(c.objective) - 1, 0) for c in climbs)
-                nats = climb.log_likelihoods[-1] / self.problem.data.n_observed
-                bar.update(done, f"{nats:.4f} nats per token")
-                n, value = len(climb.objective) - 1, climb.log_likelihoods[-1]
-                if self.on_iteration is not None and self.on_iteration(n, value, climb.model) == "stop":
+            def note(restart: Restart) -> None:
+                done = sum(max(len(r.objective) - 1, 0) for r in restarts)
+                n, value = len(restart.objective) - 1, restart.log_likelihoods[-1]
+                bar.update(done, f"{value / self.prepared.data.n_observed:.4f} nats per token")
+                if self.on_iteration is not None and self.on_iteration(n, value, restart.model) == "stop":
                     self.asked.set()
                 if self.record is not None:
                     self.record.save_if_due()
 
-            def on(climb: Climb) -> None:
-                while climb.ended is None and len(climb.objective) <= limit:
-                    if climb.objective and (self.asked.is_set() or self.interrupted()):
+            def run(restart: Restart) -> None:
+                while restart.result is None and len(restart.objective) <= limit:
+                    if restart.objective and (self.asked.is_set() or self.interrupted()):
                         break
-                    evaluated = iterate(self.problem, climb.pending)
+                    evaluated = restart.advance(self.prepared, self.pseudocounts)
                     with turn:  # so that what is saved belongs together
-                        if climb.take(self.problem, *evaluated):
-                            note(climb)
+                        if restart.take(*evaluated, self.least_gain):
+                            note(restart)
 
-            if len(climbs) == 1 or jax.default_backend() != "cpu":
-                for climb in climbs:
-                    on(climb)
+            if len(restarts) == 1 or jax.default_backend() != "cpu":
+                for restart in restarts:
+                    run(restart)
                 return
-            with concurrent.futures.ThreadPoolExecutor(min(len(climbs), os.cpu_count() or 1)) as pool:
-                list(pool.map(on, climbs))
+            with concurrent.futures.ThreadPoolExecutor(min(len(restarts), os.cpu_count() or 1)) as pool:
+                list(pool.map(run, restarts))

@@ -1,6 +1,5 @@
-"""Looking back: the law of every past state given all tokens, and the likeliest path of states."""
+"""Looking back: the distribution of every past state given all tokens, and the likeliest path of states."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,81 +8,74 @@ from jaxtyping import Array, Float, Int
 
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from ...models.transitions import OrderKTransition
-from .filter import _batch_first, as_tokens, forward_filter
+from ...models.transitions import as_transition
+from ..results import Smoothed
+from .filter import Tokens, as_codes, batch_first, filter_tokens
 from .kernels.recursions import emission_table, row_numbers
 
 
-class Smoothed(eqx.Module):
-    """What `smooth` returns.
+def smooth_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "raise") -> Smoothed:
+    r"""The distribution of $X_t$, $t=0\dots T-1$, given all $T$ tokens,
 
-    **Attributes:** `state_probabilities` `[T+1 d]`, the law of `X_t` given *all* tokens (for a `Sequences` a batch axis
-    comes first; rows beyond a sequence's end are forecasts); `log_likelihood`, nats.
+    $$P(X_t=i\mid Z)\propto\pi_t(i)\,C_{z_t}(i)\,b_t(i),\qquad b_t\propto A(C_{z_{t+1}}\odot b_{t+1}),\qquad b_{T-1}=1 .$$
+
+    $O(d^2T)$. Missing tokens have factor one. **Raises:** as `filter_tokens`.
     """
-
-    state_probabilities: Float[Array, "*batch T1 d"]
-    log_likelihood: Float[Array | np.ndarray, "*batch"]
-
-
-def smooth(hmm: HiddenMarkovModel, tokens: Array | np.ndarray | Sequences, on_impossible: str = "raise") -> Smoothed:
-    """The law of `X_t`, `t = 0 … T`, given all `T` tokens.
-
-        P(X_t = i | Z_{1:T}) = π_t(i) C_{z_{t+1}}(i) b_t(i),    b_t ∝ A (C_{z_{t+2}} ⊙ b_{t+1}),    b_T = 1.
-
-    `O(d² T)`. Missing tokens have factor one. **Raises** as `forward_filter`.
-    """
-    filtered = forward_filter(hmm, tokens, on_impossible)
-    laws = smooth_backward(filtered.states, *hmm.arrays[1:], filtered.tokens)
-    return Smoothed(_batch_first(laws), filtered.log_likelihood)
+    filtered = filter_tokens(hmm, data, on_impossible)
+    smoothed = _smooth_backward(filtered.states, *hmm.arrays[1:], jnp.asarray(filtered.tokens))
+    return Smoothed(batch_first(smoothed), filtered.log_likelihood, filtered.result)
 
 
 @jax.jit
-def smooth_backward(states: Float[Array, "T1 *batch d"], A, C, z: Int[Array, "T *batch"]):
-    """Smoothed laws `[T+1 … d]` from the filter's, by one backward pass normalised at each token."""
+def _smooth_backward(
+    states: Float[Array, "T1 *batch d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+) -> Float[Array, "T *batch d"]:
+    """Smoothed distributions from the filter's, by one backward pass normalised at each token."""
     table = emission_table(C)
 
     def step(b, x):
         state, row = x
         b = table[row] * _backward_product(A, b)
         b = b / b.max(-1, keepdims=True)
-        law = state * b
-        return b, law / law.sum(-1, keepdims=True)
+        joint = state * b
+        return b, joint / joint.sum(-1, keepdims=True)
 
-    last = jnp.ones_like(states[-1])
-    _, laws = lax.scan(step, last, (states[:-1], row_numbers(z)), reverse=True)
-    return jnp.concatenate([laws, states[-1:]])
+    return lax.scan(step, jnp.ones_like(states[-1]), (states[:-1], row_numbers(z)), reverse=True)[1]
 
 
-def _backward_product(A, b):
-    """`A b` for `b` `[… d]`."""
+def _backward_product(A, b: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """$A b$."""
     return jnp.moveaxis(A @ jnp.moveaxis(b, -1, 0), 0, -1) if b.ndim > 1 else A @ b
 
 
-def most_likely_states(hmm: HiddenMarkovModel, tokens: Array | np.ndarray | Sequences) -> Int[Array, "*batch T"]:
-    """The path `X_0 … X_{T-1}` of greatest joint probability with the tokens (Viterbi): who emitted what.
+def most_likely_states(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*batch T"]:
+    r"""The path $X_0\dots X_{T-1}$ of greatest joint probability with the tokens (Viterbi).
 
-    `[T]`, or `[B T]` for a `Sequences`, with −1 beyond a sequence's end. `O(d² T)`; ties go to the lower state.
+    `[T]`, or `[B T]` for a `Sequences`, with −1 beyond a sequence's end. $O(d^2T)$; ties go to the lower state.
 
-    **Raises:** `ImpossibleTokenError` if the tokens have probability zero; `DataError` if they are no codes.
+    **Raises:** `ImpossibleTokenError` if the tokens have probability zero; `DataError` if they are not codes of the
+    model.
     """
-    z = as_tokens(hmm, tokens)
+    z = jnp.asarray(as_codes(hmm, data))
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)
     path, best = viterbi(*hmm.arrays, z)
     if np.asarray(jnp.isneginf(best)).any():
-        forward_filter(hmm, tokens)  # names the token
-    path = _batch_first(path, 1)
-    return jnp.where(jnp.asarray(tokens.inside), path, -1) if isinstance(tokens, Sequences) else path
+        filter_tokens(hmm, data)  # names the token
+    path = batch_first(path, 1)
+    return jnp.where(jnp.asarray(data.inside), path, -1) if isinstance(data, Sequences) else path
 
 
 @jax.jit
-def viterbi(mu, A, C, z: Int[Array, "T *batch"]):
-    """`(path [T …], its log-probability […])`."""
-    log_table = jnp.log(emission_table(C))
+def viterbi(
+    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+) -> tuple[Int[Array, "T *batch"], Float[Array, "*batch"]]:
+    """The likeliest path and its log-probability."""
+    log_table, transition = jnp.log(emission_table(C)), as_transition(A)
     rows = row_numbers(z)
 
     def forward(score, row):
-        best, origin = _best_predecessor(A, score)
+        best, origin = transition.best_predecessor(score)
         score = best + log_table[row]
         return score, origin
 
@@ -97,20 +89,3 @@ def viterbi(mu, A, C, z: Int[Array, "T *batch"]):
 
     _, path = lax.scan(back, last, origins, reverse=True)
     return jnp.concatenate([path, last[None]]).astype(jnp.int32), score.max(-1)
-
-
-def _best_predecessor(A, score):
-    """`max_i (score_i + log A(i, j))` and its argument, for `score` `[… d]`."""
-    if isinstance(A, OrderKTransition):
-        d, b, _ = A.cube.shape
-        joint = score.reshape(*score.shape[:-1], d, b)[..., None] + _aligned(jnp.log(A.cube), score.ndim + 2)
-        oldest = joint.argmax(-3)
-        middle = jnp.arange(b)[:, None]
-        origin = oldest * b + jnp.broadcast_to(middle, oldest.shape[-2:])
-        return joint.max(-3).reshape(score.shape), origin.reshape(score.shape)
-    joint = score[..., None] + _aligned(jnp.log(A), score.ndim + 1)
-    return joint.max(-2), joint.argmax(-2)
-
-
-def _aligned(x, ndim: int):
-    return x.reshape((1,) * (ndim - x.ndim) + x.shape)

@@ -16,9 +16,9 @@ from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussia
 from .filter import as_batch, as_observations
 from .kernels.detectability import is_undetectable
 from .solvers.closed_loop import Controls, solve_closed_loop, stable_residual, uncontrolled
+from .solvers.direct import solve_direct, solve_picard
 from .solvers.open_loop import impulse_response, solve_fourier
 from .solvers.schur import schur_predictions
-from .solvers.direct import solve_direct, solve_picard
 
 METHODS = ("auto", "cg", "closed_loop", "schur", "picard", "direct")
 MOST_GROWTH = 100.0  # impulse response above which the open loop loses too many digits to be chosen

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from steerax.experiments.compare.contributions import adapted_weights, hmm_predictor, path_contributions
-from steerax.inference.hmm.filter import forward_filter
+from steerax.inference.hmm.filter import filter_tokens
 from steerax.inference.predictor import next_token_predictor
 from steerax.inference.reference import Reference, support
 from steerax.inference.represent import continued_strings, latin_table, represent
@@ -70,7 +70,7 @@ def test_on_the_support_a_certain_token_contributes_exactly_nothing():
     tokens = np.array([1, 0, 0, 1, 0, 0, 0, 0, 1, 0])
     targets = np.ones(11, dtype=int)
     found, _ = path_contributions({"HMM": hmm_predictor(hmm, targets)}, tokens, reference_of("support", hmm), 32, 0)
-    p = np.asarray(forward_filter(hmm, tokens).next_token_probabilities())[np.arange(10), tokens]
+    p = np.asarray(filter_tokens(hmm, tokens).next_all())[np.arange(10), tokens]
     certain = p > 1 - 1e-12
     assert 0 < certain.sum() < 10
     assert np.abs(found["HMM"][:, certain]).max() == 0

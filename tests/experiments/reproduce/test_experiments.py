@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steerax.experiments.reproduce import adapted, complexity, networks, real_data, ternary, two_cycle
-from steerax.inference.hmm.filter import forward_filter
+from steerax.inference.hmm.filter import filter_tokens
 from steerax.inference.linear.dual import linear_dual_filter
 from steerax.lifted import tasks
 from steerax.lifted.problem.r1 import Readout
@@ -131,9 +131,9 @@ def test_the_order_of_a_process_is_that_of_all_its_histories():
     def slow_order(hmm, history):
         laws = {}
         for string in itertools.product((0, 1), repeat=history):
-            found = forward_filter(hmm, np.array(string, np.int32), on_impossible="skip")
+            found = filter_tokens(hmm, np.array(string, np.int32), on_impossible="skip")
             if np.isfinite(found.log_likelihood):
-                laws[string] = np.asarray(found.next_token_probabilities(-1))
+                laws[string] = np.asarray(found.next(-1))
         for k in range(history + 1):
             groups = {}
             for string, law in laws.items():

@@ -47,17 +47,18 @@ def all_routes_lead_to_the_filter(problem):
     mu, A, C, z = problem
     hmm = sx.HiddenMarkovModel(mu, A, C)
     states, q = oracles.loop_filter(mu, A, C, z)
-    r = sx.forward_filter(hmm, z)
-    np.testing.assert_allclose(r.state_probabilities, states, atol=1e-12)
+    r = sx.filter(hmm, z)
+    np.testing.assert_allclose(r.predicted, states, atol=1e-12)
     np.testing.assert_allclose(r.log_likelihood, np.log(q).sum(), atol=1e-9)
     s = sx.dual_filter(hmm, z)
     assert s.result == sx.RESULTS.successful
-    np.testing.assert_allclose(s.state_probabilities, states, atol=1e-12)
+    np.testing.assert_allclose(s.predicted, states, atol=1e-12)
     e = sx.explain(hmm, z, "all", "state")
     np.testing.assert_allclose(e.prior + e.weights.sum(1), states, atol=1e-11)
     assert (np.asarray(e.weights)[:, z < 0] == 0).all()
-    smoothed = sx.smooth(hmm, z).state_probabilities
-    np.testing.assert_allclose(smoothed[-1], states[-1], atol=1e-12)
+    smoothed = sx.smooth(hmm, z).smoothed
+    np.testing.assert_allclose(smoothed[-1:], r.filtered[-1:], atol=1e-12)
+    np.testing.assert_allclose(r.filtered @ hmm.dense_transition, r.predicted[1:], atol=1e-12)
     np.testing.assert_allclose(smoothed.sum(-1), 1, atol=1e-12)
     return True
 
@@ -76,7 +77,7 @@ def test_any_start_reaches_the_filter_in_as_many_layers_as_tokens(problem, seed)
     laws = np.random.default_rng(seed).dirichlet(np.full(len(mu), 0.3), size=len(z) + 1)
     s = sx.dual_filter(hmm, z, initial=laws)
     assert s.layers <= len(z) + 2
-    np.testing.assert_allclose(s.state_probabilities, sx.forward_filter(hmm, z).state_probabilities, atol=1e-11)
+    np.testing.assert_allclose(s.predicted, sx.filter(hmm, z).predicted, atol=1e-11)
 
 
 @pytest.mark.slow

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from layer_twin import layer_by_associative_scan
 
 import steerax as sx
-from steerax.inference.hmm.kernels.layers import gain_differences, layer, layer_by_associative_scan
+from steerax.inference.hmm.kernels.layers import gain_differences, layer
 
 
 def example(seed=0, d=4, V=5, T=12, zeros=0.3, missing=True):
@@ -22,7 +23,7 @@ def example(seed=0, d=4, V=5, T=12, zeros=0.3, missing=True):
 def test_a_layer_is_the_backward_pass_of_every_query():
     hmm, z = example(zeros=0.0)
     mu, A, C = map(np.asarray, hmm.arrays)
-    pi = np.asarray(sx.forward_filter(hmm, z).states)
+    pi = np.asarray(sx.filter(hmm, z).states)
     rho = 0.95 * pi + 0.05 / 4  # near enough to the filter for the output to stay in the simplex
     prior, u = oracles.backward_controls(rho, mu, A, C, z, np.eye(4))
     out = prior - u.sum(1)
@@ -63,7 +64,7 @@ def test_far_from_the_filter_negative_parts_are_cut_at_each_token(d):
 def test_the_filter_is_the_fixed_point_verified_by_one_layer():
     hmm, z = example(1)
     s = sx.dual_filter(hmm, z)
-    np.testing.assert_allclose(s.state_probabilities, sx.forward_filter(hmm, z).state_probabilities, atol=1e-14)
+    np.testing.assert_allclose(s.predicted, sx.filter(hmm, z).predicted, atol=1e-14)
     assert s.layers == 1
     assert s.result == sx.RESULTS.successful
     assert s.residuals[-1] < 1e-14
@@ -72,15 +73,15 @@ def test_the_filter_is_the_fixed_point_verified_by_one_layer():
 @pytest.mark.parametrize(("initial", "at_most"), [("prior", 12), ("uniform", 13), ("stationary", 13), ("random", 13)])
 def test_layers_are_exact_after_as_many_as_there_are_tokens(initial, at_most):
     hmm, z = example(2)
-    pi = sx.forward_filter(hmm, z).state_probabilities
+    pi = sx.filter(hmm, z).predicted
     if initial == "random":
         initial = np.random.default_rng(0).dirichlet(np.ones(4), size=13)
     s = sx.dual_filter(hmm, z, layers=at_most, initial=initial)
-    np.testing.assert_allclose(s.state_probabilities, pi, atol=1e-13)
+    np.testing.assert_allclose(s.predicted, pi, atol=1e-13)
     free = sx.dual_filter(hmm, z, initial=initial)
     assert free.result == sx.RESULTS.successful
     assert free.layers <= at_most + 1
-    np.testing.assert_allclose(free.state_probabilities, pi, atol=1e-13)
+    np.testing.assert_allclose(free.predicted, pi, atol=1e-13)
 
 
 @pytest.mark.parametrize("T", [40, 130])
@@ -93,17 +94,17 @@ def test_laws_that_are_exact_change_no_more_not_even_by_rounding(T):
     history = np.asarray(sx.dual_filter(hmm, z, layers=T, keep=True).history)
     for n, laws in enumerate(history):
         np.testing.assert_array_equal(laws[: n + 1], history[-1, : n + 1])
-    np.testing.assert_allclose(history[-1], sx.forward_filter(hmm, z).state_probabilities, atol=1e-13)
+    np.testing.assert_allclose(history[-1], sx.filter(hmm, z).predicted, atol=1e-13)
 
 
 def test_each_layer_makes_at_least_one_more_law_exact():
     hmm, z = example(3, missing=False)
-    pi = sx.forward_filter(hmm, z).state_probabilities
+    pi = sx.filter(hmm, z).predicted
     s = sx.dual_filter(hmm, z, layers=12, keep=True)
     assert s.history.shape == (13, 13, 4)
     for n, laws in enumerate(s.history):
         np.testing.assert_allclose(laws[: n + 1], pi[: n + 1], atol=1e-13)
-    np.testing.assert_array_equal(s.history[-1], s.state_probabilities)
+    np.testing.assert_array_equal(s.history[-1], s.predicted)
     np.testing.assert_allclose(s.residuals, jnp.abs(jnp.diff(s.history, axis=0)).sum(-1).max(-1), atol=1e-15)
 
 
@@ -131,11 +132,9 @@ def test_a_batch_is_each_sequence_alone():
     assert s.history.shape == (4, 2, 13, 4)
     for i, part in enumerate(data):
         alone = sx.dual_filter(hmm, part, layers=3, keep=True)
-        np.testing.assert_allclose(s.state_probabilities[i, : len(part) + 1], alone.state_probabilities, atol=1e-13)
+        np.testing.assert_allclose(s.predicted[i, : len(part) + 1], alone.predicted, atol=1e-13)
         np.testing.assert_allclose(s.history[:, i, : len(part) + 1], alone.history, atol=1e-13)
-    np.testing.assert_allclose(
-        sx.dual_filter(hmm, data).state_probabilities, sx.forward_filter(hmm, data).state_probabilities, atol=1e-14
-    )
+    np.testing.assert_allclose(sx.dual_filter(hmm, data).predicted, sx.filter(hmm, data).predicted, atol=1e-14)
 
 
 @pytest.mark.parametrize("q", [1e-3, 1e-9, 1e-15])
@@ -163,15 +162,15 @@ def test_an_impossible_token_is_stepped_over_on_request():
     with pytest.raises(sx.ImpossibleTokenError):
         sx.dual_filter(hmm, z)
     s = sx.dual_filter(hmm, z, initial="uniform", on_impossible="skip")
-    pi = sx.forward_filter(hmm, z, on_impossible="skip").state_probabilities
-    np.testing.assert_allclose(s.state_probabilities, pi, atol=1e-14)
+    pi = sx.filter(hmm, z, on_impossible="skip").predicted
+    np.testing.assert_allclose(s.predicted, pi, atol=1e-14)
 
 
 def test_dual_filter_rejects_options_that_cannot_work():
     hmm, z = example()
     with pytest.raises(sx.DataError, match="shape"):
         sx.dual_filter(hmm, z, initial=np.ones((3, 4)))
-    with pytest.raises(sx.ConfigurationError, match="no start called"):
+    with pytest.raises(sx.ConfigurationError, match="initial='warm'"):
         sx.dual_filter(hmm, z, initial="warm")
     with pytest.raises(sx.ConfigurationError, match="cannot be -1"):
         sx.dual_filter(hmm, z, layers=-1)

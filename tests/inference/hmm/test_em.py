@@ -76,49 +76,49 @@ DATA = sx.sample_sequences(sx.models.casino(), jax.random.key(4), 30, 40)
 def test_the_objective_never_decreases_and_the_likelihood_is_that_of_the_model():
     data = sx.Sequences(np.where(np.arange(40) % 11 == 5, -1, DATA.values), DATA.lengths)
     for pseudocounts in (0.0, 0.5):
-        fit = sx.fit_hmm(data, 2, jax.random.key(5), max_iterations=60, tolerance=0.0, pseudocounts=pseudocounts)
+        fit = sx.fit(sx.HMM(2), data, jax.random.key(5), max_iterations=60, tolerance=0.0, pseudocounts=pseudocounts)
         assert (np.diff(fit.objective) >= -1e-10).all()
         assert len(fit.log_likelihoods) == 61
-        total = sx.forward_filter(fit.model, data).log_likelihood.sum()
+        total = sx.filter(fit.model, data).log_likelihood.sum()
         np.testing.assert_allclose(fit.log_likelihoods[-1], total, rtol=1e-12)
     assert fit.model.emission.min() > 1e-4  # the prior keeps every token possible
 
 
 def test_a_fixed_point_is_stationary_for_the_likelihood():
-    fit = sx.fit_hmm(DATA, 2, jax.random.key(5), max_iterations=800, tolerance=1e-12, pseudocounts=1.0)
+    fit = sx.fit(sx.HMM(2), DATA, jax.random.key(5), max_iterations=800, tolerance=1e-12, pseudocounts=1.0)
     assert fit.result == sx.RESULTS.successful
 
     def objective(logits):
         mu, A, C = (jax.nn.softmax(x) for x in logits)
         log_prior = sum(jnp.log(p).sum() for p in (mu, A, C))
-        return sx.forward_filter(sx.HiddenMarkovModel(mu, A, C), DATA).log_likelihood.sum() + log_prior
+        return sx.filter(sx.HiddenMarkovModel(mu, A, C), DATA).log_likelihood.sum() + log_prior
 
     slope = jax.grad(objective)(tuple(map(jnp.log, fit.model.arrays)))
     assert max(float(jnp.abs(g).max()) for g in slope) < 1e-2
 
 
 def test_restarts_are_compared_and_the_best_goes_on():
-    fit = sx.fit_hmm(DATA, 2, jax.random.key(6), restarts=3, max_iterations=30, screening=5)
+    fit = sx.fit(sx.HMM(2), DATA, jax.random.key(6), restarts=3, max_iterations=30, screening=5)
     assert len(fit.restarts) == 3
     assert fit.log_likelihoods[5] == pytest.approx(fit.restarts.max(), abs=1e-12)
-    alone = sx.fit_hmm(DATA, 2, jax.random.key(6), max_iterations=0, start=fit.model)
+    alone = sx.fit(fit.model, DATA, jax.random.key(6), max_iterations=0)
     np.testing.assert_allclose(alone.log_likelihoods[0], fit.log_likelihoods[-1])
     assert fit.log_likelihoods[-1] > fit.restarts.max()
 
 
 def test_a_state_without_counts_keeps_its_row_and_is_named():
     start = sx.HiddenMarkovModel([1.0, 0], [[1.0, 0], [0.5, 0.5]], np.array([[0.2, 0.2, 0.2, 0.2, 0.1, 0.1]] * 2))
-    fit = sx.fit_hmm(DATA, 2, jax.random.key(7), start=start, max_iterations=3, tolerance=0.0)
+    fit = sx.fit(start, DATA, jax.random.key(7), max_iterations=3, tolerance=0.0)
     assert fit.degenerate[0] == (1, 1)
     np.testing.assert_array_equal(fit.model.emission[1], start.emission[1])
-    assert sx.fit_hmm(DATA, 2, jax.random.key(7), start=start).result == sx.RESULTS.degenerate_state
+    assert sx.fit(start, DATA, jax.random.key(7)).result == sx.RESULTS.degenerate_state
 
 
 def test_a_caller_sees_every_iteration_and_can_stop():
     seen = []
-    fit = sx.fit_hmm(
+    fit = sx.fit(
+        sx.HMM(2),
         DATA,
-        2,
         jax.random.key(8),
         on_iteration=lambda n, value, model: seen.append(value) or ("stop" if n == 3 else None),
     )
@@ -133,26 +133,36 @@ def differences(a, b):
 @pytest.mark.parametrize(("restarts", "stops"), [(1, (0, 7)), (3, (2, 4, 9, 14))])
 def test_a_fit_that_was_stopped_ends_like_one_that_was_not(tmp_path, restarts, stops):
     """Starts stop during and after screening; a state without counts is remembered across stops."""
-    options = {"restarts": restarts, "screening": 5, "max_iterations": 20, "tolerance": 0.0, "order": restarts % 2 + 1}
-    whole = sx.fit_hmm(DATA, 2, jax.random.key(9), **options)
+    options = {"restarts": restarts, "screening": 5, "max_iterations": 20, "tolerance": 0.0}
+    kind = sx.HMM(2, order=restarts % 2 + 1)
+    whole = sx.fit(kind, DATA, jax.random.key(9), **options)
     for at in stops:
         stop = lambda n, value, model, at=at: "stop" if n == at else None
-        part = sx.fit_hmm(
-            DATA, 2, jax.random.key(9), run_folder=tmp_path / "run", resume=at != stops[0], on_iteration=stop, **options
+        part = sx.fit(
+            kind,
+            DATA,
+            jax.random.key(9),
+            run_folder=tmp_path / "run",
+            resume=at != stops[0],
+            on_iteration=stop,
+            **options,
         )
         assert part.result == sx.RESULTS.max_steps_reached
         assert len(part.log_likelihoods) <= at + 1
-    resumed = sx.fit_hmm(DATA, 2, jax.random.key(9), run_folder=tmp_path / "run", resume=True, **options)
+    resumed = sx.fit(kind, DATA, jax.random.key(9), run_folder=tmp_path / "run", resume=True, **options)
     assert len(resumed.log_likelihoods) == 21
     assert not differences(whole, resumed)
 
 
 def test_a_finished_fit_is_read_back_and_may_be_given_more_iterations(tmp_path):
-    fit = lambda n, **more: sx.fit_hmm(
-        DATA, 2, jax.random.key(9), max_iterations=n, tolerance=1e-4, run_folder=tmp_path / "run", **more
+    fit = lambda n, **more: sx.fit(
+        sx.HMM(2), DATA, jax.random.key(9), max_iterations=n, tolerance=1e-4, run_folder=tmp_path / "run", **more
     )
     fit(3)
-    longer, whole = fit(200, resume=True), sx.fit_hmm(DATA, 2, jax.random.key(9), max_iterations=200, tolerance=1e-4)
+    longer, whole = (
+        fit(200, resume=True),
+        sx.fit(sx.HMM(2), DATA, jax.random.key(9), max_iterations=200, tolerance=1e-4),
+    )
     assert longer.result == sx.RESULTS.successful
     assert not differences(longer, whole)
     seen = []
@@ -162,8 +172,8 @@ def test_a_finished_fit_is_read_back_and_may_be_given_more_iterations(tmp_path):
 
 
 def test_a_run_folder_is_not_mixed_with_another_fit(tmp_path):
-    fit = lambda seed, data=DATA, **more: sx.fit_hmm(
-        data, 2, jax.random.key(seed), max_iterations=1, run_folder=tmp_path / "run", **more
+    fit = lambda seed, data=DATA, **more: sx.fit(
+        sx.HMM(2), data, jax.random.key(seed), max_iterations=1, run_folder=tmp_path / "run", **more
     )
     fit(9)
     with pytest.raises(sx.CheckpointError, match="already holds a run"):
@@ -175,9 +185,9 @@ def test_a_run_folder_is_not_mixed_with_another_fit(tmp_path):
 
 
 def test_a_second_fit_of_the_same_shapes_compiles_nothing():
-    sx.fit_hmm(DATA, 2, jax.random.key(9), max_iterations=2)
+    sx.fit(sx.HMM(2), DATA, jax.random.key(9), max_iterations=2)
     before = em.em_step._cache_size()
-    sx.fit_hmm(DATA, 2, jax.random.key(10), max_iterations=2)
+    sx.fit(sx.HMM(2), DATA, jax.random.key(10), max_iterations=2)
     assert em.em_step._cache_size() == before
 
 
@@ -185,8 +195,8 @@ def test_an_order_two_fit_beats_order_one_on_order_two_data():
     tensor = np.array([[[0.9, 0.1], [0.1, 0.9]], [[0.1, 0.9], [0.9, 0.1]]])  # mostly the exclusive or of the last two
     process = sx.models.order_k(tensor, np.array([[0.95, 0.05], [0.05, 0.95]]))
     data = sx.sample_sequences(process, jax.random.key(11), 30, 40)
-    one = sx.fit_hmm(data, 2, jax.random.key(12), restarts=3, max_iterations=60)
-    two = sx.fit_hmm(data, 2, jax.random.key(12), restarts=3, order=2, max_iterations=60)
+    one = sx.fit(sx.HMM(2), data, jax.random.key(12), restarts=3, max_iterations=60)
+    two = sx.fit(sx.HMM(2, order=2), data, jax.random.key(12), restarts=3, max_iterations=60)
     assert (np.diff(two.log_likelihoods) >= -1e-10).all()
     assert two.log_likelihoods[-1] > one.log_likelihoods[-1] + 10
     np.testing.assert_allclose(two.model.emission[:2], two.model.emission[2:])
@@ -195,12 +205,12 @@ def test_an_order_two_fit_beats_order_one_on_order_two_data():
 def test_fit_hmm_rejects_data_and_options_that_cannot_work():
     key = jax.random.key(0)
     with pytest.raises(sx.DataError, match="hold none"):
-        sx.fit_hmm(sx.Sequences.from_arrays([np.array([-1, -1])]), 2, key)
+        sx.fit(sx.HMM(2), sx.Sequences.from_arrays([np.array([-1, -1])]), key)
     with pytest.raises(sx.DataError, match="hold none"):
-        sx.fit_hmm(sx.Sequences.from_arrays([np.zeros(3)]), 2, key)
+        sx.fit(sx.HMM(2), sx.Sequences.from_arrays([np.zeros(3)]), key)
     with pytest.raises(sx.ConfigurationError):
-        sx.fit_hmm(DATA, 0, key)
+        sx.fit(sx.HMM(0), DATA, key)
     with pytest.raises(sx.ConfigurationError, match="negative"):
-        sx.fit_hmm(DATA, 2, key, pseudocounts=-1.0)
+        sx.fit(sx.HMM(2), DATA, key, pseudocounts=-1.0)
     with pytest.raises(sx.ImpossibleTokenError):
-        sx.fit_hmm(DATA, 2, key, start=sx.HiddenMarkovModel([1.0], [[1.0]], [[1.0, 0, 0, 0, 0, 0]]))
+        sx.fit(sx.HiddenMarkovModel([1.0], [[1.0]], [[1.0, 0, 0, 0, 0, 0]]), DATA, key)

@@ -17,9 +17,9 @@ Z[[2, 7]] = -1
 PI, _ = oracles.loop_filter(MU, A, C, Z)
 
 
-@pytest.mark.parametrize("target", ["next_token", "state", "own"])
+@pytest.mark.parametrize("target", ["next", "state", "own"])
 def test_all_queries_agree_with_a_backward_pass_each(target):
-    F = {"next_token": C, "state": np.eye(4), "own": rng.normal(size=(4, 2))}[target]
+    F = {"next": C, "state": np.eye(4), "own": rng.normal(size=(4, 2))}[target]
     prior, u = oracles.backward_controls(PI, MU, A, C, Z, F)
     e = sx.explain(HMM, Z, "all", F if target == "own" else target)
     np.testing.assert_allclose(e.prior, prior, atol=1e-14)
@@ -41,7 +41,7 @@ def test_a_few_queries_are_rows_of_all_of_them():
 
 def test_norms_alone_and_single_precision():
     full = sx.explain(HMM, Z, "all", "state")
-    norms = sx.explain(HMM, Z, "all", "state", weights=False)
+    norms = sx.explain_norms(HMM, Z)
     assert norms.weights is None
     np.testing.assert_allclose(norms.norms, full.norms, atol=1e-15)
     half = sx.explain(HMM, Z, "all", "state", dtype=jnp.float32)
@@ -51,7 +51,7 @@ def test_norms_alone_and_single_precision():
 
 def test_a_batch_is_each_sequence_alone():
     data = sx.Sequences.from_arrays([Z, Z[:9]])
-    last, everything = sx.explain(HMM, data), sx.explain(HMM, data, "all", weights=False)
+    last, everything = sx.explain(HMM, data), sx.explain(HMM, data, "all")
     for i, part in enumerate(data):
         alone = sx.explain(HMM, part)
         assert last.queries[i] == len(part)
@@ -64,8 +64,8 @@ def test_a_batch_is_each_sequence_alone():
 def test_two_cycles_need_control_only_where_the_token_could_have_been_another():
     hmm = sx.models.two_cycle(initial="stationary")
     z = hmm.sample(jax.random.key(1), 60)[1]
-    norms = sx.explain(hmm, z, "all", "state", weights=False).norms
-    certain = np.asarray(sx.forward_filter(hmm, z).token_log_likelihoods) > -1e-12
+    norms = sx.explain_norms(hmm, z).norms
+    certain = np.asarray(sx.filter(hmm, z).log_likelihoods) > -1e-12
     assert (np.asarray(norms)[:, certain] == 0).all()
     active = (np.asarray(norms) > 1e-12).any(0)
     assert active[np.flatnonzero(np.asarray(z))[0] :].any()
@@ -83,12 +83,12 @@ def test_twenty_tokens_and_a_long_string_lose_no_digits():
     hmm = sx.models.random_hmm(jax.random.key(4), 8, 20)
     z = hmm.sample(jax.random.key(5), 10_000)[1]
     e = sx.explain(hmm, z)
-    pi = sx.forward_filter(hmm, z).state_probabilities[-1]
+    pi = sx.filter(hmm, z).predicted[-1]
     np.testing.assert_allclose(e.prior[0] + e.weights[0].sum(0), pi @ hmm.emission, atol=1e-12)
 
 
 def test_explain_rejects_what_it_cannot_answer():
-    with pytest.raises(sx.DataError, match="Queries are times"):
+    with pytest.raises(sx.ConfigurationError, match="Queries are times"):
         sx.explain(HMM, Z, 15)
     with pytest.raises(sx.DataError, match="target has shape"):
         sx.explain(HMM, Z, target=np.ones((3, 1)))

@@ -19,11 +19,11 @@ def test_filter_is_the_sum_over_all_paths(zeros, missing):
     if missing:
         z[[0, 3, 4]] = -1
     states, log_likelihood = oracles.filter_by_enumeration(mu, A, C, z)
-    r = sx.forward_filter(sx.HiddenMarkovModel(mu, A, C), z)
-    np.testing.assert_allclose(r.state_probabilities, states, atol=1e-14)
+    r = sx.filter(sx.HiddenMarkovModel(mu, A, C), z)
+    np.testing.assert_allclose(r.predicted, states, atol=1e-14)
     np.testing.assert_allclose(r.log_likelihood, log_likelihood, atol=1e-12)
-    np.testing.assert_allclose(r.next_token_probabilities(), states @ C, atol=1e-14)
-    np.testing.assert_allclose(r.token_log_likelihoods.sum(), log_likelihood, atol=1e-12)
+    np.testing.assert_allclose(r.next_all(), states @ C, atol=1e-14)
+    np.testing.assert_allclose(r.log_likelihoods.sum(), log_likelihood, atol=1e-12)
 
 
 def test_a_batch_of_unequal_lengths_is_each_sequence_alone():
@@ -32,10 +32,10 @@ def test_a_batch_of_unequal_lengths_is_each_sequence_alone():
     hmm = sx.HiddenMarkovModel(mu, A, C)
     parts = [oracles.draw(rng, mu, A, C, T) for T in (7, 0, 5, 7)]
     parts[2][1] = -1
-    r = sx.forward_filter(hmm, sx.Sequences.from_arrays(parts))
+    r = sx.filter(hmm, sx.Sequences.from_arrays(parts))
     for i, part in enumerate(parts):
         states, q = oracles.loop_filter(mu, A, C, part)
-        np.testing.assert_allclose(r.state_probabilities[i, : len(part) + 1], states, atol=1e-14)
+        np.testing.assert_allclose(r.predicted[i, : len(part) + 1], states, atol=1e-14)
         np.testing.assert_allclose(r.log_likelihood[i], np.log(q).sum(), atol=1e-12)
 
 
@@ -58,12 +58,12 @@ def test_an_impossible_token_is_stepped_over_inside_jit_and_leaves_gradients_fin
 
     @jax.jit
     def last(C):
-        found = sx.forward_filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), z)
+        found = sx.filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), z)
         return found.states[-1, 0], (found.tokens, found.log_likelihood)
 
     (value, (tokens, log_likelihood)), slope = jax.value_and_grad(last, has_aux=True)(C)
-    eager = sx.forward_filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), z, "skip")
-    missing = sx.forward_filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), np.where(z == 4, -1, z))
+    eager = sx.filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), z, on_impossible="skip")
+    missing = sx.filter(sx.HiddenMarkovModel(hmm.initial, hmm.transition, C), np.where(z == 4, -1, z))
     np.testing.assert_array_equal(tokens, np.where(z == 4, -1, z))
     np.testing.assert_array_equal(eager.tokens, tokens)
     assert log_likelihood == eager.log_likelihood == -np.inf
@@ -77,8 +77,8 @@ def test_emissions_of_1e_minus_60_do_not_underflow():
     hmm = sx.HiddenMarkovModel([0.3, 0.7], [[0.6, 0.4], [0.2, 0.8]], C)
     z = np.zeros(43, np.int32)
     states, q = oracles.loop_filter(np.array([0.3, 0.7]), np.asarray(hmm.transition), C, z)
-    r = sx.forward_filter(hmm, z)
-    np.testing.assert_allclose(r.state_probabilities, states, rtol=1e-12)
+    r = sx.filter(hmm, z)
+    np.testing.assert_allclose(r.predicted, states, rtol=1e-12)
     np.testing.assert_allclose(r.log_likelihood, np.log(q).sum(), rtol=1e-14)
 
 
@@ -86,14 +86,14 @@ def test_an_impossible_token_is_named_or_stepped_over():
     hmm = sx.models.two_cycle()
     z = np.array([1, 0, 0, 0, 1, 0, 0, 0])
     with pytest.raises(sx.ImpossibleTokenError, match="position 4 of sequence 0") as caught:
-        sx.forward_filter(hmm, z)
+        sx.filter(hmm, z)
     assert (caught.value.position, caught.value.token) == (4, 1)
     with pytest.raises(sx.ImpossibleTokenError) as caught:
-        sx.forward_filter(hmm, sx.Sequences.from_arrays([z[:4], z]))
+        sx.filter(hmm, sx.Sequences.from_arrays([z[:4], z]))
     assert (caught.value.sequence, caught.value.position) == (1, 4)
-    r = sx.forward_filter(hmm, z, on_impossible="skip")
+    r = sx.filter(hmm, z, on_impossible="skip")
     gap = np.where(np.arange(8) == 4, -1, z)
-    np.testing.assert_allclose(r.state_probabilities, sx.forward_filter(hmm, gap).state_probabilities, atol=1e-15)
+    np.testing.assert_allclose(r.predicted, sx.filter(hmm, gap).predicted, atol=1e-15)
     assert r.log_likelihood == -np.inf
     np.testing.assert_array_equal(r.tokens, gap)
 
@@ -103,7 +103,7 @@ def test_the_filter_is_differentiable_and_its_gradient_is_the_difference_quotien
     logits = jax.random.normal(jax.random.key(5), (3, 3))
 
     def log_likelihood(logits):
-        return sx.forward_filter(sx.HiddenMarkovModel(jnp.ones(3) / 3, jax.nn.softmax(logits), C), z).log_likelihood
+        return sx.filter(sx.HiddenMarkovModel(jnp.ones(3) / 3, jax.nn.softmax(logits), C), z).log_likelihood
 
     C = jax.nn.softmax(jax.random.normal(jax.random.key(6), (3, 3)))
     direction = jax.random.normal(jax.random.key(7), (3, 3))
@@ -115,22 +115,22 @@ def test_the_filter_is_differentiable_and_its_gradient_is_the_difference_quotien
 
 def test_scores_of_a_data_set_and_their_standard_error():
     hmm = sx.models.casino()
-    data = sx.sample_sequences(hmm, jax.random.key(8), 600, 20)
-    scores = sx.score_tokens(hmm, data, chunk=250)
-    r = sx.forward_filter(hmm, data)
+    data = sx.sample_sequences(hmm, jax.random.key(8), 600, 20)  # three parts of at most 256
+    scores = sx.score(hmm, data)
+    r = sx.filter(hmm, data)
     np.testing.assert_allclose(scores.log_likelihoods.sum(1), r.log_likelihood, atol=1e-11)
     floor = sx.models.conditional_entropy(hmm, 20)
     assert abs(scores.cross_entropy - floor.mean) < 4 * np.hypot(scores.standard_error, floor.standard_error)
     spread = -scores.log_likelihoods.mean(1)
     np.testing.assert_allclose(scores.standard_error, spread.std(ddof=1) / np.sqrt(600), rtol=1e-10)
-    P = sx.predict_next_tokens(hmm, data, chunk=250)
+    P = room.next_tokens(hmm, data)
     picked = np.take_along_axis(P[:, :-1], data.values[:, :, None], 2)[..., 0]
     np.testing.assert_allclose(np.log(picked), scores.log_likelihoods, atol=1e-13)
 
 
 def test_float32_models_stay_float32():
     hmm = sx.HiddenMarkovModel(*(np.asarray(a, np.float32) for a in sx.models.casino().arrays))
-    r = sx.forward_filter(hmm, np.array([0, 5, 5], np.int32))
+    r = sx.filter(hmm, np.array([0, 5, 5], np.int32))
     assert r.states.dtype == np.float32
     assert r.log_likelihood.dtype == np.float32
 
@@ -138,21 +138,21 @@ def test_float32_models_stay_float32():
 def test_forward_filter_rejects_what_is_not_a_sequence_of_tokens():
     hmm = sx.models.casino()
     with pytest.raises(sx.DataError, match="not a code"):
-        sx.forward_filter(hmm, np.array([0, 6]))
+        sx.filter(hmm, np.array([0, 6]))
     with pytest.raises(sx.DataError, match="integer codes"):
-        sx.forward_filter(hmm, np.array([0.5]))
+        sx.filter(hmm, np.array([0.5]))
     with pytest.raises(sx.DataError, match="wrap them in"):
-        sx.forward_filter(hmm, np.zeros((2, 3), int))
+        sx.filter(hmm, np.zeros((2, 3), int))
     with pytest.raises(sx.DataError):
-        sx.forward_filter(hmm, sx.Sequences.from_arrays([np.zeros(4)]))
+        sx.filter(hmm, sx.Sequences.from_arrays([np.zeros(4)]))
     with pytest.raises(sx.ConfigurationError, match="on_impossible"):
-        sx.forward_filter(hmm, np.array([0]), on_impossible="ignore")
+        sx.filter(hmm, np.array([0]), on_impossible="ignore")
 
 
 def test_a_change_of_length_within_a_block_does_not_change_the_likelihood():
     hmm = sx.models.mess3()
     z = hmm.sample(jax.random.key(9), 16)[1]
-    together = sx.forward_filter(hmm, z).token_log_likelihoods
+    together = sx.filter(hmm, z).log_likelihoods
     for T in (1, 7, 8, 9):
-        np.testing.assert_allclose(sx.forward_filter(hmm, z[:T]).log_likelihood, together[:T].sum(), atol=1e-13)
-    assert room.as_tokens(hmm, np.array([], int)).shape == (0,)
+        np.testing.assert_allclose(sx.filter(hmm, z[:T]).log_likelihood, together[:T].sum(), atol=1e-13)
+    assert room.as_codes(hmm, np.array([], int)).shape == (0,)

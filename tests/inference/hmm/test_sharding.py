@@ -15,19 +15,20 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 import steerax as sx
-from steerax.inference.hmm.kernels.em import em_step, prepare
+from steerax.inference.hmm.kernels.em import em_step
+from steerax.inference.hmm.restarts import Prepared
 from steerax.inference.hmm.kernels.recursions import filter_checked
 
 hmm = sx.models.random_hmm(jax.random.key(0), 4, 5)
 data = sx.sample_sequences(hmm, jax.random.key(1), 16, 30)
-rows, block = prepare(data, hmm)
+_, rows, _ = Prepared.of(data, hmm)
 lengths = jnp.asarray(data.lengths)
 mesh = jax.make_mesh((8,), ("sequences",), axis_types=(jax.sharding.AxisType.Auto,))
 over = lambda x, *spec: jax.device_put(x, NamedSharding(mesh, P(*spec)))
 split = over(rows, None, "sequences"), over(lengths, "sequences")
 answers = []
 for arguments in ((rows, lengths), split):
-    new, found, *_ = em_step(*hmm.arrays, *arguments, sx.Pseudocounts(), block, 4)
+    new, found, *_ = em_step(*hmm.arrays, *arguments, sx.Pseudocounts(), 8, 4)
     answers.append([np.asarray(x).tolist() for x in (*new, found.log_likelihood)])
 states, log_q = filter_checked(*hmm.arrays, over(data.values.T, None, "sequences"))
 answers.append([len(states.sharding.device_set), float(log_q.sum())])
@@ -41,18 +42,19 @@ jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 import steerax as sx
-from steerax.inference.hmm.kernels.em import em_step, prepare
+from steerax.inference.hmm.kernels.em import em_step
+from steerax.inference.hmm.restarts import Prepared
 
 hmm = sx.models.random_hmm(jax.random.key(0), 4, 5)
 data = sx.sample_sequences(hmm, jax.random.key(1), 16, 30)
-rows, block = prepare(data, hmm)
+_, rows, _ = Prepared.of(data, hmm)
 mesh = jax.make_mesh((2,), ("sequences",), axis_types=(jax.sharding.AxisType.Auto,))
 def over(x, *spec):
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, NamedSharding(mesh, P(*spec)), lambda i: x[i])
 new, found, *_ = em_step(
     *(over(a) for a in hmm.arrays), over(rows, None, "sequences"), over(data.lengths, "sequences"),
-    sx.Pseudocounts(), block, 4
+    sx.Pseudocounts(), 8, 4
 )
 print(json.dumps([np.asarray(x.addressable_data(0)).tolist() for x in (*new, found.log_likelihood)]))
 """
@@ -102,7 +104,7 @@ def test_two_processes_give_what_one_gives():
 
     hmm = sx.models.random_hmm(jax.random.key(0), 4, 5)
     data = sx.sample_sequences(hmm, jax.random.key(1), 16, 30)
-    alone = sx.fit_hmm(data, 4, jax.random.key(0), start=hmm, max_iterations=1, tolerance=-np.inf)
+    alone = sx.fit(hmm, data, jax.random.key(0), max_iterations=1, tolerance=-np.inf)
     for answer in answers:
         for a, b in zip(answer[:3], alone.model.arrays, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)

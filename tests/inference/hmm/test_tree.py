@@ -39,7 +39,7 @@ def test_the_optimal_estimate_is_the_filter_on_every_possible_string(d, V, T, ze
     np.testing.assert_allclose(sum(tree.probabilities[-1]), 1, atol=1e-14)
     string = int(np.argmax(tree.probabilities[-1]))
     z = np.array(np.unravel_index(string, (V,) * T), dtype=np.int32)
-    np.testing.assert_allclose(tree.filters[-1][string], sx.forward_filter(hmm, z).state_probabilities[-1], atol=1e-13)
+    np.testing.assert_allclose(tree.filters[-1][string], sx.filter(hmm, z).predicted[-1], atol=1e-13)
 
 
 def test_the_smallest_error_is_the_variance_that_the_filter_leaves():

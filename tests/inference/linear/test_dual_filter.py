@@ -82,7 +82,7 @@ def test_all_predictions_equal_the_kalman_filter(method, key):
     model = random_model(3, d=3, p=2, order=3, offset=True)
     z = np.asarray(model.sample(key, T)[1])
     g = linear_dual_filter(model, z, queries="all", method=method, lags=2)
-    k = sx.kalman_filter(model, z)
+    k = sx.filter(model, z)
     np.testing.assert_allclose(g.mean, k.state_means, atol=1e-11)
     np.testing.assert_allclose(g.covariance, k.state_covariances, atol=1e-11)
     if method == "schur":
@@ -121,7 +121,7 @@ def test_where_plain_conjugate_gradients_report_false_convergence_the_result_is_
     right = linear_dual_filter(model, z)
     assert right.result == sx.RESULTS.successful
     assert right.iterations <= 15
-    k = sx.kalman_filter(model, z)
+    k = sx.filter(model, z)
     np.testing.assert_allclose(right.mean, k.state_means[-1], rtol=1e-9)
     np.testing.assert_allclose(right.covariance, k.state_covariances[-1], rtol=1e-9)
     plain = linear_dual_filter(model, z, method="cg")

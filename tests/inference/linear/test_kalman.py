@@ -65,7 +65,7 @@ def test_filter_and_dual_filter_equal_dynamax_on_a_long_markov_model(key):
     theirs = inference.lgssm_filter(parameters, jnp.asarray(z))
     F = model.transition[0]
     mean, covariance = F @ theirs.filtered_means[-1], F @ theirs.filtered_covariances[-1] @ F.T + model.process_noise
-    run, dual = kalman_filter(model, z), sx.linear_dual_filter(model, z)
+    run, dual = kalman_filter(model, z), sx.dual_filter(model, z)
     np.testing.assert_allclose(run.log_likelihood, theirs.marginal_loglik, rtol=1e-8)
     for found in (run.state_means[-1], dual.mean):
         np.testing.assert_allclose(found, mean, rtol=1e-8)

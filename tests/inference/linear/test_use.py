@@ -150,8 +150,8 @@ def test_em_finds_a_better_model_than_the_truth_and_recovers_it():
     truth = random_model(4, d=2, p=2, offset=True)
     data = sx.Sequences.from_arrays([truth.sample(k, 100)[1] for k in jax.random.split(jax.random.key(3), 8)])
     found = sx.fit_linear_gaussian(data, 2, jax.random.key(0), method="em", max_iterations=60)
-    assert found.log_likelihoods[-1] > float(sx.kalman_filter(truth, data).log_likelihood.sum())
-    np.testing.assert_allclose(found.log_likelihoods[-1], sx.kalman_filter(found.model, data).log_likelihood.sum())
+    assert found.log_likelihoods[-1] > float(sx.filter(truth, data).log_likelihood.sum())
+    np.testing.assert_allclose(found.log_likelihoods[-1], sx.filter(found.model, data).log_likelihood.sum())
     roots = [np.sort_complex(np.linalg.eigvals(np.asarray(m.transition[0]))) for m in (found.model, truth)]
     np.testing.assert_allclose(*roots, atol=0.1)
 
@@ -183,7 +183,7 @@ def test_stable_fits_are_stable_and_orders_are_selected():
 
 def test_recalibration_widens_intervals_to_the_recent_errors_and_moves_no_forecast(gappy):
     model, z = gappy
-    run = sx.kalman_filter(model, z)
+    run = sx.filter(model, z)
     H, R = np.asarray(model.observation), np.asarray(model.observation_noise)
     squares, numbers = 0.0, 0
     for t in (12, 13, 14, 15, 16, 17):  # the last six times are complete

@@ -1,12 +1,12 @@
-"""Control weights of the dual filter along one string, on arrays; see `layers.py` for the letters.
+r"""Control weights of the dual filter along one string, on arrays; see `layers.py` for the letters.
 
-With `y_s = (I - c_s k_s^⊤) A y_{s+1}`, `c = 2 C_z - 1`, the weight of step `s` in the answer to query `q` is
-`u_{q,s} = -w_{s,q} F` for the row vector that starts as `w_{s,s+1} = k_s^⊤ A` and moves on with the query,
+With $y_s=(I-c_sk_s^\top)Ay_{s+1}$, $c=2C_z-1$, the term of step $s$ in the answer to query $q$ is $w_{s,q}F$ for the row
+vector that starts as $w_{s,s+1}=k_s^\top A$ and moves on with the query,
 
-    w_{s,q+1} = (w_{s,q} - (w_{s,q}·c_q) k_q^⊤) A,
+$$w_{s,q+1}=\big(w_{s,q}-(w_{s,q}c_q)k_q^\top\big)A,$$
 
-the term that the step adds to the answer is `-u_{q,s}`, and the prior term is `m_q F` with `m_0 = μ` and the same step. So one forward pass over queries carries one row per
-past token, and every query and every target column falls out of it by matrix products.
+and the prior term is $m_qF$ with $m_0=\mu$ and the same step. So one forward pass over queries carries one row per past
+token, and every query and every target column falls out of it by matrix products. The paper's control is $u=-wF$.
 """
 
 import functools
@@ -20,13 +20,22 @@ from jaxtyping import Array, Float, Int
 from .layers import gain_differences, posterior_difference
 from .recursions import emission_table, row_numbers
 
+BLOCKS = 8  # of queries: rows of tokens still to come are not carried, about half the work
+
 
 @jax.jit
-def controls_of(states: Float[Array, "T1 d"], mu, A, C, z: Int[Array, " T"], F: Float[Array, "d k"], times):
-    """`(prior [q k], terms -u [q T k])` for the queries at `times` `[q]`, by backward passes of the control system."""
+def controls_of(
+    states: Float[Array, "T1 d"],
+    mu: Float[Array, " d"],
+    A,
+    C: Float[Array, "d V"],
+    z: Int[Array, " T"],
+    F: Float[Array, "d k"],
+    times: Int[Array, " q"],
+) -> tuple[Float[Array, "q k"], Float[Array, "q T k"]]:
+    """`(prior, terms)` for the queries at `times`, by backward passes of the control system."""
     d, n_columns = F.shape
     n = times.shape[0]
-
     table, rows = emission_table(C), row_numbers(z)
 
     def step(Y, x):
@@ -35,39 +44,44 @@ def controls_of(states: Float[Array, "T1 d"], mu, A, C, z: Int[Array, " T"], F: 
         k, c = posterior_difference(rho, Cz, Cz.sum(-1, keepdims=True)) / 2, 2 * Cz - 1
         Z = A @ Y
         active = jnp.repeat(times > s, n_columns)
-        u = jnp.where(active, -(k @ Z), 0)
-        return jnp.where(active[None], Z + c[:, None] * u[None], Y), -u
+        term = jnp.where(active, k @ Z, 0)
+        return jnp.where(active[None], Z - c[:, None] * term[None], Y), term
 
     Y = jnp.broadcast_to(F[:, None, :], (d, n, n_columns)).reshape(d, -1)
     Y, terms = lax.scan(step, Y, (jnp.arange(len(z)), states[:-1], rows), reverse=True)
     return (mu @ Y).reshape(n, n_columns), jnp.moveaxis(terms.reshape(len(z), n, n_columns), 0, 1)
 
 
-@functools.partial(jax.jit, static_argnames=("weights", "dtype", "n_blocks"))
+@functools.partial(jax.jit, static_argnames="dtype")
 def all_controls(
     states: Float[Array, "T1 d"],
-    mu,
+    mu: Float[Array, " d"],
     A,
     C,
     z: Int[Array, " T"],
     F: Float[Array, "d k"] | None,
-    weights: bool,
     dtype,
-    n_blocks: int = 8,
-):
-    """`(prior [T+1 k], terms -u [T+1 T k] or None, norms [T+1 T])` for every query, by forward gains.
+) -> tuple[Float[Array, "T1 k"], Float[Array, "T1 T k"], Float[Array, "T1 T"]]:
+    """`(prior, terms, norms)` for every query, by forward gains; `F = None` is the identity."""
+    prior, terms, norms = _sweep(states, mu, A, C, z, F, lambda u: (u.astype(dtype), jnp.abs(u).sum(-1).astype(dtype)))
+    return prior, terms, norms
 
-    `F = None` is the identity. In `n_blocks` blocks of queries, so that rows of tokens still to come are not carried:
-    about half the work.
-    """
+
+@jax.jit
+def control_norms(
+    states: Float[Array, "T1 d"], mu: Float[Array, " d"], A, C, z: Int[Array, " T"], F: Float[Array, "d k"] | None
+) -> tuple[Float[Array, "T1 k"], Float[Array, "T1 T"]]:
+    """`(prior, norms)` for every query: `all_controls` without ever holding its terms."""
+    prior, norms = _sweep(states, mu, A, C, z, F, lambda u: (jnp.abs(u).sum(-1),))
+    return prior, norms
+
+
+def _sweep(states, mu, A, C, z, F, keep):
+    """The prior `[T+1 k]` and what `keep` makes of the terms `[T k]` of each query, `[T+1 T …]`."""
     T, d = len(z), len(mu)
     apply = (lambda rows: rows) if F is None else (lambda rows: rows @ F)
     Cz = emission_table(C)[row_numbers(z)]
     k, c = gain_differences(states[:-1], C, z) / 2, 2 * Cz - 1
-    rows = jnp.zeros((0, d), mu.dtype)
-    m = mu
-    priors, controls, norms = [apply(mu)[None]], [], []
-    edges = [T * b // n_blocks for b in range(n_blocks + 1)]
 
     def step(carry, x):
         rows, m = carry
@@ -75,20 +89,17 @@ def all_controls(
         rows = rows - (rows @ c_q)[:, None] * k_q[None]
         rows = lax.dynamic_update_slice(rows, k_q[None], (q, 0)) @ A
         m = (m - (m @ c_q) * k_q) @ A
-        u = apply(rows)
-        out = u.astype(dtype) if weights else None
-        return (rows, m), (apply(m), out, jnp.abs(u).sum(-1).astype(dtype))
+        return (rows, m), (apply(m), keep(apply(rows)))
 
-    for start, end in itertools.pairwise(edges):
+    rows, m = jnp.zeros((0, d), mu.dtype), mu
+    at_zero = jax.tree.map(jnp.zeros_like, keep(apply(jnp.zeros((T, d), mu.dtype))))
+    priors, kept = [apply(mu)[None]], [jax.tree.map(lambda a: a[None], at_zero)]
+    for start, end in itertools.pairwise([T * b // BLOCKS for b in range(BLOCKS + 1)]):
         if start == end:
             continue
         rows = jnp.concatenate([rows, jnp.zeros((end - start, d), mu.dtype)])
         x = (jnp.arange(start, end), k[start:end], c[start:end])
-        (rows, m), (prior, u, norm) = lax.scan(step, (rows, m), x)
+        (rows, m), (prior, parts) = lax.scan(step, (rows, m), x)
         priors.append(prior)
-        norms.append(jnp.pad(norm, ((0, 0), (0, T - end))))
-        if u is not None:
-            controls.append(jnp.pad(u, ((0, 0), (0, T - end), (0, 0))))
-    none = jnp.zeros((1, T), dtype)
-    u = jnp.concatenate([jnp.zeros((1, T, priors[0].shape[1]), dtype), *controls]) if weights else None
-    return jnp.concatenate(priors), u, jnp.concatenate([none, *norms])
+        kept.append(jax.tree.map(lambda a: jnp.pad(a, ((0, 0), (0, T - a.shape[1]), *[(0, 0)] * (a.ndim - 2))), parts))
+    return jnp.concatenate(priors), *jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ....models.transitions import OrderKTransition
+from ....models.transitions import as_transition
 from .recursions import emission_table
 
 # with masses below this, counts are computed again with a normalisation per token
@@ -50,7 +50,7 @@ def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"]
     """`ExpectedCounts` of sequences given by rows of the emission table (0 for missing, and beyond the end)."""
     T, B = rows.shape
     d, V = C.shape
-    table = emission_table(C)
+    chain, table = as_transition(A), emission_table(C)
     size = block * per_chunk
     n_chunks = max(1, -(-T // size))
     rows = jnp.pad(rows, ((0, n_chunks * size - T), (0, 0)))
@@ -78,7 +78,8 @@ def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"]
             m = (A @ w.T).T
         counted = time + 1 + jnp.arange(block)[:, None] < lengths[None]
         gamma = a * jnp.stack(messages[::-1])
-        transition = transition + _pair_counts(A, jnp.where(counted[..., None], a, 0), jnp.stack(products[-2::-1]))
+        pairs = chain.pair_counts(jnp.where(counted[..., None], a, 0), jnp.stack(products[-2::-1]))
+        transition = transition + pairs
         emission = emission + _token_counts(gamma.reshape(-1, d), rows.reshape(-1), V)
         return (m, products[-1], transition, emission, gamma[0]), None
 
@@ -100,24 +101,14 @@ def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"]
         a = lax.scan(forward_block, p, rows)[1][0] if kept is None else kept
         return lax.scan(backward_block, carry, (time, rows, mass, a), reverse=True)
 
-    one, shape = jnp.ones((B, d), mu.dtype), A.tensor.shape if isinstance(A, OrderKTransition) else A.shape
-    carry = (one, one, jnp.zeros(shape, mu.dtype), jnp.zeros((V, d), mu.dtype), one)
+    one = jnp.ones((B, d), mu.dtype)
+    carry = (one, one, jnp.zeros(chain.free.shape, mu.dtype), jnp.zeros((V, d), mu.dtype), one)
     times = (block * jnp.arange(n_chunks * per_chunk)).reshape(n_chunks, per_chunk)
     (_, _, transition, emission, first), _ = lax.scan(
         backward_chunk, carry, (times, starts, chunks, safe), reverse=True
     )
-    free = A.tensor if isinstance(A, OrderKTransition) else A
     initial = jnp.where(lengths[:, None] > 0, first, 0).sum(0)
-    return ExpectedCounts(initial, free * transition, emission.T, jnp.log(safe).sum(), masses.min())
-
-
-def _pair_counts(A, a, w):
-    """`Σ_t a_t(i) w_{t+1}(j)` for the pairs that the transition allows."""
-    if isinstance(A, OrderKTransition):
-        d, b, _ = A.cube.shape
-        a, w = a.reshape(-1, d, b), w.reshape(-1, b, d)
-        return jnp.einsum("nab,nbc->abc", a, w).reshape(A.tensor.shape)
-    return a.reshape(-1, a.shape[-1]).T @ w.reshape(-1, w.shape[-1])
+    return ExpectedCounts(initial, chain.free * transition, emission.T, jnp.log(safe).sum(), masses.min())
 
 
 def _token_counts(gamma, rows, V):

@@ -1,23 +1,19 @@
-"""Expectation–maximisation (Baum–Welch): one iteration, on arrays."""
+r"""Expectation–maximisation (Baum–Welch): one iteration, on arrays."""
 
 import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ...._errors import ConfigurationError
-from ....data.sequences import Sequences
-from ....models.hmm import HiddenMarkovModel
-from ....models.transitions import OrderKTransition
-from ..filter import as_tokens
-from .counts import expected_counts
-from .recursions import row_numbers
+from ....models.transitions import as_transition
+from .counts import ExpectedCounts, expected_counts
 
 
 class Pseudocounts(NamedTuple):
-    """Counts added to the expected ones: the modes of Dirichlet priors with parameters `1 + count`. Zero is none."""
+    """Counts added to the expected ones: the modes of Dirichlet priors with parameters `1 + count`; zero adds nothing."""
 
     initial: float = 0.0
     transition: float = 0.0
@@ -33,55 +29,63 @@ class Counts(NamedTuple):
 
 
 def as_pseudocounts(given: Pseudocounts | float) -> Pseudocounts:
-    """Raises `ConfigurationError` if one is negative."""
+    """One number stands for all three. Raises `ConfigurationError` if a count is negative."""
     counts = given if isinstance(given, Pseudocounts) else Pseudocounts(given, given, given)
     if min(counts) < 0:
         raise ConfigurationError(f"Pseudocounts cannot be negative, but are {tuple(counts)}.")
     return counts
 
 
-def block_length(d: int, batch: int, dtype) -> int:
-    """Tokens between two normalisations: eight while a step is cheap, one where arithmetic or range forbids it."""
-    return 8 if batch * d * d <= 100_000 and dtype == jnp.float64 else 1
+class Iteration(NamedTuple):
+    """One iteration of EM: the `arrays` after it, `counts` and log-prior before it, and which states were lost."""
 
+    arrays: tuple
+    counts: ExpectedCounts
+    log_prior: Float[Array, ""]
+    lost: Bool[Array, " d"]
 
-def prepare(data: Sequences, model: HiddenMarkovModel) -> tuple[Int[Array, "T B"], int]:
-    """`(rows, block)` for `expected_counts`. Raises `DataError` for tokens that the model does not have."""
-    rows = row_numbers(as_tokens(model, data))
-    return rows, block_length(model.n_states, data.number, model.emission.dtype)
+    @property
+    def smallest_mass(self) -> Float[Array, ""]:
+        return self.counts.smallest_mass
 
 
 @functools.partial(jax.jit, static_argnames=("block", "per_chunk"))
-def em_step(mu, A, C, rows, lengths, pseudocounts: Pseudocounts, block: int, per_chunk: int):
-    """One iteration: `((μ, A, C) after it, expected counts, log-prior before it, bool [d] of lost states)`.
-
-    Rows without any expected count keep their value; they belong to states that no token needs.
-    """
-    found = expected_counts(mu, A, C, rows, lengths, block, per_chunk)
-    new = maximise(mu, A, C, Counts(*found[:3]), pseudocounts)
+def em_step(
+    mu: Float[Array, " d"],
+    A,
+    C: Float[Array, "d V"],
+    rows: Int[Array, "T B"],
+    lengths: Int[Array, " B"],
+    pseudocounts: Pseudocounts,
+    block: int,
+    per_chunk: int,
+) -> Iteration:
+    """One iteration. Rows without any expected count keep their value; they belong to states that no token needs."""
+    counts = expected_counts(mu, A, C, rows, lengths, block, per_chunk)
+    after = maximise(mu, A, C, Counts(*counts[:3]), pseudocounts)
     free = _free(mu, A, C)
     log_prior = sum(
         jnp.sum(jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), 0)) * weight
         for p, weight in zip(free, pseudocounts, strict=True)
     )
-    lost = _tied(found.emission, len(free[2])).sum(-1) + pseudocounts.emission == 0
-    return new, found, log_prior, lost
+    lost = _tied(counts.emission, len(free[2])).sum(-1) + pseudocounts.emission == 0
+    return Iteration(after, counts, jnp.asarray(log_prior), lost)
 
 
-def maximise(mu, A, C, counts: Counts, pseudocounts: Pseudocounts):
-    """`(μ, A, C)` from expected counts; a row without any keeps its value. The M-step."""
+def maximise(mu: Float[Array, " d"], A, C: Float[Array, "d V"], counts: Counts, pseudocounts: Pseudocounts) -> tuple:
+    r"""The M-step: $(\mu,A,C)$ from expected counts; a row without any keeps its value."""
     free_mu, free_A, free_C = _free(mu, A, C)
     new_mu = _normalised(counts.initial + pseudocounts.initial, free_mu)
     new_A = _normalised(counts.transition + pseudocounts.transition, free_A)
     new_C = _normalised(_tied(counts.emission, len(free_C)) + pseudocounts.emission, free_C)
-    if isinstance(A, OrderKTransition):
-        return new_mu, OrderKTransition(new_A), jnp.tile(new_C, (len(C) // len(free_C), 1))
-    return new_mu, new_A, new_C
+    transition = as_transition(A)
+    return new_mu, transition.with_free(new_A), transition.lifted_emission(new_C)
 
 
 def _free(mu, A, C):
     """The free parameters: an order-k model ties the emission of all tuples with the same newest state."""
-    return (mu, A.tensor, C[: A.n_base_states]) if isinstance(A, OrderKTransition) else (mu, A, C)
+    transition = as_transition(A)
+    return mu, transition.free, C[: transition.n_base_states]
 
 
 def _tied(emission, n: int):

@@ -96,6 +96,6 @@ def filter_traced(mu, A, C, z: Int[Array, "T ..."]):
     return lax.cond(jnp.isfinite(log_likelihood), lambda: (z, states, log_likelihood), checked)
 
 
-def prior_laws(mu, A, length: int) -> Float[Array, "T1 *batch d"]:
+def prior_distributions(mu, A, length: int) -> Float[Array, "T1 *batch d"]:
     """`μ A^t` for `t = 0 … length`: what is known of `X_t` before any token."""
     return lax.scan(lambda p, _: (p @ A, p), mu, None, length=length + 1)[1]

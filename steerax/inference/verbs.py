@@ -1,0 +1,190 @@
+"""The verbs of inference: each takes any model that it can serve, and one sequence or a `Sequences`.
+
+A verb looks the model up in one table and calls the function of that room: `filter` is `hmm.filter.filter_tokens` for
+a hidden Markov model and `linear.filter.filter_series` for a linear-Gaussian one. The functions of the rooms document
+the options that only they have.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._errors import ConfigurationError
+from ..data.scores import TokenScores
+from ..data.sequences import Sequences
+from ..maths.keys import as_key
+from ..models.hmm import HiddenMarkovModel
+from ..models.linear_gaussian import AbstractLinearGaussianModel
+from .kinds import HMM, LinearGaussian
+from .results import Candidate, DualFiltered, Explanation, Filtered, Fitted, Selection, Smoothed
+from .score import score_predictor
+
+
+@dataclasses.dataclass(frozen=True)
+class _Room:
+    """Where the verbs of a kind of model live: `inference/{name}/{file}.py` defines `{verb}_{data}`."""
+
+    name: str
+    data: str
+    said: str
+
+    def call(self, file: str, verb: str, *arguments: Any, **options: Any) -> Any:
+        """The verb of this room. Raises `ConfigurationError` for an option that it does not have."""
+        function = getattr(importlib.import_module(f".{self.name}.{file}", __package__), f"{verb}_{self.data}")
+        known = inspect.signature(function).parameters
+        for name in options:
+            if name not in known:
+                named = ", ".join(name for name, p in known.items() if p.kind is p.KEYWORD_ONLY) or "none"
+                raise ConfigurationError(f"{verb} of {self.said} has no option {name!r}; it has {named}.")
+        return function(*arguments, **options)
+
+
+_TOKENS = _Room("hmm", "tokens", "a HiddenMarkovModel")
+_SERIES = _Room("linear", "series", "a linear-Gaussian model")
+_MODELS: dict[type, _Room] = {HiddenMarkovModel: _TOKENS, AbstractLinearGaussianModel: _SERIES}
+_KINDS: dict[type, _Room] = {HMM: _TOKENS, LinearGaussian: _SERIES, **_MODELS}
+
+
+def _room(value: Any, table: dict[type, _Room], verb: str) -> _Room:
+    for kind, room in table.items():
+        if isinstance(value, kind):
+            return room
+    takes = " or ".join(dict.fromkeys(room.said for room in table.values()))
+    also = ", or the kinds HMM(n_states) and LinearGaussian(n_states)" if table is _KINDS else ""
+    raise ConfigurationError(f"{verb} takes {takes}{also}, not a {type(value).__name__}.")
+
+
+def filter(model: Any, data: Any, **options: Any) -> Filtered:
+    r"""The distribution of the hidden state and of the next observation, given the observations so far.
+
+    `predicted[t]` is that of $X_t$ given $Z_{<t}$, `filtered[t]` given $Z_{\le t}$ too, `next(t)` that of $Z_t$ given
+    $Z_{<t}$; $X_t$ emits $Z_t$, $t=0\dots T-1$.
+
+    **Arguments:** `model`; `data`, one sequence (tokens `[T]` with −1 for a gap, or a series `[T p]` with NaN) or a
+    `Sequences`; options of `filter_tokens`.
+
+    **Raises:** `ConfigurationError` for another kind of model or an unknown option; `DataError` for data that do not fit it;
+    `ImpossibleTokenError` for a token of probability zero.
+    """
+    return _room(model, _MODELS, "filter").call("filter", "filter", model, data, **options)
+
+
+def smooth(model: Any, data: Any, **options: Any) -> Smoothed:
+    """The distribution of every hidden state given all observations. **Raises:** as `filter`."""
+    return _room(model, _MODELS, "smooth").call("smoother", "smooth", model, data, **options)
+
+
+def dual_filter(model: Any, data: Any, *arguments: Any, **options: Any) -> DualFiltered:
+    """The filter as the solution of an optimal-control problem: layers for a chain (`dual_filter_tokens`), a control of the
+    costate for a linear model of any order (`dual_filter_series`), which list their options. **Raises:** as `filter`."""
+    return _room(model, _MODELS, "dual_filter").call("dual", "dual_filter", model, data, *arguments, **options)
+
+
+def explain(model: Any, data: Any, queries: Any = -1, target: Any = "next", **options: Any) -> Explanation:
+    r"""The prediction at each query as a prior term plus one term per past observation, exactly:
+
+    $$\text{prediction}(q)=\text{prior}(q)+\sum_{s<q}\text{weights}(q,s).$$
+
+    **Arguments:** `queries`: a time 0 … T (negative ones count from the end, −1 is `T`), several, or `"all"`; for a
+    `Sequences`, −1 (each at its own end) or `"all"`. `target`: `"next"`, the next observation; `"state"`; or an array
+    `[d k]`. Options of `explain_tokens`.
+
+    **Raises:** as `filter`, and `ConfigurationError` for a query that does not fit.
+    """
+    return _room(model, _MODELS, "explain").call("explain", "explain", model, data, queries, target, **options)
+
+
+def forecast(model: Any, data: Any, steps: int, **options: Any) -> Any:
+    """The distributions of the next `steps` observations, for a `Sequences` from each sequence's own end.
+
+    A `TokenForecast` or a `SeriesForecast`; both have `interval(coverage)`.
+
+    **Raises:** `ConfigurationError` for fewer than one step; otherwise as `filter`.
+    """
+    room = _room(model, _MODELS, "forecast")
+    if steps < 1:
+        raise ConfigurationError(f"A forecast needs at least one step, not {steps}.")
+    return room.call("forecast", "forecast", model, data, steps, **options)
+
+
+def score(predictor: Any, data: Any, **options: Any) -> TokenScores:
+    r"""$\log p(Z_t\mid Z_{<t})$ of every observation of a data set, their mean and its standard error over sequences.
+
+    **Arguments:** `predictor`: a model, or anything else that predicts tokens (see `as_predictor`); options of
+    `score_predictor`.
+
+    **Raises:** as `filter`.
+    """
+    data = _sequences(data)
+    if isinstance(predictor, AbstractLinearGaussianModel):
+        return _SERIES.call("filter", "score", predictor, data, **options)
+    return score_predictor(predictor, data, **options)
+
+
+def sample(model: Any, key: Any, length: int, number: int | None = None) -> tuple[Any, Any]:
+    """`(states, observations)` of length `length`, with a leading axis of `number` independent sequences if it is given.
+
+    **Arguments:** `key`, a seed or a typed key. **Raises:** `ConfigurationError` for an object that cannot be sampled.
+    """
+    if not hasattr(model, "sample"):
+        raise ConfigurationError(f"sample takes a model, not a {type(model).__name__}.")
+    if length < 0 or (number is not None and number < 1):
+        raise ConfigurationError(
+            f"A sample needs a length of at least 0 and at least one sequence: {length}, {number}."
+        )
+    key = as_key(key)
+    if number is None:
+        return model.sample(key, length)
+    return jax.vmap(lambda k: model.sample(k, length))(jax.random.split(key, number))
+
+
+def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
+    """Maximum likelihood from data with gaps and ragged lengths.
+
+    **Arguments:** `kind`: `HMM(n_states, order=…)`, `LinearGaussian(n_states, order, inputs, stable=…)`, or a model to
+    start from; `data`; `key`, a seed or a typed key; options of `fit_tokens` or `fit_series`.
+
+    **Raises:** `ConfigurationError` for another kind or options that cannot work; `DataError` for data without
+    observations of that kind.
+    """
+    return _room(kind, _KINDS, "fit").call("fit", "fit", kind, _sequences(data), as_key(key), **options)
+
+
+def _sequences(data: Any) -> Sequences:
+    return data if isinstance(data, Sequences) else Sequences.from_arrays([np.asarray(data)])
+
+
+def select(
+    kinds: Sequence[Any], data: Any, criterion: str = "bic", held_out: Any = None, key: Any = 0, **options: Any
+) -> Selection:
+    r"""Fit every kind and compare: $2(p-\ell)$ (AIC), $p\log n-2\ell$ (BIC), or held-out nats per observation.
+
+    `p` counts free parameters, $\ell$ is the log-likelihood, `n` the observed tokens or numbers. AIC and BIC are asymptotic
+    and assume an identifiable model; held-out data assume nothing.
+
+    **Arguments:** `kinds`, at least one, as `fit` takes them; `criterion`, `"aic"`, `"bic"` or `"held_out"`, which needs
+    `held_out` sequences (a token impossible there scores infinity); `key` and options go to `fit`.
+
+    **Raises:** `ConfigurationError` for no kinds, an unknown criterion or missing held-out data.
+    """
+    kinds = list(kinds)
+    if criterion not in ("aic", "bic", "held_out") or (criterion == "held_out" and held_out is None):
+        raise ConfigurationError(f"criterion={criterion!r} needs to be 'aic', 'bic', or 'held_out' with held-out data.")
+    if not kinds:
+        raise ConfigurationError("select needs at least one kind of model, HMM(4) for instance.")
+    candidates = []
+    for kind, each in zip(kinds, jax.random.split(as_key(key), len(kinds)), strict=True):
+        fitted = fit(kind, data, each, **options)
+        value, error = None, None
+        if held_out is not None:
+            skip = {"on_impossible": "skip"} if isinstance(fitted.model, HiddenMarkovModel) else {}
+            scores = score(fitted.model, held_out, **skip)
+            value, error = scores.cross_entropy, scores.standard_error if math.isfinite(scores.cross_entropy) else None
+        candidates.append(Candidate(kind, fitted, value, error))
+    return Selection(tuple(candidates), criterion)
