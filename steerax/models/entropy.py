@@ -10,13 +10,14 @@ from jaxtyping import Float
 
 from .._errors import ConfigurationError
 from ..maths import beliefs as cloud
-from .hmm import HiddenMarkovModel, stationary_law
+from ..maths.keys import as_key
+from .hmm import HiddenMarkovModel, stationary_distribution
 
 
 class ConditionalEntropy(NamedTuple):
-    """Entropies in nats per token. `standard_error` is zero when `exact`; otherwise both come from simulation.
+    r"""Entropies in nats per token. `standard_error` is zero when `exact`; otherwise both come from simulation.
 
-    **Attributes:** `mean`; `standard_error`; `exact`; `per_token` `[T]`, `H(Z_{t+1} | Z_{1:t})` for `t = 0 … T-1` (the
+    **Attributes:** `mean`; `standard_error`; `exact`; `per_token` `[T]`, $H(Z_t\mid Z_{<t})$ for $t=0\dots T-1$ (the
     rate alone for `entropy_rate`).
     """
 
@@ -29,7 +30,7 @@ class ConditionalEntropy(NamedTuple):
 def conditional_entropy(
     hmm: HiddenMarkovModel, length: int, *, key=None, samples: int = 4096, max_beliefs: int = 4096
 ) -> ConditionalEntropy:
-    """`H(Z_{t+1} | Z_{1:t}) = E[H(π_t C)]` under the true filter `π_t`, for sequences of a given length.
+    r"""$H(Z_t\mid Z_{<t})=\mathbb E[H(\pi_tC)]$ under the true filter $\pi_t$, for sequences of a given length.
 
     Its mean is the floor of the cross-entropy of every predictor of such sequences. Exact if no more than `max_beliefs`
     beliefs are reachable at any time; otherwise the mean over `samples` simulated sequences, with its standard error.
@@ -50,25 +51,25 @@ def conditional_entropy(
 def entropy_rate(
     hmm: HiddenMarkovModel, *, key=None, samples: int = 256, length: int = 4096, max_beliefs: int = 4096
 ) -> ConditionalEntropy:
-    """The limit of `H(Z_{t+1} | Z_{1:t})`, for one closed class of states.
+    r"""The limit of $H(Z_t\mid Z_{<t})$, for one closed class of states.
 
-    Exact if finitely many beliefs are reachable from the initial law: then they form a Markov chain whose stationary
-    law weighs `H(π C)`. Otherwise simulated: the second half of `samples` sequences of `length` tokens.
+    Exact if finitely many beliefs are reachable from the initial distribution: then they form a Markov chain whose
+    stationary distribution weighs $H(\pi C)$. Otherwise simulated: the second half of `samples` sequences of `length` tokens.
 
     **Raises:** `DataError` if the beliefs have several closed classes (the limit then depends on chance).
     """
     found = _closed_beliefs(hmm, max_beliefs)
     if found is not None:
         points, chain = found
-        rate = float(stationary_law(chain) @ _entropy(points @ np.asarray(hmm.emission, np.float64)))
+        rate = float(stationary_distribution(chain) @ _entropy(points @ np.asarray(hmm.emission, np.float64)))
         return ConditionalEntropy(rate, 0.0, True, np.array([rate]))
     means = _simulated(hmm, key, samples, length)[:, length // 2 :].mean(1)
     rate = float(means.mean())
     return ConditionalEntropy(rate, float(means.std(ddof=1) / math.sqrt(samples)), False, np.array([rate]))
 
 
-def _entropy(law: np.ndarray) -> np.ndarray:
-    return -np.sum(law * np.log(np.where(law > 0, law, 1.0)), axis=-1)
+def _entropy(p: Float[np.ndarray, "*n V"]) -> Float[np.ndarray, "*n"]:
+    return -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
 
 
 def _host(hmm: HiddenMarkovModel):
@@ -113,20 +114,19 @@ def _closed_beliefs(hmm: HiddenMarkovModel, max_beliefs: int) -> tuple[np.ndarra
 
 
 def _simulated(hmm: HiddenMarkovModel, key, samples: int, length: int) -> np.ndarray:
-    """`H(π_t C)` along simulated sequences, `[samples T]`; tokens are drawn from the predictive law itself."""
-    key = jax.random.key(0) if key is None else key
-    return np.asarray(_simulate(*hmm.arrays, key, samples, length))
+    r"""$H(\pi_tC)$ along simulated sequences, `[samples T]`; tokens are drawn from the predictive distribution itself."""
+    return np.asarray(_simulate(*hmm.arrays, as_key(0 if key is None else key), samples, length))
 
 
 @jax.jit(static_argnums=(4, 5))
 def _simulate(mu, A, C, key, samples, length):
     def step(belief, key):
-        law = belief @ C
-        cumulative = jnp.cumsum(law, -1)
-        u = jax.random.uniform(key, (samples, 1), law.dtype) * cumulative[:, -1:]
+        p = belief @ C
+        cumulative = jnp.cumsum(p, -1)
+        u = jax.random.uniform(key, (samples, 1), p.dtype) * cumulative[:, -1:]
         z = jnp.sum(cumulative <= u, -1)
         joint = belief * C.T[z]
-        entropy = -jnp.sum(law * jnp.log(jnp.where(law > 0, law, 1)), -1)
+        entropy = -jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1)), -1)
         return (joint / joint.sum(-1, keepdims=True)) @ A, entropy
 
     start = jnp.broadcast_to(mu, (samples, mu.shape[0]))

@@ -91,21 +91,21 @@ class HiddenMarkovModel(eqx.Module):
         return states, tokens
 
     def stationary(self) -> Float[Array, " d"]:
-        """The law `π = π A` that the chain keeps; also defined for a periodic chain.
+        r"""The distribution $\pi=\pi A$ that the chain keeps; also defined for a periodic chain.
 
         **Raises:** `DataError` if there are several (the chain has more than one closed class of states).
         """
         A = np.asarray(self.dense_transition, dtype=np.float64)
-        return jnp.asarray(stationary_law(A), dtype=self.initial.dtype)
+        return jnp.asarray(stationary_distribution(A), dtype=self.initial.dtype)
 
-    def started(self, law: str | Any) -> "HiddenMarkovModel":
-        """The same model with another law of `X_0`: `"stationary"`, `"uniform"` or an array `[d]`."""
-        if isinstance(law, str):
-            laws = {"stationary": self.stationary, "uniform": lambda: jnp.full_like(self.initial, 1 / self.n_states)}
-            if law not in laws:
-                raise ConfigurationError(f"There is no initial law called {law!r}; use 'stationary' or 'uniform'.")
-            law = laws[law]()
-        return HiddenMarkovModel(law, self.transition, self.emission, self.vocabulary)
+    def started(self, initial: str | Any) -> "HiddenMarkovModel":
+        """The same model with another distribution of $X_0$: `"stationary"`, `"uniform"` or an array `[d]`."""
+        if isinstance(initial, str):
+            if initial not in ("stationary", "uniform"):
+                raise ConfigurationError(f"Unknown initial={initial!r}; use 'stationary', 'uniform' or an array.")
+            uniform = jnp.full_like(self.initial, 1 / self.n_states)
+            initial = self.stationary() if initial == "stationary" else uniform
+        return HiddenMarkovModel(initial, self.transition, self.emission, self.vocabulary)
 
     def to_config(self) -> dict[str, Any]:
         """What a file needs besides the arrays."""
@@ -122,14 +122,16 @@ class HiddenMarkovModel(eqx.Module):
         return cls(arrays["initial"], transition, arrays["emission"], vocabulary)
 
 
-def stationary_law(A: np.ndarray) -> np.ndarray:
-    """The law `π = π A` of a row-stochastic matrix. Raises `DataError` if there are several."""
+def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " d"]:
+    r"""The distribution $\pi=\pi A$ of a row-stochastic matrix. Raises `DataError` if there are several."""
     d = len(A)
     M = A.T - np.eye(d)
     if d > 1 and np.linalg.matrix_rank(M, tol=1e-10) < d - 1:
-        raise DataError("The chain has more than one closed class of states, so its stationary law is not unique.")
-    law = np.linalg.lstsq(np.vstack([M, np.ones(d)]), np.append(np.zeros(d), 1.0))[0].clip(0)
-    return law / law.sum()
+        raise DataError(
+            "The chain has more than one closed class of states, so its stationary distribution is not unique."
+        )
+    pi = np.linalg.lstsq(np.vstack([M, np.ones(d)]), np.append(np.zeros(d), 1.0))[0].clip(0)
+    return pi / pi.sum()
 
 
 def _rows(name: str, rows: Any, ndim: int):

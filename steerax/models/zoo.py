@@ -1,28 +1,28 @@
 """Processes with known structure, to try methods on."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
 from .._errors import ConfigurationError, DataError
+from ..maths.keys import generator
 from .hmm import HiddenMarkovModel
-from .transitions import OrderKTransition
+from .transitions import OrderKTransition, as_transition
 
 
 def two_cycle(
     long_length: int = 8, short_zeros: int = 4, p: float = 0.5, initial: str = "uniform"
 ) -> HiddenMarkovModel:
-    """Binary tokens made of two patterns, chosen independently each time: Sec. 4 of [KudreChangMehta2026].
+    r"""Binary tokens made of two patterns, chosen independently each time: Sec. 4 of [KudreChangMehta2026].
 
-    Long (probability `p`) is a 1 followed by `ℓ - 1` zeros, short a 1 followed by `n_0` zeros. The state is the
-    position in the pattern: state 0 emits 1, the others 0; `A(i, i+1) = 1`, `A(ℓ-1, 0) = 1`, except at the branch
-    `A(n_0, 0) = 1 - p`, `A(n_0, n_0+1) = p`. The entropy rate is `H(p) / (p ℓ + (1-p)(n_0+1))`. Choose `ℓ` and
-    `n_0 + 1` without common divisor, otherwise the chain is periodic.
+    Long (probability $p$) is a 1 followed by $\ell-1$ zeros, short a 1 followed by $n_0$ zeros. The state is the
+    position in the pattern: state 0 emits 1, the others 0; $A(i,i+1)=1$, $A(\ell-1,0)=1$, except at the branch
+    $A(n_0,0)=1-p$, $A(n_0,n_0+1)=p$. The entropy rate is $H(p)/(p\ell+(1-p)(n_0+1))$. Choose $\ell$ and
+    $n_0+1$ without common divisor, otherwise the chain is periodic.
 
-    **Arguments:** `long_length` `ℓ`; `short_zeros` `n_0`; `p`; `initial`, `"uniform"` or `"stationary"`.
+    **Arguments:** `long_length` $\ell$; `short_zeros` $n_0$; `p`; `initial`, `"uniform"` or `"stationary"`.
 
-    **Raises:** `ConfigurationError` unless `1 ≤ n_0 ≤ ℓ - 2` and `0 < p < 1`.
+    **Raises:** `ConfigurationError` unless $1\le n_0\le\ell-2$ and $0<p<1$.
     """
     if not (1 <= short_zeros <= long_length - 2 and 0 < p < 1):
         raise ConfigurationError(
@@ -44,9 +44,9 @@ def casino() -> HiddenMarkovModel:
 
 
 def mess3(x: float = 0.05, alpha: float = 0.85) -> HiddenMarkovModel:
-    """Three states, three tokens, beliefs on a fractal: the "Mess3" process of [ShaiEtAl2024].
+    r"""Three states, three tokens, beliefs on a fractal: the "Mess3" process of [ShaiEtAl2024].
 
-    `A = x` off the diagonal and `1 - 2x` on it; `C = α` on the diagonal and `(1-α)/2` off it; stationary start.
+    $A=x$ off the diagonal and $1-2x$ on it; $C=\alpha$ on the diagonal and $(1-\alpha)/2$ off it; stationary start.
     """
     if not (0 < x < 0.5 and 0 < alpha < 1):
         raise ConfigurationError(f"mess3 needs 0 < x < 1/2 and 0 < alpha < 1, but got x={x}, alpha={alpha}.")
@@ -70,8 +70,8 @@ def left_right(n_states: int = 6, n_tokens: int = 3, stay: float = 0.8, accuracy
 
 
 def random_hmm(key, n_states: int, n_tokens: int, concentration: float = 1.0) -> HiddenMarkovModel:
-    """Every row drawn from a symmetric Dirichlet law with the given concentration (small means peaked)."""
-    rng = _generator(key)
+    """Every row drawn from a symmetric Dirichlet distribution with the given concentration (small means peaked)."""
+    rng = generator(key)
     mu = _dirichlet(rng, (n_states,), concentration)
     A = _dirichlet(rng, (n_states, n_states), concentration)
     return HiddenMarkovModel(mu, A, _dirichlet(rng, (n_states, n_tokens), concentration))
@@ -81,7 +81,7 @@ def order_k(transition: ArrayLike, emission: ArrayLike, initial: ArrayLike | Non
     """A chain whose next state depends on the last `k`, as a hidden Markov model on tuples that keeps its sparsity.
 
     **Arguments:** `transition` `[d … d d]` with `k + 1` axes, `P(X_{t+1} | X_{t-k+1..t})`; `emission` `[d V]` of the
-    newest state; `initial` `[d … d]` with `k` axes, the law of the tuple at times `-k+1 … 0` (uniform if not given).
+    newest state; `initial` `[d … d]` with `k` axes, the distribution of the tuple at times `-k+1 … 0` (uniform if not given).
 
     **Raises:** `DataError` if the axes of `transition` differ in length or do not fit `emission` or `initial`.
     """
@@ -95,34 +95,28 @@ def order_k(transition: ArrayLike, emission: ArrayLike, initial: ArrayLike | Non
     if initial is None:
         initial = jnp.full((d,) * k, 1 / d**k, dtype=transition.dtype)
     if jnp.shape(initial) != (d,) * k:
-        raise DataError(f"The initial law of an order-{k} chain has shape {(d,) * k}, not {jnp.shape(initial)}.")
-    lifted_emission = jnp.tile(emission, (d ** (k - 1), 1))  # the newest state is the last of the tuple
-    return HiddenMarkovModel(jnp.ravel(initial), OrderKTransition(transition), lifted_emission)
+        raise DataError(
+            f"The initial distribution of an order-{k} chain has shape {(d,) * k}, not {jnp.shape(initial)}."
+        )
+    chain = OrderKTransition(transition)
+    return HiddenMarkovModel(jnp.ravel(initial), chain, chain.lifted_emission(emission))
 
 
 def random_order_k(key, n_states: int, n_tokens: int, order: int, concentration: float = 1.0) -> HiddenMarkovModel:
-    """An order-k chain with every row drawn from a symmetric Dirichlet law."""
-    rng = _generator(key)
+    """An order-k chain with every row drawn from a symmetric Dirichlet distribution."""
+    rng = generator(key)
     shapes = (n_states,) * (order + 1), (n_states, n_tokens)
     return order_k(*(_dirichlet(rng, shape, concentration) for shape in shapes))
 
 
 def mixed_with_uniform(hmm: HiddenMarkovModel, transition: float = 0.0, emission: float = 0.0) -> HiddenMarkovModel:
-    """`(1-ε) A + ε/d` and `(1-ε) C + ε/V`: the perturbations of Eq. (12) of [KudreChangMehta2026]."""
+    r"""$(1-\varepsilon)A+\varepsilon/d$ and $(1-\varepsilon)C+\varepsilon/V$: the perturbations of Eq. (12) of [KudreChangMehta2026]."""
     if not (0 <= transition <= 1 and 0 <= emission <= 1):
         raise ConfigurationError(f"Mixing levels lie between 0 and 1, but got {transition} and {emission}.")
-    A, C = hmm.transition, hmm.emission
-    if isinstance(A, OrderKTransition):
-        A = OrderKTransition((1 - transition) * A.tensor + transition / A.n_base_states)
-    else:
-        A = (1 - transition) * A + transition / hmm.n_states
-    return HiddenMarkovModel(hmm.initial, A, (1 - emission) * C + emission / hmm.n_tokens, hmm.vocabulary)
+    chain, C = as_transition(hmm.transition), hmm.emission
+    mixed = chain.with_free((1 - transition) * chain.free + transition / chain.n_base_states)
+    return HiddenMarkovModel(hmm.initial, mixed, (1 - emission) * C + emission / hmm.n_tokens, hmm.vocabulary)
 
 
 def _dirichlet(rng: np.random.Generator, shape: tuple[int, ...], concentration: float) -> np.ndarray:
     return rng.dirichlet(np.full(shape[-1], concentration), size=shape[:-1])
-
-
-def _generator(key) -> np.random.Generator:
-    """Host random numbers determined by a JAX key; drawing a few matrices should not cost a compilation."""
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())

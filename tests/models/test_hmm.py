@@ -61,7 +61,7 @@ def test_the_stationary_law_is_kept_also_by_a_periodic_chain():
     np.testing.assert_allclose(hmm.started("stationary").initial, law)
     with pytest.raises(sx.DataError, match="more than one closed class"):
         sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), np.eye(2)).stationary()
-    with pytest.raises(sx.ConfigurationError, match="no initial law"):
+    with pytest.raises(sx.ConfigurationError, match="Unknown initial"):
         hmm.started("warm")
 
 

@@ -1,16 +1,18 @@
-"""The optimal control problem behind the filter, exactly, on the tree of all token strings.
+r"""Solve the filter's optimal-control problem exactly by enumerating all token strings.
 
-Letters: `e(z)` token vectors (`encoding.py`), `c(x) = Σ_z C(x, z) e(z)`, `R(x) = Σ_z C(x, z) e(z) e(z)^⊤ - c(x) c(x)^⊤`.
-For a control `U` that is a function of the past tokens, the backward stochastic difference equation is
+Letters: $e(z)$ token vectors (`maths/encoding.py`), $c(x)=\sum_zC(x,z)e(z)$,
+$R(x)=\sum_zC(x,z)e(z)e(z)^\top-c(x)c(x)^\top$. For a control $U$ that is a function of the past tokens, the backward
+stochastic difference equation is
 
-    Y_T = F,    Y_t(x) = (A Y_{t+1})(x) + c(x)·(U_t + V_t(x)) - V_t(x)·e(Z_{t+1}),
+$$Y_T=F,\qquad Y_t(x)=(AY_{t+1})(x)+c(x)^\top(U_t+V_t(x))-V_t(x)^\top e(Z_t),$$
 
-where `V_t(x)` is the slope of `z ↦ (A Y_{t+1}(·; z))(x)`, which makes `Y_t` a function of `Z_{1:t}`. Its cost is
+where $V_t(x)$ is the slope of $z\mapsto(AY_{t+1}(\cdot;z))(x)$, which makes $Y_t$ a function of $Z_{<t}$. Its cost is
 
-    J(U) = var_μ(Y_0) + E Σ_t [ (Γ Y_{t+1})(X_t) + (U_t + V_t(X_t))·R(X_t)(U_t + V_t(X_t)) ],    Γf = A f² - (A f)²,
+$$J(U)=\mathrm{var}_\mu(Y_0)+\mathbb E\sum_t\big[(\Gamma Y_{t+1})(X_t)+(U_t+V_t(X_t))^\top R(X_t)(U_t+V_t(X_t))\big],
+\qquad\Gamma f=Af^2-(Af)^2,$$
 
-and the *duality principle* says `J(U) = E |F(X_T) - S_T|²` with `S_T = μ(Y_0) - Σ_t U_t·e(Z_{t+1})`, for every such
-`U`. The optimal control makes `S_T = π_T(F)`. Secs. 3.1, 3.2 and appendix A of [KudreChangMehta2026]; [ChangMehta2025].
+and the *duality principle* says $J(U)=\mathbb E|F(X_T)-S_T|^2$ with $S_T=\mu(Y_0)-\sum_tU_t^\top e(Z_t)$, for every such $U$.
+The optimal control makes $S_T=\pi_T(F)$. Secs. 3.1, 3.2 and appendix A of [KudreChangMehta2026]; [ChangMehta2025].
 """
 
 from collections.abc import Sequence
@@ -24,16 +26,15 @@ from ..._errors import ConfigurationError, DataError
 from ...maths.encoding import mean_and_slope, token_vectors
 from ...models.hmm import HiddenMarkovModel
 
-# strings that a tree may hold
-MAX_STRINGS = 2**20
+MAX_STRINGS = 2**20  # that a tree may hold
 
 
 class ControlTree(eqx.Module):
-    """What `optimal_control` returns. Strings of length `t` are numbered row-major, `[V^t]`; `m = V - 1`.
+    r"""What `optimal_control` returns. Strings of length $t$ are numbered row-major, `[V^t]`; `m = V - 1`.
 
-    **Attributes:** `controls`, `U_t` `[V^t m]` for `t = 0 … T-1`; `states`, `Y_t` `[V^t d]` for `t = 0 … T`; `slopes`, `V_t`
-    `[V^t d m]`; `estimates`, `S_t = μ(Y_0) - Σ_{s<t} U_s·e(Z_{s+1})` `[V^t]`; `filters`, `π_t` `[V^t d]`;
-    `probabilities` of the strings `[V^t]`; `cost`, `J(U)`; `mse`, `E|F(X_T) - S_T|²` by enumeration.
+    **Attributes:** `controls`, $U_t$ `[V^t m]` for $t=0\dots T-1$; `states`, $Y_t$ `[V^t d]` for $t=0\dots T$; `slopes`, $V_t$
+    `[V^t d m]`; `estimates`, $S_t=\mu(Y_0)-\sum_{s<t}U_s^\top e(Z_s)$ `[V^t]`; `filters`, $\pi_t$ `[V^t d]`; `probabilities` of
+    the strings `[V^t]`; `cost`, $J(U)$; `mse`, $\mathbb E|F(X_T)-S_T|^2$ by enumeration.
     """
 
     controls: list[Float[np.ndarray, "_ m"]]
@@ -49,10 +50,13 @@ class ControlTree(eqx.Module):
 def optimal_control(
     hmm: HiddenMarkovModel, length: int, target: Any, controls: Sequence[Any] | None = None
 ) -> ControlTree:
-    """Solve the control problem for `F = target` on all `V^length` strings: for small instances and for checks.
+    r"""Solve the control problem for $F=$ `target` on all $V^T$ strings: for small instances and for checks.
 
-    The optimal control is `U_t = -(π(R) + cov_π(c))^†(cov_π(c, w) + π(R V_t))` at `π = π_t`, `w(x) = Σ_z C(x, z)
-    (A Y_{t+1}(·; z))(x)`. With `controls` (`U_t` `[V^t m]` for each `t`) that control is evaluated instead.
+    The optimal control is, at $\pi=\pi_t$ and with $w(x)=\sum_zC(x,z)(AY_{t+1}(\cdot;z))(x)$,
+
+    $$U_t=-\big(\pi(R)+\mathrm{cov}_\pi(c)\big)^\dagger\big(\mathrm{cov}_\pi(c,w)+\pi(RV_t)\big).$$
+
+    With `controls` ($U_t$ `[V^t m]` for each $t$) that control is evaluated instead.
 
     **Arguments:** `hmm`; `length`, `T`; `target`, `F` `[d]`; `controls`, or `None` for the optimal one.
 
@@ -98,7 +102,7 @@ def optimal_control(
 
 
 def _filters(mu, A, C, length):
-    """`π_t` and probabilities of all strings; an impossible continuation moves the state as if nothing were seen."""
+    r"""$\pi_t$ and probabilities of all strings; an impossible continuation moves the state as if nothing were seen."""
     filters, probabilities = [mu[None]], [np.ones(1)]
     for _ in range(length):
         q = filters[-1] @ C
@@ -109,7 +113,7 @@ def _filters(mu, A, C, length):
 
 
 def _stationary(rho, c, R, slope, w):
-    """The optimal control at the laws `rho` `[n d]`: the pseudo-inverse takes the smallest of several."""
+    """The optimal control at the distributions `rho` `[n d]`: the pseudo-inverse takes the smallest of several."""
     mean_c = rho @ c
     centred = c - mean_c[:, None]
     M = np.einsum("nx,xij->nij", rho, R) + np.einsum("nx,nxi,nxj->nij", rho, centred, centred)

@@ -1,9 +1,9 @@
-"""Expected counts of a hidden Markov model given its tokens: forward–backward with memory for a chunk of time only.
+r"""Expected counts of a hidden Markov model given its tokens: forward–backward with memory for a chunk of time only.
 
-With `a_t = p_t ⊙ C_{z_t}` forward (`p_{t+1} = a_t A`) and `m_t` the message from the tokens after `t`,
-`w_t = m_t ⊙ C_{z_t}`, `m_{t-1} = A w_t`, suitably scaled:
+With $a_t=p_t\odot C_{z_t}$ forward ($p_{t+1}=a_tA$) and $m_t$ the message from the tokens after $t$,
+$w_t=m_t\odot C_{z_t}$, $m_{t-1}=Aw_t$, suitably scaled:
 
-    P(X_t = i | all tokens) = a_t(i) m_t(i),        P(X_t = i, X_{t+1} = j | all tokens) = a_t(i) A(i, j) w_{t+1}(j).
+$$P(X_t=i\mid z)=a_t(i)\,m_t(i),\qquad P(X_t=i,X_{t+1}=j\mid z)=a_t(i)\,A(i,j)\,w_{t+1}(j).$$
 
 The forward pass is normalised once per `block` tokens and the backward pass divides by the same masses, so the first
 product sums to one without a normaliser. Time is cut into chunks: states at the starts of chunks are kept, everything
@@ -46,7 +46,15 @@ def chunk_blocks(length: int, batch: int, d: int, block: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnames=("block", "per_chunk"))
-def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"], block: int, per_chunk: int):
+def expected_counts(
+    mu: Float[Array, " d"],
+    A,
+    C: Float[Array, "d V"],
+    rows: Int[Array, "T B"],
+    lengths: Int[Array, " B"],
+    block: int,
+    per_chunk: int,
+) -> ExpectedCounts:
     """`ExpectedCounts` of sequences given by rows of the emission table (0 for missing, and beyond the end)."""
     T, B = rows.shape
     d, V = C.shape
@@ -111,6 +119,6 @@ def expected_counts(mu, A, C, rows: Int[Array, "T B"], lengths: Int[Array, " B"]
     return ExpectedCounts(initial, chain.free * transition, emission.T, jnp.log(safe).sum(), masses.min())
 
 
-def _token_counts(gamma, rows, V):
-    """Sums of `gamma` `[n d]` by token, `[V d]`."""
+def _token_counts(gamma: Float[Array, "n d"], rows: Int[Array, " n"], V: int) -> Float[Array, "V d"]:
+    """Sums of `gamma` by token."""
     return jax.ops.segment_sum(gamma, rows, V + 1)[1:]

@@ -1,11 +1,12 @@
-"""Forward recursions of hidden Markov models, on arrays.
+r"""Forward recursions of hidden Markov models, on arrays.
 
-Letters: `mu` `[d]` initial law, `A` transition (dense or acting as a matrix, see `OrderKTransition`), `C` `[d V]`
-emission, `z` `[T]` or time-major `[T B]` tokens with −1 for missing. `π_t` is the law of `X_t` given `z_1..z_t`, so
-`π_0 = mu` and
+Letters: `mu` `[d]` initial distribution, `A` transition (dense or acting as a matrix, see `OrderKTransition`), `C` `[d V]`
+emission, `z` `[T]` or time-major `[T B]` tokens with −1 for missing. $\pi_t$ is the distribution of $X_t$ given $z_{<t}$:
 
-    π_{t+1} = A^⊤(π_t ⊙ C_{z_{t+1}}) / q_t,        q_t = π_t · C_{z_{t+1}}      (factor 1 for a missing token).
+$$\pi_0=\mu,\qquad \pi_{t+1}=A^\top(\pi_t\odot C_{z_t})/q_t,\qquad q_t=\pi_t^\top C_{z_t}\quad\text{(factor 1 for a missing token)}.$$
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,25 +18,27 @@ from jaxtyping import Array, Float, Int
 FEW_STATES = 8
 
 
-def emission_table(C) -> Float[Array, "V1 d"]:
-    """A first row of ones for a missing token, then the rows `C_z`."""
+def emission_table(C: Float[Array, "d V"]) -> Float[Array, "V1 d"]:
+    """A first row of ones for a missing token, then the rows $C_z$."""
     return jnp.concatenate([jnp.ones((1, C.shape[0]), C.dtype), C.T])
 
 
-def row_numbers(z):
+def row_numbers(z: Int[Array, "*n"]) -> Int[Array, "*n"]:
     """Rows of `emission_table` for tokens."""
     return z + 1
 
 
 def moved(p: Float[Array, "... d"], A) -> Float[Array, "... d"]:
-    """`p A`, the law one step later."""
+    """$pA$, the distribution one step later."""
     if isinstance(A, jax.Array) and A.shape[0] <= FEW_STATES:
         return jnp.sum(p[..., None] * A.reshape((1,) * (p.ndim - 1) + A.shape), -2)
     return p @ A
 
 
 @jax.jit
-def filter_possible(mu, A, C, z: Int[Array, " T"]):
+def filter_possible(
+    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, " T"]
+) -> tuple[Float[Array, "T1 d"], Float[Array, ""]]:
     """`(states [T+1 d], log-likelihood)` of one sequence, normalised at each token. −∞ if a token is impossible: then
     the states are not valid, see `filter_checked`.
 
@@ -55,7 +58,9 @@ def filter_possible(mu, A, C, z: Int[Array, " T"]):
 
 
 @jax.jit
-def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
+def filter_checked(
+    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+) -> tuple[Float[Array, "T1 *batch d"], Float[Array, "T *batch"]]:
     """`(states [T+1 … d], log q [T …])`, normalised at each token.
 
     An impossible token has `log q = -∞` and is stepped over. All arithmetic stands inside the loop: XLA runs a program
@@ -77,12 +82,14 @@ def filter_checked(mu, A, C, z: Int[Array, "T ..."]):
     return jnp.concatenate([states, last[None]]), log_q
 
 
-def is_small_product(z, d: int) -> bool:
+def is_small_product(z: Any, d: int) -> bool:
     """Whether `filter_possible` is faster than `filter_checked`, and its several arrays `[T d]` are small."""
     return z.ndim == 1 and d > FEW_STATES and z.size * d <= 2**22
 
 
-def filter_traced(mu, A, C, z: Int[Array, "T ..."]):
+def filter_traced(
+    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+) -> tuple[Int[Array, "T *batch"], Float[Array, "T1 *batch d"], Float[Array, "*batch"]]:
     """`(tokens that count, states, log-likelihood)`, by the faster recursion that is valid, decided while it runs: for
     use inside `jit` and `grad`. A token that was stepped over is −1 here."""
 
@@ -96,6 +103,6 @@ def filter_traced(mu, A, C, z: Int[Array, "T ..."]):
     return lax.cond(jnp.isfinite(log_likelihood), lambda: (z, states, log_likelihood), checked)
 
 
-def prior_distributions(mu, A, length: int) -> Float[Array, "T1 *batch d"]:
-    """`μ A^t` for `t = 0 … length`: what is known of `X_t` before any token."""
+def prior_distributions(mu: Float[Array, "*batch d"], A, length: int) -> Float[Array, "T1 *batch d"]:
+    r"""$\mu A^t$ for $t=0\dots$ `length`: what is known of $X_t$ before any token."""
     return lax.scan(lambda p, _: (p @ A, p), mu, None, length=length + 1)[1]
