@@ -11,7 +11,7 @@ from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
 from ..maths import beliefs as cloud
 from ..maths.keys import generator
-from .predictor import FilterPredictor, NextToken
+from .predictor import NextToken
 from .reference import Beliefs, Reference, Support
 
 Target = Callable[[Any], Any]  # int [n T] -> float [n]
@@ -79,7 +79,7 @@ def represent(
     if z.ndim != 1 or (z.size and (z.dtype.kind not in "iu" or z.min() < -1 or z.max() >= vocab)):
         raise DataError(f"The tokens must be one sequence of codes 0 … {vocab - 1}, and -1 for a missing one.")
     z = z.astype(np.int32)
-    own = _own_model(predictor)
+    own = predictor.model if isinstance(predictor, NextToken) else None
     if reference is None:
         reference = "uniform" if own is None else Support(own)
     drawn = Reference.of(reference, vocab)
@@ -92,12 +92,6 @@ def represent(
             if exact is not None:
                 return _assemble(*exact, z, drawn, weights, "merged beliefs" if merge else "enumeration")
     return _by_sampling(predictor, z, drawn, weights, samples, key, batch)
-
-
-def _own_model(predictor: Target):
-    """The hidden Markov model whose filter the predictor is, or `None`."""
-    inner = predictor.predictor if isinstance(predictor, NextToken) else None
-    return inner.model if isinstance(inner, FilterPredictor) else None
 
 
 def _assemble(branches, last, evaluations: int, z, drawn: Reference, weights: bool, method: str) -> Representation:
@@ -125,7 +119,7 @@ def _exact(predictor: Target, z: np.ndarray, drawn: Reference, merge: bool, batc
 
     Nodes of level `s` are the strings of length `s`, or (`merge`) the beliefs they lead to. `None` if there are too many.
     """
-    own = _own_model(predictor) if merge else None
+    own = predictor.model if merge else None
     world = Beliefs((drawn.process,) if own is None or own is drawn.process else (own, drawn.process))
     nodes, strings, path, levels = world.initial(), np.zeros((1, 0), np.int32), [0], []
     for token_seen in z:

@@ -12,7 +12,7 @@ from ..data.scores import TokenScores
 from ..data.sequences import Sequences
 from ..models.hmm import HiddenMarkovModel
 from .hmm.filter import score_tokens
-from .predictor import AbstractPredictor, FunctionPredictor, as_predictor
+from .predictor import as_predictor
 
 STRINGS = 256  # strings given to a predictor at once
 
@@ -50,18 +50,18 @@ def score_predictor(predictor: Any, data: Sequences, *, on_impossible: str = "ra
 
 
 def next_token_log_probabilities(predictor: Any, strings: np.ndarray) -> Float[np.ndarray, "n R V"]:
-    """Log-probabilities after every prefix of `strings` `[n T]`, in float64 on the host; see `AbstractPredictor`.
+    """Log-probabilities after every prefix of `strings` `[n T]`, in float64 on the host; see `Predictor`.
 
     Works through at most 256 strings at a time, always as many, so that one shape is compiled.
     """
-    common: AbstractPredictor = as_predictor(predictor)
+    common = as_predictor(predictor)
     parts = []
     for rows in chunks(len(strings), STRINGS):
         part = np.asarray(strings[rows], np.int32)
         if not common.reads_gaps:
             part = np.maximum(part, 0)  # padding; causal predictors do not let it reach what comes before
         full = part
-        if not isinstance(common, FunctionPredictor):
+        if common.compiled:
             full = np.zeros((min(STRINGS, _rounded(len(strings))), part.shape[1]), np.int32)
             full[: len(part)] = part
         parts.append(np.asarray(common.log_probabilities(full), np.float64)[: len(part)])
