@@ -55,7 +55,7 @@ _HOME: dict[str, str] = {
     "fit_by_gradient": "steerax.inference.hmm.gradient",
     "DualFilterNetwork": "steerax.inference.hmm.network",
     # inference: linear-Gaussian models only
-    "recalibrated": "steerax.inference.linear.calibration",
+    "recalibrate": "steerax.inference.linear.calibration",
     # files
     "save": "steerax.runs.models",
     "load": "steerax.runs.models",
@@ -67,7 +67,13 @@ _HOME: dict[str, str] = {
     "sample_tokens": "steerax.transformer.sample",
     "train_gpt": "steerax.training.gradient",
 }
-_WINGS = ("lifted", "depth", "models")
+# namespace -> package
+_WINGS = {
+    "depth": "steerax.depth",
+    "lifted": "steerax.lifted",
+    "models": "steerax.models",
+    "solvers": "steerax.inference.linear.solvers",
+}
 
 __all__ = ["__version__", *sorted(_HOME), *_WINGS]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -76,7 +82,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
     elif name in _WINGS:
-        value = importlib.import_module(f"steerax.{name}")
+        value = importlib.import_module(_WINGS[name])
     else:
         raise AttributeError(f"module 'steerax' has no attribute {name!r}")
     globals()[name] = value

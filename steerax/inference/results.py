@@ -35,7 +35,6 @@ class Filtered(eqx.Module):
     """
 
     model: eqx.AbstractVar[Any]
-    log_likelihood: eqx.AbstractVar[Any]
     lengths: eqx.AbstractVar[np.ndarray | None]
 
     @property
@@ -45,6 +44,10 @@ class Filtered(eqx.Module):
     @property
     @abc.abstractmethod
     def filtered(self) -> Any: ...
+
+    @property
+    @abc.abstractmethod
+    def log_likelihood(self) -> Any: ...
 
     @property
     @abc.abstractmethod

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...inference.hmm.kernels.layers import layer
-from ...inference.linear.dual import linear_dual_filter
-from ...inference.linear.solvers.closed_loop import make_passes
+from ...inference.linear.dual import dual_filter_series
+from ...inference.linear.solvers import ClosedLoop
+from ...inference.linear.solvers.problem import DualProblem
 from ...models import random_hmm
 from ...models.linear_gaussian import TimeVaryingLinearGaussianModel
 from ...report import figures
@@ -198,18 +199,18 @@ def kalman_cost(T: int, d: int, repeats: int, seed: int) -> dict[str, Cost]:
 def dual_costs(T: int, d: int, repeats: int, seed: int) -> tuple[dict[str, Cost], int]:
     """Costs of one pass and of the whole solution of the dual filter at one size, and the passes of the solution."""
     model, z = operator_problem(T, d, seed)
-    passes = make_passes(model, jnp.ones((T, 1), bool), jnp.zeros((T, 0, 1, d)))
+    passes = DualProblem(model, jnp.ones((T, 1), bool), jnp.zeros((T + 1, d, 1))).passes()
     v = jnp.ones((T, 1, 1))
     one = jax.jit(lambda passes, v: passes(v)).lower(passes, v).compile()
-    solve = lambda: linear_dual_filter(model, z, method="closed_loop", lags=8)
+    solve = lambda: dual_filter_series(model, z, solver=ClosedLoop(lags=8))
     functions = {
         PASS: lambda: jax.block_until_ready(one(passes, v)),
-        SOLVE: lambda: jax.block_until_ready(solve().mean),
+        SOLVE: lambda: jax.block_until_ready(solve().predicted.mean),
     }
     # the solver adds the vectors of the conjugate gradients
     memory = {PASS: temporary(one), SOLVE: temporary(one) + 6 * T * d * 8}
     times = in_turns(functions, repeats)
-    return {m: Cost(t, memory[m]) for m, t in times.items()}, int(solve().iterations)
+    return {m: Cost(t, memory[m]) for m, t in times.items()}, solve().layers
 
 
 def layer_costs(T: int, d: int, V: int, repeats: int, seed: int) -> dict[str, Cost]:

@@ -9,8 +9,8 @@ import numpy as np
 from ...inference.hmm.exact_control import optimal_control
 from ...inference.hmm.explain import explain_tokens
 from ...inference.hmm.filter import filter_tokens
-from ...inference.linear.dual import linear_dual_filter
-from ...inference.linear.filter import kalman_filter
+from ...inference.linear.dual import dual_filter_series
+from ...inference.linear.filter import filter_series
 from ...models import random_hmm
 from ...models.linear_gaussian import LinearGaussianModel
 from ...report import figures
@@ -138,11 +138,11 @@ def hidden_markov(rng: np.random.Generator, key, config: Config) -> tuple[dict[s
 def linear_gaussian(rng: np.random.Generator, config: Config) -> dict[str, float]:
     """Dual filter against Kalman filter on one random model."""
     model, z = random_linear(rng, config)
-    dual = linear_dual_filter(model, z)
-    kalman = kalman_filter(model, z)
-    scale = np.abs(np.asarray(kalman.state_covariances[-1])).max()
-    covariance = np.abs(np.asarray(dual.covariance) - np.asarray(kalman.state_covariances[-1])).max() / scale
-    mean = np.abs(np.asarray(dual.mean) - np.asarray(kalman.state_means[-1])).max() / np.sqrt(scale)
+    dual = dual_filter_series(model, z)
+    kalman = filter_series(model, z).predicted[-1]
+    scale = np.abs(np.asarray(kalman.covariance)).max()
+    covariance = np.abs(np.asarray(dual.predicted.covariance) - np.asarray(kalman.covariance)).max() / scale
+    mean = np.abs(np.asarray(dual.predicted.mean) - np.asarray(kalman.mean)).max() / np.sqrt(scale)
     return {
         "linear: optimal cost - Kalman covariance": float(covariance),
         "linear: estimate - Kalman mean": float(mean),

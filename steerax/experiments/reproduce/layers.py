@@ -9,7 +9,8 @@ import numpy as np
 from ..._results import RESULTS
 from ...inference.hmm.dual import dual_filter_tokens
 from ...inference.hmm.filter import filter_tokens
-from ...inference.linear.dual import linear_dual_filter
+from ...inference.linear.dual import dual_filter_series
+from ...inference.linear.solvers import ClosedLoop, OpenLoop, Picard
 from ...models import HiddenMarkovModel, random_hmm, two_cycle
 from ...models.linear_gaussian import LinearGaussianModel
 from ...report import figures
@@ -158,11 +159,11 @@ def linear_iterations() -> tuple[dict, dict]:
     model = LinearGaussianModel(np.zeros(d), np.eye(d), taps, np.eye(1, d), np.eye(d), 0.1 * np.eye(1))
     z = jnp.asarray(rng.normal(size=(200, 1)))
     solvers = {}
-    for method in ("picard", "cg", "closed_loop"):
-        found = linear_dual_filter(model, z, method=method)
+    for method, solver in {"picard": Picard(), "cg": OpenLoop(), "closed_loop": ClosedLoop()}.items():
+        found = dual_filter_series(model, z, solver=solver)
         solvers[method] = {
-            "iterations": found.iterations,
-            "residual": float(found.residual),
+            "iterations": found.layers,
+            "residual": float(found.residuals[-1]),
             "radius": found.spectral_radius,
             "diverged": bool(found.result == RESULTS.diverged),
             "result": RESULTS[found.result],  # pyright: ignore[reportInvalidTypeArguments]

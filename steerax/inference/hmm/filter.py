@@ -30,7 +30,7 @@ class FilteredTokens(Filtered):
     model: HiddenMarkovModel
     tokens: Int[Array | np.ndarray, "T *batch"]
     states: Float[Array, "T1 *batch d"]
-    log_likelihood: Float[Array | np.ndarray, "*batch"]
+    total: Float[Array | np.ndarray, "*batch"]
     lengths: Int[np.ndarray, " batch"] | None = None
 
     @property
@@ -42,6 +42,10 @@ class FilteredTokens(Filtered):
         rows = emission_table(self.model.emission)[jnp.asarray(self.tokens) + 1]
         joint = self.states[:-1] * rows
         return batch_first(joint / joint.sum(-1, keepdims=True))
+
+    @property
+    def log_likelihood(self) -> Float[Array | np.ndarray, "*batch"]:
+        return self.total
 
     @property
     def log_likelihoods(self) -> Float[Array, "*batch T"]:
@@ -81,18 +85,18 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     arrays = hmm.arrays
     if isinstance(z, Tracer) or any(isinstance(a, Tracer) for a in jax.tree.leaves(arrays)):
         tokens, states, log_likelihood = filter_traced(*arrays, jnp.asarray(z))
-        return FilteredTokens(model=hmm, tokens=tokens, states=states, log_likelihood=log_likelihood, lengths=lengths)
+        return FilteredTokens(model=hmm, tokens=tokens, states=states, total=log_likelihood, lengths=lengths)
     if is_small_product(z, hmm.n_states):
         states, log_likelihood = filter_possible(*arrays, z)
         if np.isfinite(log_likelihood):
-            return FilteredTokens(model=hmm, tokens=z, states=states, log_likelihood=log_likelihood, lengths=lengths)
+            return FilteredTokens(model=hmm, tokens=z, states=states, total=log_likelihood, lengths=lengths)
     states, log_q = filter_checked(*arrays, z)
     log_likelihood = np.asarray(np.asarray(log_q).sum(0))
     if not np.isfinite(log_likelihood).all():
         if on_impossible == "raise":
             _raise_if_impossible(log_q, z)
         z = np.where(np.isfinite(log_q), z, -1)
-    return FilteredTokens(model=hmm, tokens=z, states=states, log_likelihood=log_likelihood, lengths=lengths)
+    return FilteredTokens(model=hmm, tokens=z, states=states, total=log_likelihood, lengths=lengths)
 
 
 def _raise_if_impossible(log_q, z) -> None:

@@ -1,4 +1,4 @@
-"""Intervals that follow the recent size of the errors."""
+"""Rescale forecast intervals by the recent one-step error."""
 
 from typing import Any
 
@@ -10,13 +10,14 @@ from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError, DataError
 from ...models.linear_gaussian import LinearGaussianModel
-from .filter import as_observations, filter_pass
+from .filter import as_observations
+from .kernels.filter_pass import filter_pass
 
 
 def standardised_innovations(model: LinearGaussianModel, observations: Any) -> Float[Array, "T p"]:
-    """`S_t^{-½}(Z_t - E[Z_t | past])`, white with unit variance if the model is right; NaN where missing.
+    r"""$S_t^{-1/2}(Z_t-\mathbb E[Z_t\mid Z_{<t}])$, white with unit variance if the model is right; NaN where missing.
 
-    `S_t½` is the Cholesky factor, so with several channels an entry is what the earlier channels of the same time
+    $S_t^{1/2}$ is the Cholesky factor, so with several channels an entry is what the earlier channels of the same time
     leave of it. `observations`: `[T p]` (or `[T]` if `p = 1`), NaN where missing.
     """
     return _standardised(model, *as_observations(model, observations))
@@ -29,10 +30,10 @@ def _standardised(model, z, mask):
     return jnp.where(mask, white * jnp.sign(jnp.diagonal(run.U, axis1=1, axis2=2)), jnp.nan)
 
 
-def recalibrated(model: LinearGaussianModel, observations: Any, window: int = 50) -> LinearGaussianModel:
-    """The model with its three covariances multiplied by the mean square of the last standardised innovations.
+def recalibrate(model: LinearGaussianModel, observations: Any, window: int = 50) -> LinearGaussianModel:
+    r"""The model with its three covariances multiplied by the mean square of the last standardised innovations.
 
-    One factor for `Σ_0, Q, R` changes no estimate and no forecast, only their error covariances: intervals become as
+    One factor for $\Sigma_0,Q,R$ changes no estimate and no forecast, only their error covariances: intervals become as
     wide as the last `window` one-step errors were, which matters where the variance of a series drifts from that of the
     part the model was fitted to.
 
@@ -45,7 +46,7 @@ def recalibrated(model: LinearGaussianModel, observations: Any, window: int = 50
     if window < 1:
         raise ConfigurationError(f"The window must be at least 1, but {window} was given.")
     if not isinstance(model, LinearGaussianModel):
-        raise DataError("recalibrated takes a LinearGaussianModel; a time-varying operator is not served.")
+        raise DataError("recalibrate takes a LinearGaussianModel; a time-varying operator is not served.")
     scores = np.asarray(standardised_innovations(model, observations))
     seen = scores[np.isfinite(scores).any(axis=1)][-window:]
     factor = float(np.nanmean(seen**2)) if len(seen) else float("nan")

@@ -1,120 +1,127 @@
 """The Kalman filter of any order: the baseline, and the tool of choice when order times dimension is small."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._errors import DataError
 from ..._results import RESULTS
+from ...data.scores import TokenScores
 from ...data.sequences import Sequences
-from ...maths.covariance import square_root
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
-from .kernels.riccati import companion, riccati
-
-LOG_2PI = float(np.log(2 * np.pi))
-
-
-class Roots(NamedTuple):
-    """Square roots of the three covariances of a model, `Q = (Q½)ᵀ Q½` and so on."""
-
-    S_0: Float[Array, "d d"]
-    Q: Float[Array, "d d"]
-    R: Float[Array, "p p"]
+from ..results import Filtered, Gaussian
+from .kernels.filter_pass import Pass, filter_pass
 
 
-def covariance_roots(model: AbstractLinearGaussianModel) -> Roots:
-    """`Σ_0½, Q½, R½`; singular covariances are allowed."""
-    return Roots(*(_root(S) for S in (model.initial_covariance, model.process_noise, model.observation_noise)))
+class FilteredSeries(Filtered):
+    r"""`Filtered` for series.
 
-
-def _root(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The Cholesky factor, or where there is none (it is not finite then) the symmetric square root, which is slower."""
-    factor = jnp.linalg.cholesky(S).T
-    return jax.lax.cond(jnp.isfinite(factor).all(), lambda: factor, lambda: square_root(S))
-
-
-class KalmanFilter(eqx.Module):
-    """What `kalman_filter` returns. For a `Sequences` every array has a leading axis of sequences.
-
-    **Attributes:** `state_means` `[T+1 d]` and `state_covariances` `[T+1 d d]`: entry `t` is the law of `X_t` given
-    `Z_0 … Z_{t-1}` (predictive; the last entry looks one step past the data). `log_likelihood`, a number per
-    sequence, in nats. `innovations` `[T p]`, `Z_t` minus its prediction, 0 where missing. `result`.
+    **Attributes:** those of `Filtered`, with `Gaussian` records; `innovations` `[T p]`, $Z_t$ minus its prediction, 0 where
+    missing; `mask` `[T p]`, what was observed; `run`, the arrays of the pass.
     """
 
-    state_means: Float[Array, "*B T1 d"]
-    state_covariances: Float[Array, "*B T1 d d"]
-    log_likelihood: Float[Array, "*B"]
-    innovations: Float[Array, "*B T p"]
-    result: RESULTS
+    model: LinearGaussianModel
+    run: Pass
+    mask: Bool[Array, "*batch T p"]
+    lengths: Int[np.ndarray, " batch"] | None = None
+
+    @property
+    def predicted(self) -> Gaussian:
+        return Gaussian(self.run.x[..., : self.model.n_states], self.run.P)
+
+    @property
+    def filtered(self) -> Gaussian:
+        before = self.predicted
+        x, P = before.mean[..., :-1, :], before.covariance[..., :-1, :, :]
+        return _updated(self.model, x, P, self.innovations, self.mask)
+
+    @property
+    def innovations(self) -> Float[Array, "*batch T p"]:
+        return self.run.e
+
+    @property
+    def log_likelihoods(self) -> Float[Array, "*batch T"]:
+        return self.run.log_likelihoods
+
+    @property
+    def log_likelihood(self) -> Float[Array, "*batch"]:
+        return self.run.log_likelihoods.sum(-1)
+
+    @property
+    def result(self) -> RESULTS:
+        return RESULTS.successful if _finite(self.run.log_likelihoods, self.run.P) else RESULTS.breakdown
+
+    def next_all(self) -> Gaussian:
+        r"""The distribution of $Z_t$ given $Z_{<t}$ for every $t=0\dots T$, its noise included."""
+        return observed(self.model, self.predicted)
 
 
-class Pass(NamedTuple):
-    """A filter pass on the companion state of dimension n = m d."""
-
-    x: Float[Array, "T1 n"]
-    P: Float[Array, "T1 k k"]
-    K: Float[Array, "T n p"]
-    U: Float[Array, "T p p"]
-    e: Float[Array, "T p"]
-    log_likelihood: Float[Array, ""]
-
-
-def filter_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"], keep: int) -> Pass:
-    """`x' = F x + K e` with `e = z - c - H x`, zero where missing; the log-likelihood is that of the innovations."""
-    system = companion(model, model.transition, covariance_roots(model))
-    K, U, P = riccati(system, mask, keep)
-    F, H, d = system.F, system.H, model.n_states
-    z = jnp.where(mask, z - model.observation_offset[None], 0.0)
-
-    def step(x, inputs):
-        z_t, seen, K_t = inputs
-        e = jnp.where(seen, z_t - H @ x, 0.0)
-        return F @ x + K_t @ e, (x, e)
-
-    x_0 = jnp.zeros(len(F), F.dtype).at[:d].set(model.initial_mean)
-    x_T, (x, e) = jax.lax.scan(step, x_0, (z, mask, K))
-    white = jax.scipy.linalg.solve_triangular(U, e[..., None], trans="T")[..., 0]
-    log_det = jnp.log(jnp.abs(jnp.diagonal(U, axis1=1, axis2=2))).sum()
-    log_likelihood = -0.5 * (jnp.sum(white**2) + LOG_2PI * mask.sum()) - log_det
-    return Pass(jnp.concatenate([x, x_T[None]]), P, K, U, e, log_likelihood)
-
-
-def kalman_filter(model: AbstractLinearGaussianModel, observations: Any) -> KalmanFilter:
-    """The law of `X_t` given `Z_0 … Z_{t-1}` for every `t = 0 … T`, by the square-root Kalman filter.
-
-        P_{t+1} = F P_t Fᵀ + Q - K_t S_t K_tᵀ,    S_t = H P_t Hᵀ + R,    x_{t+1} = F x_t + K_t (Z_t - c - H x_t)
-
-    on the history `(X_t, …, X_{t-m+1})`, `O((m d)³)` a step until the covariance settles and `O((m d)²)` after.
-    For orders `m` in the tens and beyond, `linear_dual_filter` does the same in far less.
-
-    **Arguments:** `observations`, `[T p]` (or `[T]` if `p = 1`), NaN where missing; or a `Sequences`.
-
-    **Returns:** `KalmanFilter`; `result` is `RESULTS.breakdown` if an innovation has variance zero (`R` and the
-    predicted covariance are both singular) or the covariance overflows.
-
-    **Raises:** `DataError` for observations whose shape does not fit, or infinite ones.
-    """
-    if not isinstance(model, LinearGaussianModel):
-        raise DataError(
-            "kalman_filter takes a LinearGaussianModel; for a time-varying operator use linear_dual_filter."
-        )
-    if isinstance(observations, Sequences):
-        z, mask = as_batch(model, observations)
-        run = _filter_batch(model, z, mask)
-    else:
-        z, mask = as_observations(model, observations)
-        run = _filter_one(model, z, mask)
-    d = model.n_states
-    result = RESULTS.successful if _finite(run.log_likelihood, run.P) else RESULTS.breakdown
-    return KalmanFilter(run.x[..., :d], run.P, run.log_likelihood, run.e, result)
+def observed(model: AbstractLinearGaussianModel, states: Gaussian) -> Gaussian:
+    """The distributions of the observations that states emit, the noise of the observation included."""
+    H, c, R = model.observation, model.observation_offset, model.observation_noise
+    mean = states.mean @ H.T + jnp.broadcast_to(c, (*states.mean.shape[:-1], len(c)))
+    spread = jnp.einsum("pd,...de,qe->...pq", H, states.covariance, H)
+    return Gaussian(mean, spread + jnp.broadcast_to(R, spread.shape))
 
 
 @jax.jit
-def _finite(*arrays):
+def _updated(
+    model: LinearGaussianModel,
+    x: Float[Array, "*batch T d"],
+    P: Float[Array, "*batch T d d"],
+    e: Float[Array, "*batch T p"],
+    mask: Bool[Array, "*batch T p"],
+) -> Gaussian:
+    r"""The distribution of $X_t$ given $Z_t$ too, by the gain $K=PH^\top S^{-1}$ and the form
+    $(I-KH)P(I-KH)^\top+KRK^\top$ of the covariance, whose error is quadratic in that of $K$."""
+    H, R, d = model.observation, model.observation_noise, model.n_states
+
+    def one(x, P, e, seen):
+        H_seen = H * seen.astype(P.dtype)[:, None]
+        S = H_seen @ P @ H_seen.T + R * jnp.outer(seen, seen) + jnp.diag(1 - seen.astype(P.dtype))
+        K = jnp.linalg.solve(S, H_seen @ P).T
+        rest = jnp.eye(d, dtype=P.dtype) - K @ H_seen
+        return x + K @ e, rest @ P @ rest.T + K @ R @ K.T
+
+    for _ in range(x.ndim - 1):
+        one = jax.vmap(one)
+    return Gaussian(*one(x, P, e, mask))
+
+
+def filter_series(model: AbstractLinearGaussianModel, data: Any) -> FilteredSeries:
+    r"""The distribution of $X_t$ given $Z_{<t}$ for every $t=0\dots T$, by the square-root Kalman filter
+
+    $$P_{t+1}=FP_tF^\top+Q-K_tS_tK_t^\top,\qquad S_t=HP_tH^\top+R,\qquad x_{t+1}=Fx_t+K_t(Z_t-c-Hx_t)$$
+
+    on the history $(X_t,\dots,X_{t-m+1})$, $O((md)^3)$ a step until the covariance settles and $O((md)^2)$ after. For orders
+    $m$ in the tens and beyond `dual_filter` gives the same for less.
+
+    **Arguments:** `data`, `[T p]` (or `[T]` if `p = 1`), NaN where missing; or a `Sequences`. The `result` is
+    `RESULTS.breakdown` if an innovation has variance zero ($R$ and the predicted covariance are both singular) or the
+    covariance overflows.
+
+    **Raises:** `DataError` for observations whose shape does not fit, infinite ones, or a model that varies in time.
+    """
+    if not isinstance(model, LinearGaussianModel):
+        raise DataError("filter takes a time-invariant LinearGaussianModel; for a time-varying one use dual_filter.")
+    several = isinstance(data, Sequences)
+    z, mask = as_batch(model, data) if several else as_observations(model, data)
+    run = (_filter_batch if several else _filter_one)(model, z, mask)
+    return FilteredSeries(model=model, run=run, mask=mask, lengths=np.asarray(data.lengths) if several else None)
+
+
+def score_series(model: AbstractLinearGaussianModel, data: Sequences) -> TokenScores:
+    r"""$\log p(Z_t\mid Z_{<t})$ of every time of a data set; `scored` counts the observed channels, so that the mean is
+    nats per observed number. **Raises:** as `filter_series`."""
+    filtered = filter_series(model, data)
+    return TokenScores(np.asarray(filtered.log_likelihoods, np.float64), np.asarray(filtered.mask).sum(-1))
+
+
+@jax.jit
+def _finite(*arrays: Array) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.isfinite(a).all() for a in arrays]))
 
 
@@ -130,8 +137,6 @@ def _filter_batch(model, z, mask):
 
 def as_observations(model: AbstractLinearGaussianModel, observations: Any) -> tuple[Array, Array]:
     """`(z, mask)`, `[T p]` each: the observations in the model's dtype with 0 where they are missing (NaN)."""
-    if isinstance(observations, Sequences):
-        raise DataError("One sequence is needed here, not a Sequences; pass data[i].")
     z = np.asarray(observations)
     p = model.n_channels
     if z.ndim == 1 and p == 1:

@@ -6,91 +6,83 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences
+from ...maths.keys import as_key
 from ...models.linear_gaussian import LinearGaussianModel
-from .filter import kalman_filter
+from ..kinds import LinearGaussian
+from ..results import Fitted
 from .kernels.detectability import spectral_radius
 from .kernels.em import Data, expectation, maximisation
-from .kernels.quasi_newton import maximise_likelihood
+from .kernels.quasi_newton import Free, Stable, maximise_likelihood
+from .select import canonical, n_parameters
 
 WARM_UP = 5  # steps of expectation–maximisation before those along the gradient
 LARGEST_RADIUS = 1 - 1e-4  # of a model fitted with stable=True
+METHODS = ("em", "gradient")
 
 
-class LinearGaussianFit(eqx.Module):
-    """What `fit_linear_gaussian` returns.
-
-    **Attributes:** `model`, in canonical form, of the data less the effect of the inputs; `log_likelihoods`, before each
-    step and of `model`, in nats; `aic` and `bic`; `input_weights` `[p q]`, `D` (without columns if there are no inputs);
-    `result`.
-    """
-
-    model: LinearGaussianModel
-    log_likelihoods: np.ndarray
-    aic: float
-    bic: float
-    input_weights: np.ndarray
-    result: RESULTS
-
-
-def fit_linear_gaussian(
-    data: Any,
-    n_states: int,
-    key,
-    order: int = 1,
+def fit_series(
+    kind: LinearGaussian | LinearGaussianModel,
+    data: Sequences,
+    key: Any = 0,
     *,
     method: str = "gradient",
     max_iterations: int = 200,
     tolerance: float = 1e-6,
-    stable: bool = False,
-    inputs: Any = None,
-) -> LinearGaussianFit:
+) -> Fitted:
     """Maximum likelihood: every parameter, any order, gaps and ragged lengths.
 
-    The likelihood rises in every step. It starts from a vector autoregression of the data (`n_states` equal to the
-    number of channels) or from slow random dynamics (otherwise), and is returned in the basis of `canonical`, since
-    data determine a model only up to a change of basis of its state.
+    The likelihood rises in every step. It starts from `kind`, if that is a model; otherwise from a vector autoregression
+    of the data (as many states as channels) or from slow random dynamics. It is returned in the basis of `canonical`,
+    since data determine a model only up to a change of basis of its state, and belongs to the data less the effect of
+    the inputs: other verbs take the data less `w @ D.T`, `D` being `input_weights`, and add it back for the future.
 
     **Arguments:**
 
-    - `data`: a `Sequences` of observations, or one sequence `[T p]` or `[T]`; NaN where missing.
     - `method`: `"em"`, expectation–maximisation; `"gradient"`, a few of its steps and then quasi-Newton steps along the
       exact gradient, which climb flat likelihoods much faster.
     - `max_iterations`; `tolerance`, the gain in nats per observed number below which it stops.
-    - `stable`: keep the spectral radius below one: `"em"` shortens the steps that would leave the stable models, and
-      `"gradient"` moves in coordinates that reach all stable models and no others.
-    - `inputs`: known regressors `w`, `[T q]` (or `[B T q]` for a `Sequences`), with `Z_t = H X_t + c + D w_t + W_t`.
-      Other verbs then take the data less `w @ D.T`, and add it back for the future.
 
-    **Returns:** `LinearGaussianFit`; `result` is `max_steps_reached` if it was still gaining, `breakdown` if a step
-    lowered the likelihood by more than rounding or made it infinite (a variance went to zero).
+    With `stable=True` of the kind, `"em"` shortens the steps that would leave the stable models, and `"gradient"` moves in
+    coordinates that reach all stable models and no others.
+
+    **Returns:** `Fitted`; `result` is `max_steps_reached` if it was still gaining, `breakdown` if a step lowered the
+    likelihood by more than rounding or made it infinite (a variance went to zero).
 
     **Raises:** `DataError` for tokens, inputs that do not fit, or fewer than `order + 2` observations;
     `ConfigurationError` for sizes below one or an unknown method.
     """
-    if method not in ("em", "gradient"):
-        raise ConfigurationError(f"There is no method {method!r}; use 'em' or 'gradient'.")
-    arrays = _checked(data, inputs, n_states, order, max_iterations)
-    model, D = _start(arrays, n_states, order, key)
+    if method not in METHODS:
+        raise ConfigurationError(f"method={method!r} is unknown; use 'em' or 'gradient'.")
+    if max_iterations < 1:
+        raise ConfigurationError(f"max_iterations must be at least 1, not {max_iterations}.")
+    if isinstance(kind, LinearGaussianModel):
+        arrays, stable = _checked(data, None, kind.order), False
+        model, D = kind, jnp.zeros((kind.n_channels, 0), kind.observation.dtype)
+    else:
+        arrays, stable = _checked(data, kind.inputs, kind.order), kind.stable
+        model, D = _start(arrays, kind.n_states, kind.order, as_key(key))
     if stable:
         radius = spectral_radius(np.asarray(model.transition))
         model = eqx.tree_at(lambda m: m.transition, model, _shrunk(model.transition, 0.98 / max(radius, 0.98)))
     steps = max_iterations if method == "em" else min(WARM_UP, max_iterations)
     model, D, history, result = _climb(model, D, arrays, steps, tolerance, stable)
     if method == "gradient" and result == RESULTS.max_steps_reached and max_iterations > steps:
-        model, D, more, result = maximise_likelihood(model, D, arrays, max_iterations - steps, tolerance, stable)
+        coordinates = Stable() if stable else Free()
+        model, D, more, result = maximise_likelihood(model, D, arrays, max_iterations - steps, tolerance, coordinates)
         history += more
-    model = canonical(model)
-    free, last = n_parameters(model) + D.size, history[-1]
-    aic, bic = 2 * free - 2 * last, free * np.log(int(arrays.mask.sum())) - 2 * last
-    return LinearGaussianFit(model, np.asarray(history), aic, bic, np.asarray(D), result)
+    model, nats = canonical(model), np.asarray(history)
+    free, observed = n_parameters(model) + D.size, int(arrays.mask.sum())
+    return Fitted(model, nats, nats, free, observed, result, input_weights=np.asarray(D))
 
 
-def _climb(model, D, data: Data, max_iterations, tolerance, stable):
+def _climb(
+    model: LinearGaussianModel, D: Float[Array, "p q"], data: Data, max_iterations: int, tolerance: float, stable: bool
+):
     """Expectation–maximisation: `(model, D, log-likelihoods, result)`."""
     observed, history = int(data.mask.sum()), []
     for _ in range(max_iterations):
@@ -115,65 +107,7 @@ _expect = jax.jit(expectation)
 _maximise = jax.jit(maximisation)
 
 
-def n_parameters(model: LinearGaussianModel) -> int:
-    """The number of free parameters, a change of basis of the state not counted twice."""
-    m, d, p = model.order, model.n_states, model.n_channels
-    return m * d * d + p * d + d * (d + 1) // 2 + p * (p + 1) // 2 + p + d - d * d
-
-
-def select_order(data: Any, n_states: int, key, orders: Any, criterion: str = "bic", **options: Any):
-    """Fit every order and choose: `(best, table)`, the best fit and a list of `(order, score, fit)`.
-
-    **Arguments:** `orders`; `criterion`, `"bic"`, `"aic"` (smaller is better), or a held-out `Sequences`, whose negative
-    log-likelihood per observed number is the score; `options`, those of `fit_linear_gaussian`.
-
-    **Raises:** `ConfigurationError` for no orders or an unknown criterion.
-    """
-    orders = list(orders)
-    if not orders or not (isinstance(criterion, Sequences) or criterion in ("aic", "bic")):
-        raise ConfigurationError("select_order needs at least one order and 'aic', 'bic' or a held-out Sequences.")
-    table = []
-    for order in orders:
-        fit = fit_linear_gaussian(data, n_states, key, order, **options)
-        if isinstance(criterion, Sequences):
-            total = float(kalman_filter(fit.model, criterion).log_likelihood.sum())
-            score = -total / int(np.isfinite(criterion.values).sum())
-        else:
-            score = getattr(fit, criterion)
-        table.append((order, score, fit))
-    return min(table, key=lambda row: row[1])[2], table
-
-
-def canonical(model: LinearGaussianModel) -> LinearGaussianModel:
-    """The same law of observations in a fixed basis of the state.
-
-    With at least as many states as channels, `H = [I 0]` and the noise of the remaining states white and independent
-    of the others (which leaves a rotation of them); with fewer, `Q = I` and `H` lower-triangular. A model whose `H` or
-    `Q` is singular is returned as it is.
-    """
-    H, Q = np.asarray(model.observation, float), np.asarray(model.process_noise, float)
-    p, d = H.shape
-    if np.linalg.matrix_rank(H) < min(p, d) or np.linalg.matrix_rank(Q) < d:
-        return model
-    if d < p:
-        root = np.linalg.cholesky(Q)
-        rotation, triangle = np.linalg.qr((H[:d] @ root).T)
-        signs = np.where(np.diag(triangle) < 0, -1.0, 1.0)
-        basis = (rotation * signs).T @ np.linalg.inv(root)
-    else:
-        rest = np.linalg.svd(H)[2][p:]
-        basis = np.concatenate([H, rest])
-        Q = basis @ Q @ basis.T
-        slope = Q[p:, :p] @ np.linalg.inv(Q[:p, :p])
-        white = np.linalg.inv(np.linalg.cholesky(Q[p:, p:] - slope @ Q[:p, p:]))
-        basis[p:] = white @ (basis[p:] - slope @ basis[:p])
-    return model.change_basis(jnp.asarray(basis, model.observation.dtype))
-
-
-def _checked(data, inputs, n_states, order, max_iterations) -> Data:
-    if n_states < 1 or order < 1 or max_iterations < 1:
-        raise ConfigurationError("n_states, order and max_iterations must be at least 1.")
-    data = data if isinstance(data, Sequences) else Sequences.from_arrays([np.asarray(data, float)])
+def _checked(data: Sequences, inputs: Any, order: int) -> Data:
     if data.is_tokens:
         raise DataError("A linear-Gaussian model needs observations (floats); these data are tokens.")
     mask = np.isfinite(data.values)

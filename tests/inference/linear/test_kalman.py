@@ -7,7 +7,6 @@ import pytest
 from linear_oracles import condition, log_likelihood, random_model
 
 import steerax as sx
-from steerax.inference.linear.filter import kalman_filter
 
 
 def gappy(model, key, T):
@@ -21,12 +20,12 @@ def gappy(model, key, T):
 def test_filter_and_likelihood_equal_dense_conditioning(order, key):
     model = random_model(order, d=2, p=2, order=order, offset=True)
     z = gappy(model, key, 20)
-    run = kalman_filter(model, z)
+    run = sx.filter(model, z)
     assert run.result == sx.RESULTS.successful
     for t in (1, 5, 9, 20):
         mean, covariance = condition(model, z[:t], t)
-        np.testing.assert_allclose(run.state_means[t], mean, atol=1e-12)
-        np.testing.assert_allclose(run.state_covariances[t], covariance, atol=1e-12)
+        np.testing.assert_allclose(run.predicted.mean[t], mean, atol=1e-12)
+        np.testing.assert_allclose(run.predicted.covariance[t], covariance, atol=1e-12)
     np.testing.assert_allclose(run.log_likelihood, log_likelihood(model, z), rtol=1e-12)
 
 
@@ -34,7 +33,7 @@ def test_filter_equals_statsmodels_on_a_long_markov_model(key):
     sarimax = pytest.importorskip("statsmodels.tsa.statespace.kalman_filter")
     model = random_model(3, d=3, p=2)
     z = np.asarray(model.sample(key, 400)[1])
-    run = kalman_filter(model, z)
+    run = sx.filter(model, z)
     other = sarimax.KalmanFilter(k_endog=2, k_states=3)
     other.bind(z.copy())
     other["design"], other["obs_cov"] = np.array(model.observation), np.array(model.observation_noise)
@@ -42,7 +41,7 @@ def test_filter_equals_statsmodels_on_a_long_markov_model(key):
     other["selection"] = np.eye(3)
     other.initialize_known(np.array(model.initial_mean), np.array(model.initial_covariance))
     theirs = other.filter()
-    np.testing.assert_allclose(run.state_means.T, theirs.predicted_state, atol=1e-8)
+    np.testing.assert_allclose(run.predicted.mean.T, theirs.predicted_state, atol=1e-8)
     np.testing.assert_allclose(run.log_likelihood, theirs.llf_obs.sum(), rtol=1e-8)
 
 
@@ -65,11 +64,11 @@ def test_filter_and_dual_filter_equal_dynamax_on_a_long_markov_model(key):
     theirs = inference.lgssm_filter(parameters, jnp.asarray(z))
     F = model.transition[0]
     mean, covariance = F @ theirs.filtered_means[-1], F @ theirs.filtered_covariances[-1] @ F.T + model.process_noise
-    run, dual = kalman_filter(model, z), sx.dual_filter(model, z)
+    run, dual = sx.filter(model, z), sx.dual_filter(model, z)
     np.testing.assert_allclose(run.log_likelihood, theirs.marginal_loglik, rtol=1e-8)
-    for found in (run.state_means[-1], dual.mean):
+    for found in (run.predicted.mean[-1], dual.predicted.mean):
         np.testing.assert_allclose(found, mean, rtol=1e-8)
-    for found in (run.state_covariances[-1], dual.covariance):
+    for found in (run.predicted.covariance[-1], dual.predicted.covariance):
         np.testing.assert_allclose(found, covariance, rtol=1e-8)
 
 
@@ -78,9 +77,9 @@ def test_covariances_reused_after_settling_equal_recomputed_ones(key):
     model = random_model(5, d=2, p=1)
     z = np.array(model.sample(key, 300)[1])
     z[250] = np.nan
-    run = kalman_filter(model, z)
+    run = sx.filter(model, z)
     _, covariance = condition(model, z[200:260], 60)
-    np.testing.assert_allclose(run.state_covariances[260], covariance, rtol=1e-9)
+    np.testing.assert_allclose(run.predicted.covariance[260], covariance, rtol=1e-9)
 
 
 def test_singular_noises_are_exact(key):
@@ -88,32 +87,32 @@ def test_singular_noises_are_exact(key):
         np.zeros(2), np.eye(2), [[[0.9, 0.1], [0.0, 0.5]]], [[1.0, 0.0]], np.diag([1.0, 0.0]), [[0.0]]
     )
     z = np.asarray(model.sample(key, 12)[1])
-    run = kalman_filter(model, z)
+    run = sx.filter(model, z)
     mean, covariance = condition(model, z, 12)
-    np.testing.assert_allclose(run.state_means[12], mean, atol=1e-10)
-    np.testing.assert_allclose(run.state_covariances[12], covariance, atol=1e-10)
+    np.testing.assert_allclose(run.predicted.mean[12], mean, atol=1e-10)
+    np.testing.assert_allclose(run.predicted.covariance[12], covariance, atol=1e-10)
 
 
 def test_a_batch_of_ragged_sequences_equals_one_at_a_time(key):
     model = random_model(2, d=2, p=2)
     parts = [np.asarray(model.sample(k, T)[1]) for k, T in zip(jax.random.split(key, 2), (30, 20), strict=True)]
-    run = kalman_filter(model, sx.Sequences.from_arrays(parts))
+    run = sx.filter(model, sx.Sequences.from_arrays(parts))
     for i, part in enumerate(parts):
-        alone = kalman_filter(model, np.concatenate([part, np.full((30 - len(part), 2), np.nan)]))
+        alone = sx.filter(model, np.concatenate([part, np.full((30 - len(part), 2), np.nan)]))
         np.testing.assert_allclose(run.log_likelihood[i], alone.log_likelihood, rtol=1e-12)
-        np.testing.assert_allclose(run.state_means[i], alone.state_means, atol=1e-12)
+        np.testing.assert_allclose(run.predicted.mean[i], alone.predicted.mean, atol=1e-12)
 
 
 def test_a_certain_observation_twice_is_a_named_breakdown():
     model = sx.LinearGaussianModel(
         jnp.zeros(1), jnp.eye(1), jnp.ones((1, 1, 1)), jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.zeros((1, 1))
     )
-    assert kalman_filter(model, np.array([1.0, 1.0])).result == sx.RESULTS.breakdown
+    assert sx.filter(model, np.array([1.0, 1.0])).result == sx.RESULTS.breakdown
 
 
 def test_filter_rejects_wrong_shapes_and_infinite_values():
     model = random_model(0, p=2)
     with pytest.raises(sx.DataError, match=r"\[T 2\]"):
-        kalman_filter(model, np.zeros(5))
+        sx.filter(model, np.zeros(5))
     with pytest.raises(sx.DataError, match="infinite"):
-        kalman_filter(model, np.full((5, 2), np.inf))
+        sx.filter(model, np.full((5, 2), np.inf))

@@ -7,10 +7,9 @@ import pytest
 from linear_oracles import condition, joint_law, log_likelihood, random_model, random_operator, spectral_radius
 
 import steerax as sx
-from steerax.inference.linear.fit import canonical
 from steerax.inference.linear.kernels.em import Data, expectation, maximisation
-from steerax.inference.linear.kernels.quasi_newton import from_model, likelihood_and_score, stable_taps, to_model
-from steerax.inference.linear.smoother import kalman_smoother
+from steerax.inference.linear.kernels.quasi_newton import Free, Stable, likelihood_and_score, stable_taps
+from steerax.inference.linear.select import canonical
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +22,59 @@ def gappy():
 
 def test_smoother_equals_dense_conditioning_on_everything(gappy):
     model, z = gappy
-    run = kalman_smoother(model, z)
-    for t in (0, 1, 2, 9, 18):
+    run = sx.smooth(model, z)
+    for t in (0, 1, 2, 9, 17):
         mean, covariance = condition(model, z, t)
-        np.testing.assert_allclose(run.state_means[t], mean, atol=1e-11)
-        np.testing.assert_allclose(run.state_covariances[t], covariance, atol=1e-11)
+        np.testing.assert_allclose(run.smoothed.mean[t], mean, atol=1e-11)
+        np.testing.assert_allclose(run.smoothed.covariance[t], covariance, atol=1e-11)
+
+
+def test_filtered_states_are_conditioned_on_their_own_observation_too(gappy):
+    model, z = gappy
+    run = sx.filter(model, z)
+    for t in (0, 3, 4, 9, 17):
+        mean, covariance = condition(model, z[: t + 1], t)
+        np.testing.assert_allclose(run.filtered.mean[t], mean, atol=1e-11)
+        np.testing.assert_allclose(run.filtered.covariance[t], covariance, atol=1e-11)
+    np.testing.assert_allclose(run.log_likelihoods.sum(), run.log_likelihood, rtol=1e-13)
+    for t in (2, 9, 18):
+        before = log_likelihood(model, z[:t])
+        np.testing.assert_allclose(run.log_likelihoods[:t].sum(), before, rtol=1e-11)
+    ahead = sx.forecast(model, z, 1)
+    np.testing.assert_allclose(run.next().mean, ahead.mean[0], atol=1e-12)
+    np.testing.assert_allclose(run.next().covariance, ahead.covariance[0], atol=1e-12)
+
+
+def test_every_verb_takes_several_series_as_each_alone(gappy):
+    model, z = gappy
+    parts = [z, z[:12]]
+    data = sx.Sequences.from_arrays(parts)
+    run, smoothed, terms = sx.filter(model, data), sx.smooth(model, data), sx.explain(model, data)
+    scores = sx.score(model, data)
+    for i, part in enumerate(parts):
+        n, alone = len(part), sx.filter(model, part)
+        np.testing.assert_allclose(run.filtered.mean[i, :n], alone.filtered.mean, atol=1e-12)
+        np.testing.assert_allclose(run.next().mean[i], alone.next().mean, atol=1e-12)
+        np.testing.assert_allclose(smoothed.smoothed.mean[i, :n], sx.smooth(model, part).smoothed.mean, atol=1e-11)
+        one = sx.explain(model, part)
+        np.testing.assert_allclose(terms.prior[i], one.prior, atol=1e-11)
+        np.testing.assert_allclose(terms.weights[i, :, :n], one.weights, atol=1e-11)
+        assert not terms.weights[i, :, n:].any()
+        np.testing.assert_allclose(scores.log_likelihoods[i].sum(), alone.log_likelihood, rtol=1e-12)
+        assert scores.scored[i].sum() == np.isfinite(part).sum()
+    every = sx.explain(model, data, "all", "state")
+    np.testing.assert_allclose(
+        every.prior[1, :13] + every.weights[1, :13].sum(1), sx.filter(model, z[:12]).predicted.mean, atol=1e-11
+    )
+
+
+def test_a_fit_goes_on_from_a_model():
+    z = np.cumsum(np.random.default_rng(0).normal(size=80))
+    first = sx.fit(sx.LinearGaussian(1), z, method="em", max_iterations=3)
+    further = sx.fit(first.model, z, method="em", max_iterations=3)
+    assert further.log_likelihoods[0] == pytest.approx(first.log_likelihood)
+    assert further.log_likelihood > first.log_likelihood
+    assert "AIC" in first.summary()
 
 
 def test_forecasts_equal_dense_conditioning(gappy):
@@ -83,18 +130,18 @@ def test_each_step_of_em_raises_the_likelihood_and_stays_at_a_fixed_point_of_the
     assert np.diff(values).min() > 0
 
 
-@pytest.mark.parametrize("stable", [False, True])
-def test_the_score_is_the_slope_of_the_dense_likelihood(stable, gappy):
+@pytest.mark.parametrize("coordinates", [Free(), Stable()])
+def test_the_score_is_the_slope_of_the_dense_likelihood(coordinates, gappy):
     # along random directions of all coordinates, gaps and inputs included; central differences err by 1e-9
     model, z = gappy
     rng = np.random.default_rng(0)
     w = rng.normal(size=(18, 1))
     data = Data(jnp.nan_to_num(z)[None], jnp.isfinite(z)[None], jnp.ones((1, 18), bool), jnp.asarray(w)[None])
-    theta = from_model(model, jnp.asarray([[0.5], [-0.3]]), stable)
-    value, score = likelihood_and_score(theta, data, stable, True)
+    theta = coordinates.from_model(model, jnp.asarray([[0.5], [-0.3]]))
+    value, score = likelihood_and_score(theta, data, coordinates, True)
 
     def dense(theta):
-        return log_likelihood(to_model(theta, stable), z - w @ np.asarray(theta.inputs).T)
+        return log_likelihood(coordinates.to_model(theta), z - w @ np.asarray(theta.inputs).T)
 
     np.testing.assert_allclose(value, dense(theta), rtol=1e-11)
     for _ in range(4):
@@ -107,8 +154,8 @@ def test_the_score_is_the_slope_of_the_dense_likelihood(stable, gappy):
 @pytest.mark.parametrize("radius", [0.5, 0.999])
 def test_coordinates_of_stable_models_reach_every_stable_model_and_no_other(radius):
     model = random_model(7, d=2, p=2, order=4, radius=radius)
-    theta = from_model(model, jnp.zeros((2, 0)), stable=True)
-    np.testing.assert_allclose(to_model(theta, stable=True).transition, model.transition, atol=1e-11)
+    theta = Stable().from_model(model, jnp.zeros((2, 0)))
+    np.testing.assert_allclose(Stable().to_model(theta).transition, model.transition, atol=1e-11)
     for scale in (0.1, 1.0, 30.0):
         free = scale * jnp.asarray(np.random.default_rng(1).normal(size=(4, 2, 2)))
         assert spectral_radius(np.asarray(stable_taps(free, jnp.asarray([[1.0, 0.0], [0.4, 0.7]])))) < 1
@@ -118,8 +165,8 @@ def test_gradient_steps_climb_beyond_expectation_maximisation(key):
     truth = random_model(2, d=1, p=1, order=2, radius=0.95)
     z = np.array(truth.sample(key, 150)[1])
     z[40:44] = np.nan
-    slow = sx.fit_linear_gaussian(z, 1, key, 2, method="em", max_iterations=15)
-    found = sx.fit_linear_gaussian(z, 1, key, 2, method="gradient", tolerance=1e-5)
+    slow = sx.fit(sx.LinearGaussian(1, order=2), z, key, method="em", max_iterations=15)
+    found = sx.fit(sx.LinearGaussian(1, order=2), z, key, method="gradient", tolerance=1e-5)
     assert found.result == sx.RESULTS.successful
     assert found.log_likelihoods[-1] > slow.log_likelihoods[-1]
     assert np.diff(found.log_likelihoods).min() > -1e-8
@@ -132,7 +179,7 @@ def test_weights_of_inputs_are_found_with_the_model(method, key):
     w = np.stack([np.sin(np.arange(120) / 3), np.arange(120) / 40], axis=1)
     z = np.array(truth.sample(key, 120)[1]) + w @ np.array([[2.0], [-1.0]])
     z[50] = np.nan
-    found = sx.fit_linear_gaussian(z, 1, key, method=method, max_iterations=40, tolerance=1e-9, inputs=w)
+    found = sx.fit(sx.LinearGaussian(1, inputs=w), z, key, method=method, max_iterations=40, tolerance=1e-9)
     rest = z - w @ found.input_weights.T
     np.testing.assert_allclose(found.log_likelihoods[-1], log_likelihood(found.model, rest), rtol=1e-9)
     # at the maximum the weights and the offset are those of generalised least squares
@@ -149,7 +196,7 @@ def test_weights_of_inputs_are_found_with_the_model(method, key):
 def test_em_finds_a_better_model_than_the_truth_and_recovers_it():
     truth = random_model(4, d=2, p=2, offset=True)
     data = sx.Sequences.from_arrays([truth.sample(k, 100)[1] for k in jax.random.split(jax.random.key(3), 8)])
-    found = sx.fit_linear_gaussian(data, 2, jax.random.key(0), method="em", max_iterations=60)
+    found = sx.fit(sx.LinearGaussian(2), data, jax.random.key(0), method="em", max_iterations=60)
     assert found.log_likelihoods[-1] > float(sx.filter(truth, data).log_likelihood.sum())
     np.testing.assert_allclose(found.log_likelihoods[-1], sx.filter(found.model, data).log_likelihood.sum())
     roots = [np.sort_complex(np.linalg.eigvals(np.asarray(m.transition[0]))) for m in (found.model, truth)]
@@ -168,17 +215,26 @@ def test_the_canonical_form_keeps_the_law_and_forgets_the_basis(d, p):
 def test_stable_fits_are_stable_and_orders_are_selected():
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.normal(size=60))
-    found = sx.fit_linear_gaussian(
-        1.05 ** np.arange(60) + walk, 1, jax.random.key(0), method="em", stable=True, max_iterations=20
+    found = sx.fit(
+        sx.LinearGaussian(1, stable=True),
+        1.05 ** np.arange(60) + walk,
+        jax.random.key(0),
+        method="em",
+        max_iterations=20,
     )
     assert abs(float(found.model.transition[0, 0, 0])) < 1
     assert np.diff(found.log_likelihoods).min() > -1e-9
-    found = sx.fit_linear_gaussian(
-        1.05 ** np.arange(60) + walk, 1, jax.random.key(0), method="gradient", stable=True, max_iterations=20
+    found = sx.fit(
+        sx.LinearGaussian(1, stable=True),
+        1.05 ** np.arange(60) + walk,
+        jax.random.key(0),
+        method="gradient",
+        max_iterations=20,
     )
     assert abs(float(found.model.transition[0, 0, 0])) < 1
-    best, table = sx.select_order(walk, 1, jax.random.key(0), [1, 2], method="em", max_iterations=10)
-    assert best.bic == min(score for _, score, _ in table)
+    kinds = [sx.LinearGaussian(1), sx.LinearGaussian(1, order=2)]
+    chosen = sx.select(kinds, walk, method="em", max_iterations=10)
+    assert chosen.best.fitted.bic == min(candidate.fitted.bic for candidate in chosen.candidates)
 
 
 def test_recalibration_widens_intervals_to_the_recent_errors_and_moves_no_forecast(gappy):
@@ -187,13 +243,13 @@ def test_recalibration_widens_intervals_to_the_recent_errors_and_moves_no_foreca
     H, R = np.asarray(model.observation), np.asarray(model.observation_noise)
     squares, numbers = 0.0, 0
     for t in (12, 13, 14, 15, 16, 17):  # the last six times are complete
-        S = H @ np.asarray(run.state_covariances[t]) @ H.T + R
+        S = H @ np.asarray(run.predicted.covariance[t]) @ H.T + R
         squares, numbers = squares + run.innovations[t] @ np.linalg.solve(S, run.innovations[t]), numbers + 2
-    before, after = (sx.forecast(m, z, 3) for m in (model, sx.recalibrated(model, z, window=6)))
+    before, after = (sx.forecast(m, z, 3) for m in (model, sx.recalibrate(model, z, window=6)))
     np.testing.assert_allclose(after.mean, before.mean, rtol=1e-10)
     np.testing.assert_allclose(after.covariance, before.covariance * squares / numbers, rtol=1e-10)
     with pytest.raises(sx.ConfigurationError, match="window"):
-        sx.recalibrated(model, z, window=0)
+        sx.recalibrate(model, z, window=0)
 
 
 @pytest.mark.parametrize("kind", ["taps", "operator"])
@@ -205,25 +261,23 @@ def test_models_survive_a_folder(kind, tmp_path):
 
 def test_use_rejects_what_cannot_work(gappy):
     model, z = gappy
-    with pytest.raises(sx.ConfigurationError, match="0 to 18"):
+    with pytest.raises(sx.ConfigurationError, match="between -19 and 18"):
         sx.explain(model, z, 40)
     with pytest.raises(sx.ConfigurationError, match="coverage"):
         sx.forecast(model, z, 1).interval(1.5)
     with pytest.raises(sx.DataError, match="tokens"):
-        sx.fit_linear_gaussian(sx.Sequences.from_arrays([np.array([0, 1, 1])]), 1, jax.random.key(0))
+        sx.fit(sx.LinearGaussian(1), sx.Sequences.from_arrays([np.array([0, 1, 1])]), jax.random.key(0))
     with pytest.raises(sx.DataError, match="order 5"):
-        sx.fit_linear_gaussian(np.ones(3), 1, jax.random.key(0), order=5)
+        sx.fit(sx.LinearGaussian(1, order=5), np.ones(3), jax.random.key(0))
     with pytest.raises(sx.ConfigurationError, match="newton"):
-        sx.fit_linear_gaussian(z, 2, jax.random.key(0), method="newton")
+        sx.fit(sx.LinearGaussian(2), z, jax.random.key(0), method="newton")
     with pytest.raises(sx.DataError, match="inputs"):
-        sx.fit_linear_gaussian(z, 2, jax.random.key(0), inputs=np.ones((5, 1)))
-    with pytest.raises(sx.ConfigurationError, match="at least one order"):
-        sx.select_order(z, 2, jax.random.key(0), [])
+        sx.fit(sx.LinearGaussian(2, inputs=np.ones((5, 1))), z, jax.random.key(0))
     with pytest.raises(sx.DataError, match="time-varying"):
-        kalman_smoother(random_operator(0, 5, 2, 1), np.zeros(5))
+        sx.smooth(random_operator(0, 5, 2, 1), np.zeros(5))
 
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_constant_series_ends_in_a_named_result(order):
-    fit = sx.fit_linear_gaussian(np.ones(50), 1, jax.random.key(0), order=order, stable=True)
+    fit = sx.fit(sx.LinearGaussian(1, order=order, stable=True), np.ones(50), jax.random.key(0))
     assert fit.result in (sx.RESULTS.breakdown, sx.RESULTS.successful)

@@ -1,7 +1,8 @@
 """Maximum likelihood by quasi-Newton steps along the exact gradient, stable models if asked."""
 
+import dataclasses
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -33,29 +34,43 @@ class Parameters(NamedTuple):
     inputs: Float[Array, "p q"]
 
 
-def to_model(theta: Parameters, stable: bool) -> LinearGaussianModel:
-    """The model of given coordinates."""
-    L_0, L_Q, L_R = (_triangle(a) for a in (theta.start, theta.process, theta.noise))
-    taps = stable_taps(theta.taps, L_Q) if stable else theta.taps
-    return LinearGaussianModel(theta.mean, L_0 @ L_0.T, taps, theta.observation, L_Q @ L_Q.T, L_R @ L_R.T, theta.offset)
+@dataclasses.dataclass(frozen=True)
+class Free:
+    """Coordinates of all models: taps as they are."""
+
+    def taps(self, free: Float[Array, "m d d"], L_Q: Float[Array, "d d"]) -> Float[Array, "m d d"]:
+        return free
+
+    def free(self, taps: Float[np.ndarray, "m d d"], L_Q: Float[np.ndarray, "d d"]) -> Any:
+        return taps
+
+    def to_model(self, theta: Parameters) -> LinearGaussianModel:
+        """The model of given coordinates."""
+        L_0, L_Q, L_R = (_triangle(a) for a in (theta.start, theta.process, theta.noise))
+        taps = self.taps(theta.taps, L_Q)
+        return LinearGaussianModel(
+            theta.mean, L_0 @ L_0.T, taps, theta.observation, L_Q @ L_Q.T, L_R @ L_R.T, theta.offset
+        )
+
+    def from_model(self, model: LinearGaussianModel, D: Float[Array, "p q"]) -> Parameters:
+        """Coordinates of a model and the weights of inputs; singular covariances become regular."""
+        covariances = (np.asarray(S) for S in (model.initial_covariance, model.process_noise, model.observation_noise))
+        L_0, L_Q, L_R = (np.linalg.cholesky(S + np.exp(2 * SMALLEST_ROOT) * np.eye(len(S))) for S in covariances)
+        roots = [jnp.asarray(np.tril(L, -1) + np.diag(np.log(np.diag(L)))) for L in (L_0, L_Q, L_R)]
+        taps = jnp.asarray(self.free(np.asarray(model.transition), L_Q))
+        observed = model.observation, model.observation_offset
+        return Parameters(model.initial_mean, roots[0], taps, *observed, roots[1], roots[2], D)
 
 
-def from_model(model: LinearGaussianModel, D: Float[Array, "p q"], stable: bool) -> Parameters:
-    """Coordinates of a model (if asked, a stable one) and the weights of inputs; singular covariances become regular."""
-    covariances = (np.asarray(S) for S in (model.initial_covariance, model.process_noise, model.observation_noise))
-    L_0, L_Q, L_R = (np.linalg.cholesky(S + np.exp(2 * SMALLEST_ROOT) * np.eye(len(S))) for S in covariances)
-    taps = partial_autocorrelations(np.asarray(model.transition), L_Q) if stable else model.transition
-    roots = [jnp.asarray(np.tril(L, -1) + np.diag(np.log(np.diag(L)))) for L in (L_0, L_Q, L_R)]
-    return Parameters(
-        model.initial_mean,
-        roots[0],
-        jnp.asarray(taps),
-        model.observation,
-        model.observation_offset,
-        roots[1],
-        roots[2],
-        D,
-    )
+@dataclasses.dataclass(frozen=True)
+class Stable(Free):
+    """Coordinates of all stable models and no others: taps by their partial autocorrelations (see `stable_taps`)."""
+
+    def taps(self, free, L_Q):
+        return stable_taps(free, L_Q)
+
+    def free(self, taps, L_Q):
+        return _partial_autocorrelations(taps, L_Q)
 
 
 def _triangle(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -91,7 +106,7 @@ def stable_taps(free: Float[Array, "m d d"], L_Q: Float[Array, "d d"]) -> Float[
     return basis @ ahead @ jnp.linalg.inv(basis)
 
 
-def partial_autocorrelations(taps: Float[np.ndarray, "m d d"], L_Q: Float[np.ndarray, "d d"]) -> np.ndarray:
+def _partial_autocorrelations(taps: Float[np.ndarray, "m d d"], L_Q: Float[np.ndarray, "d d"]) -> np.ndarray:
     """The matrices `A_1 … A_m` that `stable_taps` turns into these taps, which must be stable."""
     m, d, _ = taps.shape
     F, S = companion_matrix(taps), np.zeros((m * d, m * d))
@@ -120,7 +135,7 @@ def partial_autocorrelations(taps: Float[np.ndarray, "m d d"], L_Q: Float[np.nda
     return np.stack(free)
 
 
-def expected_log_likelihood(model: LinearGaussianModel, D: Float[Array, "p q"], s: Statistics) -> Float[Array, ""]:
+def _expected_log_likelihood(model: LinearGaussianModel, D: Float[Array, "p q"], s: Statistics) -> Float[Array, ""]:
     """`E log p(X, Z)` under given expected moments, up to a constant; `D` beyond the weights the moments were made with."""
     m, d = model.order, model.n_states
     A = jnp.moveaxis(model.transition, 0, 1).reshape(d, m * d)
@@ -141,15 +156,15 @@ def expected_log_likelihood(model: LinearGaussianModel, D: Float[Array, "p q"], 
 
 @partial(jax.jit, static_argnums=(2, 3))
 def likelihood_and_score(
-    theta: Parameters, data: Data, stable: bool, free_start: bool
+    theta: Parameters, data: Data, coordinates: Free, free_start: bool
 ) -> tuple[Float[Array, ""], Parameters]:
     """The log-likelihood and its gradient in the coordinates.
 
     By Fisher's identity `∇ log p(Z) = E[∇ log p(X, Z) | Z]`, one pass of the smoother gives the exact gradient; nothing
     is differentiated through time. The initial covariance stays unless `free_start`.
     """
-    statistics, value = expectation(to_model(theta, stable), data, theta.inputs)
-    complete = lambda t: expected_log_likelihood(to_model(t, stable), t.inputs - theta.inputs, statistics)
+    statistics, value = expectation(coordinates.to_model(theta), data, theta.inputs)
+    complete = lambda t: _expected_log_likelihood(coordinates.to_model(t), t.inputs - theta.inputs, statistics)
     score = jax.grad(complete)(theta)
     return value, score if free_start else score._replace(start=jnp.zeros_like(score.start))
 
@@ -160,9 +175,9 @@ def maximise_likelihood(
     data: Data,
     max_iterations: int,
     tolerance: float,
-    stable: bool,
+    coordinates: Free,
 ) -> tuple[LinearGaussianModel, Float[Array, "p q"], list[float], RESULTS]:
-    """`(model, D, log-likelihoods, result)` by limited-memory BFGS from a given model (a stable one if `stable`).
+    """`(model, D, log-likelihoods, result)` by limited-memory BFGS from a given model.
 
     Data and inputs are standardised per channel meanwhile, and variances kept above `1e-10` of the data's. It stops
     when a step gains less than `tolerance` nats per observed number.
@@ -173,12 +188,12 @@ def maximise_likelihood(
     scale, scale_w = _spread(data.z, seen), _spread(data.w, np.asarray(data.inside)[..., None])
     count, shift = int(seen.sum()), float((seen.sum((0, 1)) * np.log(scale)).sum())
     data = data._replace(z=data.z / scale[None, None], w=data.w / scale_w[None, None])
-    theta = from_model(rescaled(model, 1 / scale), D / scale[:, None] * scale_w[None], stable)
+    theta = coordinates.from_model(_rescaled(model, 1 / scale), D / scale[:, None] * scale_w[None])
     start, unravel = ravel_pytree(theta)
     free_start = len(seen) > model.n_states
 
     def objective(vector):
-        value, score = likelihood_and_score(unravel(jnp.asarray(vector)), data, stable, free_start)
+        value, score = likelihood_and_score(unravel(jnp.asarray(vector)), data, coordinates, free_start)
         gradient = -np.asarray(ravel_pytree(score)[0]) / count
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return 1e10, np.zeros_like(vector)  # a trial step too far: the line search turns back
@@ -188,7 +203,7 @@ def maximise_likelihood(
     low = jax.tree.map(lambda a: jnp.full_like(a, -jnp.inf), theta)
     low = np.asarray(ravel_pytree(low._replace(process=floor(theta.process), noise=floor(theta.noise)))[0])
     history = []
-    found = minimize(
+    optimum = minimize(
         objective,
         np.maximum(np.asarray(start), low),
         jac=True,
@@ -197,10 +212,10 @@ def maximise_likelihood(
         callback=lambda intermediate_result: history.append(-intermediate_result.fun * count - shift),
         options={"maxiter": max_iterations, "ftol": tolerance / 10, "gtol": 0.0, "maxcor": MOST_PAIRS},
     )
-    exhausted = found.nit >= max_iterations
-    result = RESULTS.max_steps_reached if exhausted else RESULTS.successful if found.success else RESULTS.breakdown
-    theta = unravel(jnp.asarray(found.x))
-    return rescaled(to_model(theta, stable), scale), theta.inputs * scale[:, None] / scale_w[None], history, result
+    exhausted = optimum.nit >= max_iterations
+    result = RESULTS.max_steps_reached if exhausted else RESULTS.successful if optimum.success else RESULTS.breakdown
+    theta = unravel(jnp.asarray(optimum.x))
+    return _rescaled(coordinates.to_model(theta), scale), theta.inputs * scale[:, None] / scale_w[None], history, result
 
 
 def _spread(values, seen) -> np.ndarray:
@@ -209,7 +224,7 @@ def _spread(values, seen) -> np.ndarray:
     return np.where(spread > 0, spread, 1.0)
 
 
-def rescaled(model: LinearGaussianModel, scale: Float[np.ndarray, " p"]) -> LinearGaussianModel:
+def _rescaled(model: LinearGaussianModel, scale: Float[np.ndarray, " p"]) -> LinearGaussianModel:
     """The model of observations multiplied by `scale`, channel by channel."""
     return eqx.tree_at(
         lambda m: (m.observation, m.observation_offset, m.observation_noise),

@@ -1,27 +1,42 @@
-"""Two solvers for comparison: dense least squares, and the plain iteration of layers."""
+"""Dense least squares: for few observations, and as a check of the other solvers."""
+
+import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
+from ...._errors import ConfigurationError
 from ....maths.covariance import square_root
-from ....models.linear_gaussian import AbstractLinearGaussianModel
-from ..kernels.passes import cost
-from .closed_loop import Controls, feedback_gains, make_passes, noises, relative
+from .closed_loop import LARGEST_FEEDBACK
+from .problem import AbstractSolver, Controls, DualProblem, relative
 
 
-def solve_direct(
-    model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], source: Float[Array, "T1 d k"], lags: int
-) -> Controls:
-    """The controls that minimise `J(v) = ‖Σ_0½ y_0‖² + Σ ‖Q½ y_{t+1}‖² + ‖R½ u_t‖²`, by one dense QR factorisation.
+@dataclasses.dataclass(frozen=True)
+class Direct(AbstractSolver):
+    """One dense QR factorisation in the closed loop of `lags` taps, $O((d+p)p^2T^3)$."""
 
-    In the closed-loop coordinate `v`, so that the condition number stays moderate on unstable processes, and as a
-    least-squares problem, so that it is not squared. `O((d+p) p² T³)`.
+    lags: int = 16
+
+    def check(self, model, mask) -> None:
+        if self.lags < 1:
+            raise ConfigurationError(f"The lags of the feedback must be at least 1, not {self.lags}.")
+
+    def solve(self, problem: DualProblem) -> Controls:
+        return _solve(problem, max(1, min(self.lags, LARGEST_FEEDBACK // problem.model.n_states)))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _solve(problem: DualProblem, lags: int) -> Controls:
+    r"""The controls that minimise $J(v)=|\Sigma_0^{1/2}y_0|^2+\sum_t|Q^{1/2}y_{t+1}|^2+|R^{1/2}u_t|^2$.
+
+    In the closed-loop coordinate $v$, so that the condition number stays moderate on unstable processes, and as a
+    least-squares problem, so that it is not squared.
     """
-    gains, _ = feedback_gains(model, mask, lags)
-    passes = make_passes(model, mask, gains)
+    gains, _ = problem.feedback_gains(lags)
+    passes, mask, source = problem.passes(gains), problem.mask, problem.source
     (T, p), k = mask.shape, source.shape[2]
-    roots = [square_root(S) for S in noises(model)]
+    roots = [square_root(S) for S in problem.noises]
 
     def weighted(v, source):
         y, u = passes.backward(v, source)
@@ -37,49 +52,6 @@ def solve_direct(
     orthogonal, triangle = jnp.linalg.qr(rows)
     v = -jax.scipy.linalg.solve_triangular(triangle, orthogonal.T @ goal)
     y, u = passes.backward(v.reshape(T, p, k), source)
-    J = cost(y, u, *noises(model))
+    J = problem.cost(y, u)
     gradient = orthogonal.T @ (rows @ v + goal)
     return Controls(u, y[0], J, jnp.asarray(1), relative(jnp.sum(gradient**2, axis=0), jnp.diagonal(J)))
-
-
-def solve_picard(
-    model: AbstractLinearGaussianModel,
-    mask: Bool[Array, "T p"],
-    source: Float[Array, "T1 d k"],
-    tolerance: float,
-    max_steps: int,
-) -> tuple[Controls, Float[Array, ""]]:
-    """The plain iteration of layers `u ← -R⁻¹ H p(u)`, and the spectral radius of its linear part.
-
-    The linear part is `-R⁻¹ cov(H X_0 … H X_{T-1})`: the iteration converges if and only if the signal has less
-    variance than the noise in every direction, which ordinary models violate. The radius is estimated by power
-    iteration alongside. `R` must be invertible. The residual `√(gᵀR⁻¹g / J)` bounds the one of the other solvers.
-    """
-    T, p = mask.shape
-    passes = make_passes(model, mask, jnp.zeros((T, 0, p, model.n_states), source.dtype))
-    seen = mask.astype(source.dtype)
-    R = seen[:, :, None] * seen[:, None, :] * model.observation_noise[None]
-    R_inverse = jnp.linalg.inv(R + jax.vmap(jnp.diag)(1 - seen))
-    solve_R = lambda g: seen[..., None] * jnp.einsum("tpq,tqk->tpk", R_inverse, g)
-
-    def unfinished(state):
-        step, _, _, residual, _ = state
-        return (step < max_steps) & jnp.any(residual > tolerance) & jnp.all(jnp.isfinite(residual))
-
-    def iterate(state):
-        step, u, power, _, _ = state
-        y, u = passes.backward(u, source)
-        g = passes.forward(y, u)
-        J = jnp.diagonal(cost(y, u, *noises(model)))
-        residual = relative(jnp.einsum("tpk,tpk->k", g, solve_R(g)), J)
-        image = solve_R(passes(power)) - power
-        radius = jnp.sqrt(jnp.sum(image**2) / jnp.sum(power**2))
-        return step + 1, u - solve_R(g), image / jnp.sqrt(jnp.sum(image**2)), residual, radius
-
-    dtype, k = source.dtype, source.shape[2]
-    worst = jnp.full(k, jnp.finfo(dtype).max)
-    power = seen[..., None] * jnp.cos(jnp.arange(T * p, dtype=dtype)).reshape(T, p, 1)
-    state = (jnp.asarray(0), jnp.zeros((T, p, k), dtype), power, worst, jnp.zeros((), dtype))
-    step, u, _, residual, radius = jax.lax.while_loop(unfinished, iterate, state)
-    y, u = passes.backward(u, source)
-    return Controls(u, y[0], cost(y, u, *noises(model)), step, residual), radius

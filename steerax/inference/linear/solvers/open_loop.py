@@ -1,29 +1,72 @@
-"""Time-invariant, complete data: passes by fast Fourier transform and a skew-circulant preconditioner.
+r"""Time-invariant, complete data: passes by fast Fourier transform and a skew-circulant preconditioner.
 
-With the impulse responses `G(z) = (I - Σ_j A_j z^{j+1})⁻¹ = Σ_t G_t z^t` and `φ_t = H G_t`, the costate and momentum
-passes are one correlation and one convolution with `φ`,
+With the impulse responses $G(z)=(I-\sum_jA_jz^{j+1})^{-1}=\sum_tG_tz^t$ and $\varphi_t=HG_t$, the costate and momentum
+passes are one correlation and one convolution with $\varphi$,
 
-    y_t = G_{q-t}ᵀ f + Σ_{s≥t} φ_{s-t}ᵀ u_s,        H p_t = Σ_{s≤t} φ_{t-s} D_s y_s,      D_0 = Σ_0, D_s = Q,
+$$y_t=G_{q-t}^\top f+\sum_{s\ge t}\varphi_{s-t}^\top u_s,\qquad Hp_t=\sum_{s\le t}\varphi_{t-s}D_sy_s,\qquad D_0=\Sigma_0,\ D_s=Q,$$
 
-`O(d T log T)` each, whatever the order. The covariance of the observations is close to Toeplitz with symbol
-`S(ω) = φ̂ Q φ̂* + R`; it is preconditioned by the skew-circulant matrix with that symbol, whose frequencies
-`(2k+1)π/T` avoid `ω = 0`, where a unit root makes the plain circulant singular.
+$O(dT\log T)$ each, whatever the order. The covariance of the observations is close to Toeplitz with symbol
+$S(\omega)=\hat\varphi Q\hat\varphi^*+R$; it is preconditioned by the skew-circulant matrix with that symbol, whose
+frequencies $(2k+1)\pi/T$ avoid $\omega=0$, where a unit root makes the plain circulant singular.
 """
 
+import dataclasses
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from ...._errors import ConfigurationError
 from ....maths.krylov import conjugate_gradients
 from ....models.linear_gaussian import LinearGaussianModel
 from ..kernels.passes import cost
-from .closed_loop import Controls, noises, relative
+from .closed_loop import ClosedLoop, check_iteration, stable_residual, uncontrolled
+from .problem import AbstractSolver, Controls, DualProblem, relative
+
+MOST_GROWTH = 100.0  # impulse response above which the open loop loses too many digits
 
 
-def next_fast_length(n: int) -> int:
+@dataclasses.dataclass(frozen=True)
+class OpenLoop(AbstractSolver):
+    """Conjugate gradients on the controls themselves, with Fourier passes: time-invariant models and complete data.
+
+    Where the impulse response leaves the range of the transforms, the answer is the estimate with no control, with its
+    own covariance and residual. A large response has the residual verified in the closed loop.
+
+    **Arguments:** `tolerance`, relative to the posterior standard deviation, 64 units of rounding by default; `max_steps`.
+    """
+
+    tolerance: float | None = None
+    max_steps: int = 200
+
+    def check(self, model, mask) -> None:
+        check_iteration(self.tolerance, self.max_steps)
+        if not (isinstance(model, LinearGaussianModel) and bool(mask.all())):
+            raise ConfigurationError(
+                "OpenLoop needs a time-invariant model and complete data; use ClosedLoop for gaps and operators."
+            )
+
+    def solve(self, problem: DualProblem) -> Controls:
+        """The controls for a source at one time, the last that is not zero."""
+        end = int(np.flatnonzero(np.asarray(problem.source).any((1, 2))).max(initial=0))
+        model: Any = problem.model
+        F = problem.source[end]
+        response = impulse_response(model, F, end)
+        growth = float(jnp.abs(response).max())
+        lags = ClosedLoop().lags_of(problem)
+        if not np.isfinite(growth):
+            return uncontrolled(problem, lags)
+        controls = _solve(model, len(problem.mask), response, self.tolerance_of(F.dtype), self.max_steps)
+        if growth > MOST_GROWTH:
+            checked = stable_residual(problem, controls.u, lags)
+            controls = controls._replace(residual=jnp.maximum(controls.residual, checked))
+        return controls
+
+
+def _next_fast_length(n: int) -> int:
     """The smallest `2^a 3^b 5^c ≥ n`, a length at which Fourier transforms are fast."""
     best = 1 << (n - 1).bit_length()
     fives = 1
@@ -50,7 +93,7 @@ def adjoint_response(taps: Float[Array, "m d d"], C: Float[Array, "d c"], length
     """
     m, d, _ = taps.shape
     m = min(m, length - 1)
-    N = next_fast_length(4 * length)
+    N = _next_fast_length(4 * length)
     log_r = jnp.log(jnp.asarray(450 * jnp.finfo(taps.dtype).eps, taps.dtype)) / N
     scaled = taps[:m].T * jnp.exp(log_r * jnp.arange(1, m + 1))[None, None]  # [d d m], already transposed
     spectrum = jnp.fft.rfft(jnp.pad(scaled, ((0, 0), (0, 0), (1, N - 1 - m))), axis=-1)
@@ -63,7 +106,7 @@ def adjoint_response(taps: Float[Array, "m d d"], C: Float[Array, "d c"], length
     return jnp.where(defect < jnp.finfo(taps.dtype).eps ** 0.5, series, jnp.inf)
 
 
-class Skew(NamedTuple):
+class _Skew(NamedTuple):
     """The inverse symbol of the skew-circulant preconditioner at its odd frequencies, `[p p F]`."""
 
     inverse: Complex[Array, "p p F"]
@@ -81,7 +124,7 @@ class Skew(NamedTuple):
         return jnp.max(jnp.sum(jnp.abs(self.inverse), axis=1))
 
 
-def skew_circulant(model: LinearGaussianModel, T: int) -> Skew:
+def _skew_circulant(model: LinearGaussianModel, T: int) -> _Skew:
     """The preconditioner for `cov(Z_0 … Z_{T-1})`."""
     m, d = min(model.order, T - 1), model.n_states
     taps = jnp.pad(model.transition[:m].T, ((0, 0), (0, 0), (1, 2 * T - 1 - m)))
@@ -89,10 +132,10 @@ def skew_circulant(model: LinearGaussianModel, T: int) -> Skew:
     Ht = jnp.broadcast_to(model.observation.T.astype(adjoint.dtype)[None], (len(adjoint), d, model.n_channels))
     phi = jnp.swapaxes(jnp.linalg.solve(adjoint, Ht), 1, 2)
     symbol = jnp.einsum("fpd,de,fqe->fpq", phi, model.process_noise, phi.conj()) + model.observation_noise[None]
-    return Skew(jnp.moveaxis(jnp.linalg.inv(symbol), 0, -1))
+    return _Skew(jnp.moveaxis(jnp.linalg.inv(symbol), 0, -1))
 
 
-class FourierPasses(NamedTuple):
+class _FourierPasses(NamedTuple):
     """The spectrum of `φ` at a length that leaves no wrap-around, and the covariances of the disturbances."""
 
     phi: Complex[Array, "p d F"]
@@ -102,12 +145,12 @@ class FourierPasses(NamedTuple):
 
     def costates(self, u: Float[Array, "p k T"]) -> Float[Array, "d k T"]:
         """`Σ_{s≥t} φ_{s-t}ᵀ u_s`."""
-        T, N = u.shape[-1], next_fast_length(2 * u.shape[-1])
+        T, N = u.shape[-1], _next_fast_length(2 * u.shape[-1])
         return jnp.fft.irfft(jnp.einsum("pdf,pkf->dkf", self.phi.conj(), jnp.fft.rfft(u, N)), N)[..., :T]
 
     def momenta(self, y: Float[Array, "d k T"]) -> Float[Array, "p k T"]:
         """`H p_t`."""
-        T, N = y.shape[-1], next_fast_length(2 * y.shape[-1])
+        T, N = y.shape[-1], _next_fast_length(2 * y.shape[-1])
         drive = jnp.einsum("de,ekt->dkt", self.Q, y).at[..., 0].set(self.S_0 @ y[..., 0])
         return jnp.fft.irfft(jnp.einsum("pdf,dkf->pkf", self.phi, jnp.fft.rfft(drive, N)), N)[..., :T]
 
@@ -120,7 +163,7 @@ def impulse_response(model: LinearGaussianModel, f: Float[Array, "d k"], q: int)
     return jax.block_until_ready(_response(model.transition, jnp.concatenate([model.observation.T, f], axis=1), q + 1))
 
 
-def solve_fourier(
+def _solve(
     model: LinearGaussianModel, T: int, response: Float[Array, "d c q"], tolerance: float, max_steps: int
 ) -> Controls:
     """The optimal controls for `fᵀX_q`, `q ≥ T`, from complete data `Z_0 … Z_{T-1}` and the `impulse_response`.
@@ -136,15 +179,15 @@ def solve_fourier(
 
 
 _response = jax.jit(adjoint_response, static_argnums=2)
-_skew = jax.jit(skew_circulant, static_argnums=1)
+_skew = jax.jit(_skew_circulant, static_argnums=1)
 
 
-def _passes(model, response, T) -> tuple[FourierPasses, Array]:
+def _passes(model, response, T) -> tuple[_FourierPasses, Array]:
     """The passes, and the costates `G_{q-t}ᵀ f` of the uncontrolled system, `[d k q+1]`."""
     p = model.n_channels
     phi = jnp.swapaxes(response[:, :p, :T], 0, 1)
-    S_0, Q, R = noises(model)
-    return FourierPasses(jnp.fft.rfft(phi, next_fast_length(2 * T)), S_0, Q, R), response[:, p:, ::-1]
+    S_0, Q, R = model.initial_covariance, model.process_noise, model.observation_noise
+    return _FourierPasses(jnp.fft.rfft(phi, _next_fast_length(2 * T)), S_0, Q, R), response[:, p:, ::-1]
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
@@ -173,4 +216,4 @@ def _finish(model, response, x):
     passes, free = _passes(model, response, T)
     y = free.at[..., :T].add(passes.costates(jnp.swapaxes(x, 1, 2)))
     u, y = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, -1, 0)
-    return u, y[0], cost(y, u, *noises(model))
+    return u, y[0], cost(y, u, model.initial_covariance, model.process_noise, model.observation_noise)

@@ -11,6 +11,7 @@ all columns of the Cholesky factor of `C` — the innovations, predictions, thei
 transformations. There is no place for missing values, and an unstable process makes `Φ` ill-conditioned.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -18,25 +19,43 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...._errors import ConfigurationError
 from ....models.linear_gaussian import LinearGaussianModel
 from .open_loop import adjoint_response
+from .problem import AbstractSolver, Controls, DualProblem
 
 SEGMENTS = 4  # generators shrink as rows are done; that many compiled sizes waste 1/SEGMENTS of the work
 
 
 class Predictions(NamedTuple):
-    """`observations` `[T p]`, the mean of `Z_t` given the past, and `S` `[T p p]`, its covariance; `states`
-    `[T+1 d]` and `P` `[T+1 d d]` likewise for `X_t` (empty without states); `log_likelihood`."""
+    r"""`observations` `[T p]`, the mean of $Z_t$ given the past, and `S` `[T p p]`, its covariance; `states`
+    `[T+1 d]` and `P` `[T+1 d d]` likewise for $X_t$; `log_likelihood`."""
 
     observations: Float[Array, "T p"]
     S: Float[Array, "T p p"]
-    states: Float[Array, "R a"]
-    P: Float[Array, "R a a"]
+    states: Float[Array, "T1 d"]
+    P: Float[Array, "T1 d d"]
     log_likelihood: Float[Array, ""]
 
 
-def schur_predictions(model: LinearGaussianModel, z: Float[Array, "T p"], states: bool) -> Predictions:
-    """One-step predictions from complete data `z` (offset removed); with `states`, the law of `X_t` as well.
+@dataclasses.dataclass(frozen=True)
+class Schur(AbstractSolver):
+    """All predictions, their covariances and the likelihood at once: time-invariant models and complete data."""
+
+    answers = ("all",)
+
+    def check(self, model, mask) -> None:
+        if not (isinstance(model, LinearGaussianModel) and bool(mask.all())):
+            raise ConfigurationError(
+                "Schur needs a time-invariant model and complete data; use ClosedLoop for gaps and operators."
+            )
+
+    def solve(self, problem: DualProblem) -> Controls:
+        raise ConfigurationError("Schur computes all predictions and no controls; pass queries='all'.")
+
+
+def schur_predictions(model: LinearGaussianModel, z: Float[Array, "T p"]) -> Predictions:
+    """One-step predictions of observations and states from complete data `z` (offset removed).
 
     The state covariance is `cov X_t` minus what the past explains; a loss of digits beyond that subtraction shows
     as a negative diagonal, which the caller checks.
@@ -47,7 +66,7 @@ def schur_predictions(model: LinearGaussianModel, z: Float[Array, "T p"], states
     signed = jnp.asarray((V * np.sqrt(np.abs(w)))[:, real], model.observation.dtype)
     positive = tuple(bool(s) for s in w[real] > 0)
     response = jax.block_until_ready(_impulse_response(model.transition, len(z) + 1))
-    return _sweep(model, response, z, signed, positive, states)
+    return _sweep(model, response, z, signed, positive)
 
 
 @jax.jit
@@ -69,12 +88,11 @@ def _root(S):
     return V * jnp.sqrt(jnp.maximum(w, 0.0))[None]
 
 
-def _generators(model, G, signed, positive, states):
+def _generators(model, G, signed, positive):
     """Positive and negative generators `[r T+1 w]`: rows of a block are the channels, then (perhaps) the states."""
     T1, _d, p = len(G), model.n_states, model.n_channels
     rows = jnp.einsum("pd,tde->tpe", model.observation, G)
-    if states:
-        rows = jnp.concatenate([rows, G], axis=1)
+    rows = jnp.concatenate([rows, G], axis=1)
     shifted = jnp.concatenate([jnp.zeros_like(rows[:1]), rows[:-1]])
     start = jnp.einsum("twd,de->etw", rows, _root(model.initial_covariance))
     later = jnp.einsum("twd,de->etw", shifted, signed)
@@ -107,10 +125,10 @@ def _eliminate(pos, neg, here, p):
     return pos, neg
 
 
-def _sweep_once(model, response, z, signed, positive, states):
+def _sweep_once(model, response, z, signed, positive):
     G = jnp.moveaxis(response, -1, 0).swapaxes(1, 2)  # the response is that of the transposed taps
     T, p = z.shape
-    pos, neg = _generators(model, G, signed, positive, states)
+    pos, neg = _generators(model, G, signed, positive)
     mean = jnp.einsum("tde,e->td", G, model.initial_mean)
     e_z = z - mean[:T] @ model.observation.T
     width = pos.shape[2]
@@ -144,13 +162,10 @@ def _sweep_once(model, response, z, signed, positive, states):
     log_det = jnp.log(jnp.abs(jnp.diagonal(L, axis1=1, axis2=2))).sum()
     log_likelihood = -0.5 * (jnp.sum(white**2) + T * p * np.log(2 * np.pi)) - log_det
     S = jnp.einsum("tij,tkj->tik", L, L)
-    if states:
-        X = jnp.concatenate([forecast[:, p:], last[:, p:]]) + mean
-        P = _covariance_of_states(G, model.initial_covariance, model.process_noise)
-        P = P - jnp.concatenate([share, last_share])
-    else:
-        X, P = jnp.zeros((0, 0), z.dtype), jnp.zeros((0, 0, 0), z.dtype)
+    X = jnp.concatenate([forecast[:, p:], last[:, p:]]) + mean
+    P = _covariance_of_states(G, model.initial_covariance, model.process_noise)
+    P = P - jnp.concatenate([share, last_share])
     return Predictions(forecast[:, :p] + mean[:T] @ model.observation.T, S, X, P, log_likelihood)
 
 
-_sweep = jax.jit(_sweep_once, static_argnums=(4, 5))
+_sweep = jax.jit(_sweep_once, static_argnums=4)
