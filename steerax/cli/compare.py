@@ -52,16 +52,16 @@ def compare(
     from ..experiments.compare.config import Config
 
     config = Config(**options)
-    from ..experiments.compare.run import Interrupted, run
+    from ..experiments.compare.pipeline import Interrupted, report_unfinished, run
 
     try:
-        result = run(config, resume=resume or report_only, overwrite=overwrite, train=not report_only)
+        compared = report_unfinished(config) if report_only else run(config, resume, overwrite)
     except Interrupted as stopped:
         typer.echo(str(stopped), err=True)
         raise typer.Exit(130) from None
     if json:
         import json as to_json
 
-        typer.echo(to_json.dumps(result.numbers, indent=1, allow_nan=False))
+        typer.echo(to_json.dumps(compared.numbers, indent=1, allow_nan=False))
     else:
-        typer.echo(result.summary())
+        typer.echo(compared.summary())

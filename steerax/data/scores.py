@@ -10,7 +10,8 @@ class TokenScores:
     """Log-likelihood of every token of a data set under a predictor, in nats.
 
     **Attributes:** `log_likelihoods` `[B T]`, zero where nothing is scored; `scored` bool `[B T]`; `cross_entropy`, the
-    mean of `-log p` over scored tokens; `standard_error`, from the spread between sequences (0 for a single one).
+    mean of `-log p` over scored tokens; `standard_error`, from the spread between sequences (0 for a single one, NaN for
+    an infinite mean).
     """
 
     log_likelihoods: np.ndarray
@@ -25,6 +26,8 @@ class TokenScores:
         n = self.scored.sum(1)
         if len(n) < 2:
             return 0.0
+        if not np.isfinite(self.cross_entropy):
+            return float("nan")
         # ratio estimator: total loss over total tokens, sequences being the independent units
         residual = -self.log_likelihoods.sum(1) - self.cross_entropy * n
         return float(np.sqrt(np.sum(residual**2) * len(n) / (len(n) - 1)) / n.sum())

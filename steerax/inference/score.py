@@ -105,8 +105,9 @@ def compare_predictors(predictors: dict[str, Any], data: Sequences, reference: s
 
 
 def difference(one: TokenScores, other: TokenScores) -> tuple[float, float]:
-    """Nats per token that `one` costs above `other`, and the standard error from sequences scored by both."""
+    """Nats per token that `one` costs above `other`, and the standard error over sequences; NaN if both are infinite."""
     if not np.array_equal(one.scored, other.scored):
         raise DataError("The two scores belong to different tokens; restrict them to the same ones first.")
-    paired = TokenScores(one.log_likelihoods - other.log_likelihoods, one.scored)
+    with np.errstate(invalid="ignore"):  # the difference of two infinite ones
+        paired = TokenScores(one.log_likelihoods - other.log_likelihoods, one.scored)
     return paired.cross_entropy, paired.standard_error

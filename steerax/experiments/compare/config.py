@@ -2,17 +2,40 @@
 
 import dataclasses
 import pathlib
+from typing import NamedTuple
 
 from ..._errors import ConfigurationError
 
 PROCESSES = ("two-cycle", "casino", "mess3")
-REFERENCES = ("support", "uniform", "hmm")
-KEY_USES = ("held out", "counts", "baum-welch", "gpt", "entropy")
+REFERENCES = {
+    "support": "uniform over the tokens that can come next under the process",
+    "uniform": "uniform over all tokens",
+    "hmm": "drawn from the hidden Markov model",
+}
+_KEY_USES = ("held out", "counts", "baum-welch", "gpt", "entropy")
+
+
+class _Network(NamedTuple):
+    """The size of a GPT and its training steps."""
+
+    layers: int
+    heads: int
+    width: int
+    steps: int
+
+
+# one head of width 8 for the binary process, as in the paper; a small language model for data
+_NETWORKS = {
+    "two-cycle": _Network(1, 1, 8, 4000),
+    "casino": _Network(1, 1, 16, 3000),
+    "mess3": _Network(2, 2, 32, 2500),
+}
+_NETWORK_FOR_DATA = _Network(2, 4, 64, 2000)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What `compare` compares, on what, and how long it may train. `None` means: what suits the source.
+    """What is compared, on which data, and how long training may take. `None` means: what suits the source.
 
     **Raises:** `ConfigurationError` for a value that cannot work.
     """
@@ -32,7 +55,7 @@ class Config:
     steps: int | None = None
     batch: int = 64
     held_out: float = 0.1  # share of the data kept for the comparison
-    reference: str | None = None  # continuations averaged over in path contributions
+    reference: str | None = None  # distribution of the continuations that contributions are averaged over
     samples: int = 256  # continuations per step; standard errors are shown
     seed: int = 0
     quick: bool = False  # a fifth of the training steps
@@ -68,16 +91,12 @@ class Config:
         """The random key for one use of the seed."""
         import jax
 
-        return jax.random.fold_in(jax.random.key(self.seed), KEY_USES.index(use))
+        return jax.random.fold_in(jax.random.key(self.seed), _KEY_USES.index(use))
 
-    def network(self) -> dict[str, int]:
-        """Layers, heads, width and steps: the paper's one-head network of width 8 for binary processes, four heads
-        for others, and a small language model for data. `quick` divides the steps by five."""
-        sizes = {
-            "two-cycle": {"layers": 1, "heads": 1, "width": 8, "steps": 4000},
-            "casino": {"layers": 1, "heads": 1, "width": 16, "steps": 3000},
-            "mess3": {"layers": 2, "heads": 2, "width": 32, "steps": 2500},
-        }.get(self.source, {"layers": 2, "heads": 4, "width": 64, "steps": 2000})
+    @property
+    def network(self) -> _Network:
+        """Layers, heads, width and steps of the GPT: the options, and what suits the source for the others."""
+        sizes = _NETWORKS.get(self.source, _NETWORK_FOR_DATA)
         if self.quick:
-            sizes["steps"] = max(1, sizes["steps"] // 5)
-        return {name: getattr(self, name) or value for name, value in sizes.items()}
+            sizes = sizes._replace(steps=sizes.steps // 5)
+        return _Network(*(getattr(self, name) or value for name, value in sizes._asdict().items()))

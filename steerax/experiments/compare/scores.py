@@ -1,45 +1,71 @@
-"""Cross-entropies on held-out sequences. Every predictor is scored on the same tokens: all observed but the first."""
+"""Losses on held-out sequences: every predictor on the same tokens, all observed ones but the first of a sequence."""
 
-import dataclasses
-
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
+from ...inference.hmm.dual import dual_filter_tokens
+from ...inference.score import Comparison, score_predictor
+from ...maths.nll import nll_of_probabilities
+from ...models.entropy import conditional_entropy
+from ...models.hmm import HiddenMarkovModel
+from ...transformer.gpt import GPT
+from .config import Config
+from .sources import Source
+
+EXACT = "HMM filter"  # the predictor that all others are compared with
+_LAYERS_SHOWN = (1, 4, 16)
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """Cross-entropy of a predictor in nats per token, infinite if it held a token impossible."""
-
-    name: str
-    role: str
-    scores: TokenScores
-
-    @property
-    def value(self) -> float:
-        """Mean of `-log p` over the scored tokens."""
-        return self.scores.cross_entropy
-
-    @property
-    def error(self) -> float:
-        """Its standard error over sequences; NaN if the value is infinite."""
-        return self.scores.standard_error if np.isfinite(self.value) else float("nan")
+def held_out_scores(source: Source, hmm: HiddenMarkovModel, gpt: GPT) -> Comparison:
+    """Every predictor on the held-out sequences, simplest first, beside the exact filter."""
+    held_out = source.held_out
+    depth = held_out.max_length
+    scores = baseline_scores(source.training, held_out, len(source.vocabulary))
+    for n in (*(n for n in _LAYERS_SHOWN if n < depth), depth):
+        scores[f"dual filter, {n} layer{'s' * (n > 1)}"] = dual_filter_scores(hmm, held_out, n)
+    scores[EXACT] = score_predictor(hmm, held_out)
+    scores["GPT"] = score_predictor(gpt, held_out)
+    return Comparison({name: each.on(scores["GPT"].scored) for name, each in scores.items()}, EXACT)
 
 
-def score(name: str, role: str, log_p: np.ndarray, data: Sequences) -> Score:
-    """The score of `log_p [B T-1]`, the log-probability given to each token from the second on."""
-    mask = data.mask[:, 1:]
-    return Score(name, role, TokenScores(np.where(mask, log_p, 0.0), mask))
+def dual_filter_scores(hmm: HiddenMarkovModel, data: Sequences, layers: int) -> TokenScores:
+    """The dual filter after so many layers, started from the prior."""
+    rho = dual_filter_tokens(hmm, data, layers=layers, initial="prior").predicted
+    nll = nll_of_probabilities(rho[:, :-1] @ hmm.emission, jnp.asarray(data.values))
+    return TokenScores(-np.asarray(nll), data.mask)
 
 
-def unigram(training: Sequences, size: int) -> np.ndarray:
-    """Token frequencies `[V]` of the training data, half a count added to each token."""
+def entropy_floor(config: Config, source: Source) -> float | None:
+    """The smallest mean loss that any predictor of the process can have, nats per token; `None` for data."""
+    if source.process is None:
+        return None
+    entropy = conditional_entropy(source.process, config.length + 1, key=config.key("entropy"))
+    return float(entropy.per_token[1:].mean())
+
+
+def baseline_scores(training: Sequences, data: Sequences, size: int) -> dict[str, TokenScores]:
+    """The unigram and the bigram of the training data on every token but the first of each sequence.
+
+    A token whose predecessor is missing is scored by the unigram.
+    """
+    first, second = unigram(training, size), bigram(training, size)
+    before, after = data.values[:, :-1], np.maximum(data.values[:, 1:], 0)
+    scored = data.mask & (np.arange(data.max_length) > 0)
+    p = {"unigram": first[after], "bigram": np.where(before >= 0, second[np.maximum(before, 0), after], first[after])}
+    start = np.zeros((data.number, 1))
+    return {name: TokenScores(np.concatenate([start, np.log(each)], 1), scored).on(scored) for name, each in p.items()}
+
+
+def unigram(training: Sequences, size: int) -> Float[np.ndarray, " V"]:
+    """Token frequencies of the training data, with half a count added to each token."""
     return _rows(np.bincount(training.values[training.mask], minlength=size) + 0.5)
 
 
-def bigram(training: Sequences, size: int) -> np.ndarray:
-    """Transition frequencies `[V V]`, smoothed towards the unigram with the weight of one count per row."""
+def bigram(training: Sequences, size: int) -> Float[np.ndarray, "V V"]:
+    """Transition frequencies, smoothed towards the unigram with the weight of one count per row."""
     before, after = training.values[:, :-1], training.values[:, 1:]
     both = training.mask[:, :-1] & training.mask[:, 1:]
     pairs = np.bincount(before[both].astype(np.int64) * size + after[both], minlength=size * size)
@@ -48,12 +74,3 @@ def bigram(training: Sequences, size: int) -> np.ndarray:
 
 def _rows(counts: np.ndarray) -> np.ndarray:
     return counts / counts.sum(-1, keepdims=True)
-
-
-def count_log_probabilities(data: Sequences, first: np.ndarray, second: np.ndarray | None = None) -> np.ndarray:
-    """`[B T-1]` under the unigram `first`, or under the bigram `second` wherever the token before is observed."""
-    before, after = data.values[:, :-1], np.maximum(data.values[:, 1:], 0)
-    p = first[after]
-    if second is not None:
-        p = np.where(before >= 0, second[np.maximum(before, 0), after], p)
-    return np.log(p)

@@ -1,4 +1,4 @@
-"""From what a user names to sequences: training data (or a process that makes them) and held-out windows."""
+"""The data of a comparison: training sequences (or the process that generates them) and held-out windows."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from ...data.vocabulary import Vocabulary
 from ...models.hmm import HiddenMarkovModel
 from .config import PROCESSES, Config
 
-HELD_OUT_OF_A_PROCESS = 512  # sequences: a standard error near 1 % of the loss of the default process
-TRAINING_FOR_COUNTS = 4096  # sequences of a process from which unigram and bigram are counted
+_HELD_OUT_OF_A_PROCESS = 512  # sequences: a standard error near 1 % of the loss of the default process
+_TRAINING_FOR_COUNTS = 4096  # sequences of a process from which unigram and bigram are counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What is compared on: `training` and `held_out` sequences of at most `length + 1` tokens, and the process if
-    it is known. `vocabulary` names the tokens."""
+    """`training` sequences, `held_out` sequences of at most `length + 1` tokens, and the process if it is known;
+    `vocabulary` names the tokens."""
 
     name: str
     description: str
@@ -42,7 +42,7 @@ def resolve(config: Config) -> Source:
         return _from_data(config, data, "the text of Python's language reference (pydoc_data.topics), by character")
     if "." not in config.source and "/" not in config.source:
         raise ConfigurationError(
-            f"{config.source!r} is no known source; use {', '.join(PROCESSES)}, pydoc, or the path of a file."
+            f"{config.source!r} is not a known source; use {', '.join(PROCESSES)}, pydoc, or the path of a file."
         )
     data = Sequences.read(config.source, config.tokens, config.sequence, words=config.words)
     if not data.is_tokens:
@@ -71,8 +71,8 @@ def _from_process(config: Config) -> Source:
     return Source(
         config.source,
         f"the process {config.source}: {process.n_states} hidden states, {process.n_tokens} tokens",
-        draw("counts", TRAINING_FOR_COUNTS),
-        draw("held out", HELD_OUT_OF_A_PROCESS),
+        draw("counts", _TRAINING_FOR_COUNTS),
+        draw("held out", _HELD_OUT_OF_A_PROCESS),
         Vocabulary.of_codes(process.n_tokens),
         process,
     )
@@ -88,8 +88,8 @@ def _from_data(config: Config, data: Sequences, description: str) -> Source:
         training, held_out = data.split(config.held_out, config.seed)
     else:
         training, held_out = _split_along(data, config.held_out)
-    held_out = with_something_to_predict(held_out.cut(config.length + 1))
-    if held_out is None or with_something_to_predict(training) is None:
+    held_out = _with_something_to_predict(held_out.cut(config.length + 1))
+    if held_out is None or _with_something_to_predict(training) is None:
         raise DataError(
             f"{config.source}: {data.total} tokens are too few to train on one part and compare on another; give "
             "more data, or another share with --held-out."
@@ -109,7 +109,7 @@ def _split_along(data: Sequences, fraction: float) -> tuple[Sequences, Sequences
     return Sequences.from_arrays(first, data.vocabulary), Sequences.from_arrays(held_out, data.vocabulary)
 
 
-def with_something_to_predict(data: Sequences) -> Sequences | None:
+def _with_something_to_predict(data: Sequences) -> Sequences | None:
     """The sequences with an observed token after the first position, or `None` if there is none."""
     kept = np.flatnonzero(data.mask[:, 1:].any(axis=1))
     return data.select(kept) if len(kept) else None

@@ -1,36 +1,52 @@
-"""One held-out window under the glass: where three predictors take their prediction of the next token from.
+"""One held-out window in detail: which past tokens each predictor takes its prediction of the next token from.
 
-Query `q` asks for the prediction after the first `q` tokens. All matrices are `[T+1, T]`: row `q`, column `s` for the
-token `Z_{s+1}`, zero for `s >= q`.
+Query $q$ asks for the prediction after the first $q$ tokens. All matrices are `[T+1 T]`: row $q$, column $s$ for the
+token $Z_s$, zero for $s\\ge q$.
 """
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ...data.sequences import Sequences
+from ...inference.hmm.explain import explain_norms, explain_tokens
+from ...inference.hmm.filter import filter_tokens
+from ...inference.reference import Reference, support
+from ...inference.score import next_token_log_probabilities
+from ...models.hmm import HiddenMarkovModel
+from ...transformer.gpt import GPT
+from .config import REFERENCES, Config
+from .contributions import adapted_weights, hmm_predictor, path_contributions
+from .sources import Source
+
+_SMALL_VOCABULARY = 8  # the adapted weights cost V times more
+_CERTAIN = 1 - 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
     """What is shown of one window.
 
-    **Attributes:** `tokens [T]`; `targets [T+1]`, the token whose probability is explained at each query;
-    `control`, norms over the hidden states of the path weights of the dual filter; `control_target`, the weights for
-    the target alone; `probability`, name → `[T+1]` probability of the target (NaN where a predictor gives none);
-    `contributions` and `errors`, name → path contributions to that probability and their standard errors;
-    `attention`, "layer l, head h" → attention; `steps`, name → `U` of the last query `[V-1 T]`; `certain [T]`, whether
-    the exact filter was certain of the token at that step.
+    **Attributes:** `targets`, the token whose probability is explained at each query; `control`, sizes of the control of
+    the dual filter, over all states; `weights`, its terms of the target's probability, which with a prior add up to it;
+    `probability`, name → probability of the target (NaN where a predictor gives none); `contributions` and `errors`,
+    name → path contributions to that probability and their standard errors; `attention`, "layer l, head h" → attention;
+    `adapted`, name → adapted weights of the last query; `certain`, whether the exact filter was certain of the token at
+    that step; `reference`, how continuations were drawn.
     """
 
-    tokens: np.ndarray
-    targets: np.ndarray
-    control: np.ndarray
-    control_target: np.ndarray
-    probability: dict[str, np.ndarray]
-    contributions: dict[str, np.ndarray]
-    errors: dict[str, np.ndarray]
-    attention: dict[str, np.ndarray]
-    steps: dict[str, np.ndarray]
-    certain: np.ndarray
+    tokens: Int[np.ndarray, " T"]
+    targets: Int[np.ndarray, " T1"]
+    control: Float[np.ndarray, "T1 T"]
+    weights: Float[np.ndarray, "T1 T"]
+    probability: dict[str, Float[np.ndarray, " T1"]]
+    contributions: dict[str, Float[np.ndarray, "T1 T"]]
+    errors: dict[str, Float[np.ndarray, "T1 T"]]
+    attention: dict[str, Float[np.ndarray, "T1 T"]]
+    adapted: dict[str, Float[np.ndarray, "m T"]]
+    certain: Bool[np.ndarray, " T"]
     reference: str
 
     @property
@@ -38,56 +54,75 @@ class Window:
         """T, the number of tokens."""
         return len(self.tokens)
 
-    def mean_attention(self) -> np.ndarray:
+    def mean_attention(self) -> Float[np.ndarray, "T1 T"]:
         """Attention averaged over layers and heads."""
         return np.mean(list(self.attention.values()), axis=0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Agreement:
-    """How far two matrices of weights agree, over the queries that see at least `2k` tokens.
-
-    **Attributes:** `same_strongest`, share of queries at which both have their largest weight on the same token, and
-    `same_by_chance`; `overlap`, share of the `k` largest weights they have in common, and `overlap_by_chance`, for two
-    unrelated rankings; `rank_correlation` (Spearman of sizes, mean over queries); `correlation` (Pearson, all entries).
-    """
-
-    one: str
-    other: str
-    k: int
-    same_strongest: float
-    same_by_chance: float
-    overlap: float
-    overlap_by_chance: float
-    rank_correlation: float
-    correlation: float
-
-
-def agree(one: str, a: np.ndarray, other: str, b: np.ndarray, k: int = 5) -> Agreement:
-    """Compare two `[T+1, T]` matrices; sizes are ranked by absolute value, the correlation keeps the sign."""
-    T = a.shape[1]
-    k = max(1, min(k, T // 2))
-    rows = []
-    top = lambda sizes, n: set(np.argsort(-sizes, kind="stable")[:n].tolist())
-    for q in range(2 * k, T + 1):
-        x, y = np.abs(a[q, :q]), np.abs(b[q, :q])
-        if x.any() and y.any():
-            common = [len(top(x, n) & top(y, n)) / n for n in (1, k)]
-            rows.append([common[0], 1 / q, common[1], k / q, correlation(_ranks(x), _ranks(y))])
-    same, same_chance, overlap, chance, ranks = np.nanmean(rows, axis=0).tolist() if rows else [float("nan")] * 5
-    lower = np.tril_indices(T + 1, -1, T)
-    return Agreement(one, other, k, same, same_chance, overlap, chance, ranks, correlation(a[lower], b[lower]))
+def window_of(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: GPT) -> Window:
+    """Control, contributions, attention and adapted weights on the first held-out window without gaps."""
+    sequence = _fullest(source.held_out)
+    tokens = sequence[: config.length]
+    T = len(tokens)
+    predictive = np.asarray(filter_tokens(hmm, tokens).next_all())
+    targets = _targets(sequence, predictive)
+    weights = np.asarray(explain_tokens(hmm, tokens, queries="all", target="next").weights)
+    predictors = {
+        "HMM": hmm_predictor(hmm, targets),
+        "GPT": lambda strings: np.exp(next_token_log_probabilities(gpt, strings)[:, np.arange(T), targets[1:]]),
+    }
+    kind = config.reference or ("support" if source.process is not None else "hmm")
+    contributions, errors, adapted = _contributions(config, kind, hmm, predictors, tokens)
+    return Window(
+        tokens=tokens,
+        targets=targets,
+        control=np.asarray(explain_norms(hmm, tokens).norms),
+        weights=np.take_along_axis(weights, targets[:, None, None], axis=2)[..., 0],
+        probability={
+            "HMM": predictive[np.arange(T + 1), targets],
+            "GPT": np.append(np.nan, predictors["GPT"](tokens[None])[0]),
+        },
+        contributions=contributions,
+        errors=errors,
+        attention=_attention(gpt, tokens),
+        adapted=adapted,
+        certain=(tokens < 0) | (predictive[np.arange(T), np.maximum(tokens, 0)] > _CERTAIN),
+        reference=REFERENCES[kind],
+    )
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks 0 … n−1, equal values sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts + 1) / 2)[inverse]
+def _fullest(held_out: Sequences) -> Int[np.ndarray, " T"]:
+    """The longest held-out sequence without gaps (with gaps only if all have some); the first of them."""
+    gaps = (held_out.inside & ~held_out.mask).any(1)
+    return held_out[int(np.lexsort((-held_out.lengths, gaps))[0])]
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation of two arrays; NaN if one is constant."""
-    a, b = a - a.mean(), b - b.mean()
-    size = np.sqrt((a**2).sum() * (b**2).sum())
-    return float((a * b).sum() / size) if size > 0 else float("nan")
+def _targets(sequence: Int[np.ndarray, " N"], predictive: Float[np.ndarray, "T1 V"]) -> Int[np.ndarray, " T1"]:
+    """The token whose probability is explained at each query: 1 for binary tokens, otherwise the one that came (the
+    most probable one where it is missing)."""
+    n, V = predictive.shape
+    if V == 2:
+        return np.ones(n, dtype=int)
+    came = np.full(n, -1)
+    came[: min(n, len(sequence))] = sequence[:n]
+    return np.where(came >= 0, came, predictive.argmax(1))
+
+
+def _contributions(config: Config, kind: str, hmm: HiddenMarkovModel, predictors: dict, tokens: Int[np.ndarray, " T"]):
+    """(contributions, standard errors, adapted weights) by name; a window with gaps has none."""
+    if (tokens < 0).any():
+        return {}, {}, {}
+    choices = {"support": support(hmm), "uniform": "uniform", "hmm": hmm}
+    reference = Reference.of(choices[kind], hmm.n_tokens)
+    contributions, errors = path_contributions(predictors, tokens, reference, config.samples, config.seed)
+    if not reference.uniform or hmm.n_tokens > _SMALL_VOCABULARY:
+        return contributions, errors, {}
+    return contributions, errors, adapted_weights(predictors, tokens, reference, config.samples, config.seed)
+
+
+def _attention(gpt: GPT, tokens: Int[np.ndarray, " T"]) -> dict[str, Float[np.ndarray, "T1 T"]]:
+    """The attention of each head, with an empty row for the query before any token."""
+    attention = np.asarray(gpt.attention(jnp.asarray(tokens)), np.float64)
+    rows = np.pad(attention, ((0, 0), (0, 0), (1, 0), (0, 0)))
+    layers, heads = rows.shape[:2]
+    return {f"layer {i + 1}, head {j + 1}": rows[i, j] for i in range(layers) for j in range(heads)}

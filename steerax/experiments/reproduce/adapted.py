@@ -14,7 +14,7 @@ from ...models import two_cycle
 from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from ...transformer.gpt import GPT
-from ..compare.window import correlation
+from ..compare.agreement import correlation
 from .networks import Recipe, floor, gpt_scores, held_out, trained
 from .outcome import Claim, Outcome, at_least, at_most, if_enough, if_trained
 from .study import attention_of, certain_steps, control_norms

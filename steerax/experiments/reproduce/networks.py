@@ -9,13 +9,13 @@ import numpy as np
 
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
+from ...inference.score import score_predictor
 from ...models import conditional_entropy, sample_batch, sample_sequences
 from ...models.hmm import HiddenMarkovModel
 from ...runs.files import content_hash
 from ...training.gradient import train_gpt
 from ...training.optimiser import adamw
 from ...transformer.gpt import GPT, GPTConfig
-from ..compare.predictors import gpt_log_probabilities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,5 +105,5 @@ def held_out(process: HiddenMarkovModel, length: int, number: int, key) -> Seque
 
 def gpt_scores(gpt: GPT, data: Sequences) -> TokenScores:
     """Scores of a GPT on every token but the first."""
-    mask = data.mask[:, 1:]
-    return TokenScores(np.where(mask, gpt_log_probabilities(gpt, data), 0.0), mask)
+    scores = score_predictor(gpt, data)
+    return TokenScores(scores.log_likelihoods[:, 1:], scores.scored[:, 1:])

@@ -14,18 +14,13 @@ import numpy as np
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
-from ...inference.hmm.dual import dual_filter_tokens
-from ...inference.hmm.filter import score_tokens
 from ...inference.hmm.fit import fit_tokens
 from ...inference.kinds import HMM
-from ...models.hmm import HiddenMarkovModel
+from ...inference.score import difference, score_predictor
 from ...report import figures
 from ...training.gradient import train_gpt
-from ...training.optimiser import adamw
 from ...transformer.gpt import GPT, GPTConfig
-from ..compare.networks import learning_rate
-from ..compare.predictors import gpt_log_probabilities
-from ..compare.scores import Score, bigram, count_log_probabilities, score, unigram
+from ..compare.scores import baseline_scores, dual_filter_scores
 from ..compare.sources import pydoc_text
 from .outcome import Claim, Outcome, at_least, at_most, if_enough
 
@@ -78,20 +73,19 @@ class Found:
     """
 
     source: Source
-    scores: dict[str, Score]
-    layers: dict[int, Score]
+    scores: dict[str, TokenScores]
+    layers: dict[int, TokenScores]
     difference: float
     seconds: dict[str, float]
 
     def gain(self, better: str, worse: str) -> tuple[float, float]:
         """(mean, standard error) of the loss of `worse` minus that of `better` on the same tokens."""
-        a, b = self.scores[better].scores, self.scores[worse].scores
-        gap = TokenScores(b.log_likelihoods - a.log_likelihoods, a.scored)
-        return gap.cross_entropy, gap.standard_error
+        return difference(self.scores[worse], self.scores[better])
 
     def enough(self, close: float) -> int:
         """The fewest of the tried numbers of layers whose loss is at most `close` above that of all."""
-        return min(n for n, s in self.layers.items() if s.value - self.layers[max(self.layers)].value <= close)
+        all_of_them = self.layers[max(self.layers)].cross_entropy
+        return min(n for n, s in self.layers.items() if s.cross_entropy - all_of_them <= close)
 
 
 def run(config: Config, seed: int) -> Outcome:
@@ -167,30 +161,18 @@ def compare(config: Config, source: Source, key) -> Found:
     seconds["HMM"], started = time.perf_counter() - started, time.perf_counter()
     shape = GPTConfig(len(source.vocabulary), config.length, config.layers, config.heads, config.width)
     gpt = train_gpt(
-        GPT(shape, key=keys[1]), source.training, config.steps, keys[2],
-        adamw(config.steps, learning_rate(config.width), b2=0.95), progress=False,
+        GPT(shape, key=keys[1]), source.training, config.steps, keys[2], progress=False,
     ).model  # fmt: skip
     seconds["GPT"] = time.perf_counter() - started
-    data, size = source.held_out, len(source.vocabulary)
-    first, second = unigram(source.training, size), bigram(source.training, size)
-    exact = score_tokens(hmm, data).log_likelihoods[:, 1:]
-    dual = {layers: dual_log_probabilities(hmm, data, layers) for layers in config.shown_layers}
-    scores = [
-        score("unigram", "baseline", count_log_probabilities(data, first), data),
-        score("bigram", "baseline", count_log_probabilities(data, first, second), data),
-        score("dual filter", "dual", dual[max(dual)], data),
-        score("GPT", "transformer", gpt_log_probabilities(gpt, data), data),
-    ]
-    layers = {n: score(f"{n} layers", "dual", log_p, data) for n, log_p in dual.items()}
-    difference = float(np.abs(np.exp(dual[max(dual)]) - np.exp(exact)).max())
-    return Found(source, {s.name: s for s in scores}, layers, difference, seconds)
-
-
-def dual_log_probabilities(hmm: HiddenMarkovModel, data: Sequences, layers: int) -> np.ndarray:
-    """`log p` `[B T-1]` of every token but the first after so many dual-filter layers, started from the prior."""
-    found = dual_filter_tokens(hmm, data, layers=layers, initial="prior")
-    p = np.asarray(found.predicted[:, 1:-1] @ hmm.emission)
-    return np.log(np.take_along_axis(p, data.values[:, 1:, None], axis=2)[..., 0])
+    data = source.held_out
+    scored = data.mask & (np.arange(data.max_length) > 0)
+    exact = score_predictor(hmm, data).on(scored)
+    layers = {n: dual_filter_scores(hmm, data, n).on(scored) for n in config.shown_layers}
+    dual = layers[max(layers)]
+    scores = baseline_scores(source.training, data, len(source.vocabulary))
+    scores |= {"dual filter": dual, "GPT": score_predictor(gpt, data)}
+    apart = float(np.abs(np.exp(dual.log_likelihoods) - np.exp(exact.log_likelihoods)).max())
+    return Found(source, scores, layers, apart, seconds)
 
 
 def claims(config: Config, found: Found) -> list[Claim]:
@@ -203,7 +185,7 @@ def claims(config: Config, found: Found) -> list[Claim]:
 
     def ahead(better: str, worse: str, text: str) -> Claim:
         gain, twice = n["gains"][f"{better} over {worse}"]
-        values = found.scores[better].value, found.scores[worse].value
+        values = found.scores[better].cross_entropy, found.scores[worse].cross_entropy
         evidence = f"{values[0]:.3f} against {values[1]:.3f} nats per token, difference {gain:.3f} ± {twice:.3f}"
         text = f"{text} ({name})"
         return at_least(text, "measured here", gain - twice, 0.0, f"{evidence}; the lower end decides", 2 * twice)
@@ -223,10 +205,11 @@ def claims(config: Config, found: Found) -> list[Claim]:
 def pictures(found: Found) -> list[dict]:
     """Losses with their errors, and loss by number of dual-filter layers."""
     name = found.source.name
-    rows = [figures.Dot(s.name, s.value, s.error, s.role) for s in found.scores.values()]
+    roles = {"unigram": "baseline", "bigram": "baseline", "dual filter": "dual", "GPT": "transformer"}
+    rows = [figures.Dot(n, s.cross_entropy, s.standard_error, roles[n]) for n, s in found.scores.items()]
     counts = sorted(found.layers)
-    values = np.array([found.layers[n].value for n in counts])
-    errors = 2 * np.array([found.layers[n].error for n in counts])
+    values = np.array([found.layers[n].cross_entropy for n in counts])
+    errors = 2 * np.array([found.layers[n].standard_error for n in counts])
     return [
         figures.dots(
             f"{name}: held-out loss", "Lower is better.", "nats per token", rows,
@@ -235,7 +218,7 @@ def pictures(found: Found) -> list[dict]:
         figures.lines(
             f"{name}: loss by number of dual-filter layers", "Band: ± 2 standard errors over windows.", "layers",
             "nats per token", [figures.Line("dual filter", counts, values, "dual", values - errors, values + errors)],
-            ("GPT", found.scores["GPT"].value), log_x=True,
+            ("GPT", found.scores["GPT"].cross_entropy), log_x=True,
         ),
     ]  # fmt: skip
 
@@ -248,9 +231,9 @@ def numbers(found: Found) -> dict:
         "training_tokens": found.source.training.n_observed,
         "held_out_windows": found.source.held_out.number,
         "vocabulary": list(found.source.vocabulary.symbols),
-        "losses": {s.name: [s.value, s.error] for s in found.scores.values()},
-        "by_layers": {str(n): [s.value, s.error] for n, s in found.layers.items()},
-        "one_layer_behind": found.layers[1].value - found.layers[max(found.layers)].value,
+        "losses": {name: [s.cross_entropy, s.standard_error] for name, s in found.scores.items()},
+        "by_layers": {str(n): [s.cross_entropy, s.standard_error] for n, s in found.layers.items()},
+        "one_layer_behind": found.layers[1].cross_entropy - found.layers[max(found.layers)].cross_entropy,
         "gains": {name: [gain, 2 * error] for name, (gain, error) in gains.items()},
         "difference_to_the_exact_filter": found.difference,
         "seconds": found.seconds,

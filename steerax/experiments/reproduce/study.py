@@ -9,11 +9,11 @@ from ...data.scores import TokenScores
 from ...inference.hmm.explain import explain_norms
 from ...inference.hmm.filter import filter_tokens, score_tokens
 from ...inference.reference import Reference, support
+from ...inference.score import next_token_log_probabilities
 from ...models.hmm import HiddenMarkovModel
 from ...report import figures
 from ...transformer.gpt import GPT
 from ..compare.contributions import hmm_predictor, path_contributions
-from ..compare.predictors import gpt_probabilities
 from .networks import Recipe, floor, gpt_scores, held_out, trained
 
 QUERY = "query"
@@ -77,7 +77,7 @@ def contributions(process: HiddenMarkovModel, gpt: GPT, tokens: np.ndarray, samp
     targets = np.ones(T + 1, dtype=int)
     predictors = {
         "HMM": hmm_predictor(process, targets),
-        "GPT": lambda strings: gpt_probabilities(gpt, strings)[:, :, 1],
+        "GPT": lambda strings: np.exp(next_token_log_probabilities(gpt, strings)[:, :, 1]),
     }
     return path_contributions(predictors, tokens, Reference.of(support(process), process.n_tokens), samples, 0)
 

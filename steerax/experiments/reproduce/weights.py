@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ...models import two_cycle
-from ..compare.window import agree
+from ..compare.agreement import agree
 from .networks import Recipe
 from .outcome import Claim, Outcome, at_least, at_most, if_enough, if_trained, other_values
 from .study import Study, pictures, study

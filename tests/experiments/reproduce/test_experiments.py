@@ -164,8 +164,8 @@ def test_training_never_sees_what_is_held_out():
 def test_a_gain_is_a_difference_of_losses():
     config = real_data.Config(length=4, windows=7)
     source = real_data.windows("n", "d", np.arange(1000), real_data.Vocabulary.of_codes(1000), config)
-    score = lambda name, p: real_data.score(name, "dual", np.full((7, 4), np.log(p)), source.held_out)
-    found = real_data.Found(source, {"a": score("a", 0.5), "b": score("b", 0.25)}, {}, 0.0, {})
+    score = lambda p: real_data.TokenScores(np.full((7, 4), np.log(p)), np.ones((7, 4), bool))
+    found = real_data.Found(source, {"a": score(0.5), "b": score(0.25)}, {}, 0.0, {})
     assert found.gain("a", "b")[0] == pytest.approx(np.log(2))
     assert found.gain("a", "b")[1] == pytest.approx(0.0)
 

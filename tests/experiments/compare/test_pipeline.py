@@ -9,11 +9,12 @@ import time
 import numpy as np
 import pytest
 from browser import needs_browser, opened, overflow
+from steerax.experiments.compare.pipeline import Interrupted, report_unfinished, run
 
 import steerax as sx
 from steerax._errors import CheckpointError, ConfigurationError
+from steerax._results import RESULTS
 from steerax.experiments.compare.config import Config
-from steerax.experiments.compare.run import Interrupted, run
 
 TINY = {"length": 16, "steps": 40, "samples": 8, "batch": 8}
 
@@ -25,11 +26,20 @@ def two_cycle(tmp_path_factory):
 
 
 def test_the_dual_filter_is_the_exact_filter(two_cycle):
-    assert two_cycle.dual_difference <= 1e-10
-    assert two_cycle.layer_scores[-1] == pytest.approx(two_cycle.layer_limit, abs=1e-12)
-    by_name = {s.name: s.value for s in two_cycle.scores}
-    assert by_name["dual filter, 17 layers"] == pytest.approx(by_name["HMM filter"], abs=1e-12)
-    assert 1 <= two_cycle.layers_needed <= 16
+    layers = two_cycle.layers
+    assert layers.difference <= 1e-10
+    assert layers.losses[-1] == pytest.approx(layers.exact_loss, abs=1e-12)
+    assert two_cycle.loss("dual filter, 17 layers")[0] == pytest.approx(two_cycle.loss("HMM filter")[0], abs=1e-12)
+    assert 1 <= layers.needed <= 16
+
+
+def test_a_prior_plus_the_weights_is_the_prediction(two_cycle):
+    window, hmm = two_cycle.window, two_cycle.hmm
+    prior = np.asarray(hmm.initial)
+    for q, target in enumerate(window.targets):
+        p = prior @ np.asarray(hmm.emission)[:, target]
+        assert p + window.weights[q].sum() == pytest.approx(window.probability["HMM"][q], abs=1e-12)
+        prior = prior @ np.asarray(hmm.transition)
 
 
 def test_control_is_zero_where_the_filter_is_certain(two_cycle):
@@ -40,17 +50,18 @@ def test_control_is_zero_where_the_filter_is_certain(two_cycle):
 
 
 def test_the_exact_filter_is_at_the_entropy_floor_and_no_predictor_is_significantly_below(two_cycle):
-    exact = two_cycle.score("HMM filter")
-    assert abs(exact.value - two_cycle.floor) < 4 * exact.error
-    for name, (excess, error) in two_cycle.excess.items():
-        assert excess > -4 * error - 1e-12, name
+    exact, error = two_cycle.loss("HMM filter")
+    assert abs(exact - two_cycle.floor) < 4 * error
+    for name in two_cycle.scores.scores:
+        above, error = two_cycle.excess(name)
+        assert above > -4 * error - 1e-12, name
 
 
 def test_everything_is_written_and_every_number_is_in_the_json(two_cycle):
     folder = two_cycle.config.folder
     assert sorted(p.name for p in folder.iterdir()) == ["compare.html", "compare.json", "gpt", "hmm"]
     found = json.loads((folder / "compare.json").read_text())
-    assert found["cross_entropy"]["GPT"]["nats_per_token"] == pytest.approx(two_cycle.score("GPT").value)
+    assert found["cross_entropy"]["GPT"]["nats_per_token"] == pytest.approx(two_cycle.loss("GPT")[0])
     figures = {f["title"]: f for f in found["figures"]}
     assert len(figures["Control of the dual filter"]["choices"]["size over all states"]) == 17
     np.testing.assert_array_equal(sx.load(folder / "hmm").emission, sx.models.two_cycle().emission)
@@ -81,10 +92,10 @@ def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
         rows += [f"s{i},{t}" for t in tokens]
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
     options = {**TINY, "states": 2, "restarts": 1, "iterations": 5, "heads": 1, "layers": 1, "width": 8}
-    result = run(Config(source=str(tmp_path / "table.csv"), sequence="id", out=str(tmp_path / "out"), **options))
-    assert all(np.isfinite(s.value) for s in result.scores)
-    assert result.floor is None
-    assert "missing" in result.description
+    compared = run(Config(source=str(tmp_path / "table.csv"), sequence="id", out=str(tmp_path / "out"), **options))
+    assert all(np.isfinite(compared.loss(name)).all() for name in compared.scores.scores)
+    assert compared.floor is None
+    assert "missing" in compared.source.description
     json.loads((tmp_path / "out" / "compare.json").read_text())
 
 
@@ -109,14 +120,13 @@ def test_an_interrupted_comparison_can_be_reported_and_resumed_to_the_same_numbe
         run(config)
     with pytest.raises(ConfigurationError, match="unfinished"):
         run(config)
-    partial = run(config, resume=True, train=False)
-    assert partial.interrupted
-    assert 0 < partial.steps < 3000
+    partial = report_unfinished(config)
+    assert partial.result == RESULTS.interrupted
+    assert 0 < partial.gpt.steps < 3000
     assert "interrupted" in (config.folder / "compare.html").read_text()
     with pytest.raises(CheckpointError, match="another run"):
         run(Config(**{**options, "seed": 1}, out=str(tmp_path / "cut")), resume=True)
     resumed = run(config, resume=True)
-    np.testing.assert_array_equal(resumed.losses, whole.losses)
-    for one, other in zip(resumed.scores, whole.scores, strict=True):
-        assert one.value == other.value
+    np.testing.assert_array_equal(resumed.gpt.losses, whole.gpt.losses)
+    assert {name: resumed.loss(name) for name in whole.scores.scores} == {n: whole.loss(n) for n in whole.scores.scores}
     assert not (config.folder / "unfinished").exists()

@@ -1,0 +1,55 @@
+"""The dual filter layer by layer: how many layers make it the exact filter."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from ...inference.hmm.dual import dual_filter_tokens
+from ...inference.hmm.filter import filter_tokens
+from ...maths.nll import nll_of_probabilities
+from ...models.hmm import HiddenMarkovModel
+from .sources import Source
+
+_SEQUENCES = 64
+_EQUAL = 64 * float(np.finfo(np.float64).eps)
+
+
+@dataclasses.dataclass(frozen=True)
+class ByLayers:
+    """The dual filter after 0, 1, 2 … layers, from the prior.
+
+    **Attributes:** `losses` `[layers+1]`, nats per token on some held-out sequences, and `exact_loss`, that of the exact
+    filter; `residuals` `[layers]`, largest change made by each layer; `needed`, the layers after which the beliefs along
+    one window are those of the exact filter; `difference`, the largest one left after as many layers as tokens.
+    """
+
+    losses: Float[np.ndarray, " L1"]
+    exact_loss: float
+    residuals: Float[np.ndarray, " L"]
+    needed: int
+    difference: float
+
+
+def by_layers(source: Source, hmm: HiddenMarkovModel, window: Int[np.ndarray, " T"]) -> ByLayers:
+    """Losses and residuals on some held-out sequences, and the layers that a window needs."""
+    some = source.held_out.select(np.arange(min(_SEQUENCES, source.held_out.number)))
+    layered = dual_filter_tokens(hmm, some, layers=some.max_length, initial="prior", keep=True)
+    assert layered.history is not None
+    tokens = jnp.asarray(some.values[:, 1:])
+
+    def loss(states) -> float:
+        return float(nll_of_probabilities(states[:, 1:-1] @ hmm.emission, tokens).sum() / (tokens >= 0).sum())
+
+    exact = filter_tokens(hmm, window).predicted
+    outputs = dual_filter_tokens(hmm, window, layers=len(window), initial="prior", keep=True).history
+    apart = np.abs(np.asarray(outputs) - np.asarray(exact))
+    reached = np.flatnonzero(apart.sum(-1).max(-1) <= _EQUAL)
+    return ByLayers(
+        losses=np.array([loss(states) for states in layered.history]),
+        exact_loss=loss(filter_tokens(hmm, some).predicted),
+        residuals=np.asarray(layered.residuals),
+        needed=int(reached[0]) if len(reached) else len(window),
+        difference=float(apart[-1].max()),
+    )

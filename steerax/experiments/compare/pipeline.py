@@ -1,0 +1,140 @@
+"""The comparison from end to end: source → models → scores → window → report."""
+
+import json
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+from ... import __version__
+from ..._errors import ConfigurationError
+from ..._results import RESULTS
+from ...models.hmm import HiddenMarkovModel
+from ...report import page
+from ...runs import models
+from ...runs.clock import Clock
+from ...runs.files import RunFolder, content_hash, write_whole
+from .agreement import agreements, facts_about
+from .compared import Compared
+from .config import Config
+from .layers import by_layers
+from .learned import TrainedGPT, gpt_shape, gpt_so_far, hidden_markov_model, trained_gpt
+from .scores import entropy_floor, held_out_scores
+from .sources import Source, resolve
+from .text import page_of
+from .window import window_of
+
+
+class Interrupted(Exception):
+    """Training was interrupted by Ctrl-C; its checkpoint is in the folder. The message says how to continue."""
+
+
+def run(config: Config, resume: bool = False, overwrite: bool = False) -> Compared:
+    """Compare, and write `compare.html`, `compare.json` and the two models into `config.folder`.
+
+    **Arguments:** `resume`, whether an unfinished comparison in the folder is continued; `overwrite`, whether it is
+    discarded.
+
+    **Raises:** `SteeraxError` for input that cannot be used; `Interrupted` on Ctrl-C during training.
+    """
+    source = resolve(config)
+    shape = gpt_shape(config, source)
+    unfinished = _started(config, source, resume, overwrite)
+    clock = Clock(_say)
+    with clock("hidden Markov model"):
+        hmm = hidden_markov_model(config, source, unfinished / "hmm")
+    with clock("training the GPT"):
+        gpt = trained_gpt(config, source, shape, unfinished / "gpt")
+    if gpt.result == RESULTS.interrupted:
+        raise Interrupted(
+            f"Interrupted after {gpt.steps:,} training steps; nothing is lost. Continue with --resume, or report on "
+            "what is there with --report-only."
+        )
+    compared = _compared(config, source, hmm, gpt, clock)
+    _write(compared)
+    shutil.rmtree(unfinished)
+    return compared
+
+
+def report_unfinished(config: Config) -> Compared:
+    """Report on what the unfinished comparison in `config.folder` has trained so far; it can still be continued.
+
+    **Raises:** `SteeraxError` if the folder holds no unfinished comparison with a checkpoint, or another one.
+    """
+    unfinished = config.folder / "unfinished"
+    if not unfinished.exists():
+        raise ConfigurationError(f"{config.folder} holds no unfinished comparison to report on.")
+    source = resolve(config)
+    RunFolder(unfinished, _identity(config, source), resume=True)
+    hmm = hidden_markov_model(config, source, unfinished / "hmm")
+    gpt = gpt_so_far(config, gpt_shape(config, source), unfinished / "gpt")
+    compared = _compared(config, source, hmm, gpt, Clock(_say))
+    _write(compared)
+    return compared
+
+
+def _started(config: Config, source: Source, resume: bool, overwrite: bool) -> pathlib.Path:
+    """The folder of the unfinished comparison, new or continued. Raises `ConfigurationError` if neither is allowed."""
+    if config.folder.exists() and not config.folder.is_dir():
+        raise ConfigurationError(f"{config.folder} is a file; give a folder to write to with --out.")
+    unfinished = config.folder / "unfinished"
+    if unfinished.exists() and not (resume or overwrite):
+        raise ConfigurationError(
+            f"{config.folder} holds an unfinished comparison; continue it with --resume, report on it with --report-only, "
+            "discard it with --overwrite, or choose another --out."
+        )
+    if overwrite:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    RunFolder(unfinished, _identity(config, source), resume=True)
+    return unfinished
+
+
+def _identity(config: Config, source: Source) -> dict[str, Any]:
+    """What makes two comparisons the same: the options and the data."""
+    options = {k: v for k, v in vars(config).items() if k != "out"}
+    return {"options": content_hash(options), "data": content_hash(source.training.values, source.held_out.values)}
+
+
+def _compared(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: TrainedGPT, clock: Clock) -> Compared:
+    """Everything that is measured with both models."""
+    with clock("scores"):
+        scores = held_out_scores(source, hmm, gpt.model)
+        floor = entropy_floor(config, source)
+    with clock("window and layers"):
+        window = window_of(config, source, hmm, gpt.model)
+        layers = by_layers(source, hmm, window.tokens)
+        facts = facts_about(source, hmm, gpt.model, window)
+    versions = {"steerax": __version__, "jax": jax.__version__, "numpy": np.__version__}
+    versions["python"] = sys.version.split()[0]
+    return Compared(
+        config, source, hmm, gpt, scores, floor, layers, window, agreements(window), facts, clock.seconds, versions
+    )
+
+
+def _write(compared: Compared) -> None:
+    """Both models, the numbers and the page, each file whole or not at all."""
+    folder, vocabulary = compared.config.folder, compared.source.vocabulary
+    models.save(compared.hmm, folder / "hmm", vocabulary)
+    models.save(compared.gpt.model, folder / "gpt", vocabulary)
+    title, lead, sections = page_of(compared)
+    figures = [figure for section in sections for figure in section.figures]
+    write_whole(folder / "compare.json", json.dumps(compared.numbers | {"figures": figures}, allow_nan=False))
+    command = "steerax compare " + " ".join(sys.argv[2:]) if pathlib.Path(sys.argv[0]).name == "steerax" else "compare"
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in compared.seconds.items())
+    facts = [
+        ("Command", command.strip()),
+        ("Time", f"{sum(compared.seconds.values()):.0f} s: {seconds}"),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in compared.versions.items())),
+        ("Seed", compared.config.seed),
+        ("Files", "compare.json (all numbers), hmm/ and gpt/ (models for steerax.load)"),
+    ]
+    page.write(folder / "compare.html", title, lead, sections, facts)
+
+
+def _say(n: int, part: str) -> None:
+    """One line of progress on a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(part + "\n")

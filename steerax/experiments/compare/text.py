@@ -1,0 +1,183 @@
+"""The page of the comparison: the words of `page.md`, with numbers filled in and figures put between."""
+
+import importlib.resources
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from ..._results import RESULTS
+from ...report import figures
+from ...report.figures import Dot, Line, Panel
+from ...report.page import Section
+from .compared import Compared
+from .scores import EXACT
+
+_SHOWN_AS = {"\n": "⏎", " ": "␣", "\t": "⇥"}
+_MISSING = "·"
+_ROLES = {"unigram": "baseline", "bigram": "baseline", EXACT: "filter", "GPT": "transformer"}  # all others: "dual"
+_ROUNDING = 1e-15  # differences of probabilities below this are rounding
+_POINTS = 200  # of the training curve
+
+_Pictures = dict[str, Callable[..., dict]]  # name -> function of title, caption and labels that gives the figure
+
+
+def page_of(compared: Compared) -> tuple[str, str, list[Section]]:
+    """Title, lead and sections.
+
+    An empty line ends a block of `page.md`. The first two are the title and the lead; then come headings (`## heading`),
+    paragraphs, and figures (`![name] title | label | …`, with a caption below), which are left out if the comparison
+    has no figure of that name.
+    """
+    drawn = _losses(compared) | _layers(compared) | _weights(compared) | _agreement(compared) | _training(compared)
+    names, environment = _names(compared), jinja2.Environment(undefined=jinja2.StrictUndefined)
+    fill = lambda text: " ".join(environment.from_string(text).render(names).split())
+    text = importlib.resources.files(__package__).joinpath("page.md").read_text(encoding="utf-8")
+    title, lead, *blocks = text.strip().split("\n\n")
+    parts: list[tuple[str, list[str], list[dict]]] = []
+    for block in blocks:
+        first, _, rest = block.partition("\n")
+        if first.startswith("## "):
+            parts.append((first[3:], [], []))
+        elif first.startswith("!["):
+            name, _, words = first[2:].partition("] ")
+            heading, *labels = fill(words).split(" | ")
+            if name in drawn:
+                parts[-1][2].append(drawn[name](heading, fill(rest), *labels))
+        else:
+            parts[-1][1].append(fill(block))
+    return fill(title[2:]), fill(lead), [Section(*part) for part in parts]
+
+
+def _names(c: Compared) -> dict[str, Any]:
+    """What the sentences of `page.md` name: the records of the comparison, and numbers in words."""
+
+    def errors(name: str) -> str:
+        largest = float(c.window.errors[name].max(initial=0.0))
+        return f"Standard errors are at most {largest:.1g}." if largest else "The values are exact."
+
+    return vars(c) | {
+        "n_scored": c.n_scored,
+        "learned": c.hmm is not c.source.process,
+        "shape": c.gpt.model.config,
+        "marked": _marked(c) is not None,
+        "interrupted": c.result == RESULTS.interrupted,
+        "k": c.agreements[0].k,
+        "every": _steps_per_point(c),
+        "above": c.excess("GPT")[0],
+        "gap": lambda name: _gap_text(*c.excess(name)),
+        "loss": lambda name: f"{c.loss(name)[0]:.3f}",
+        "beats": lambda name: "beats" if c.loss(name)[0] < c.loss("bigram")[0] else "does not beat",
+        "errors": errors,
+        "count": lambda n, word: f"{n} {word}{'s' * (n > 1)}",
+    }
+
+
+def _gap_text(value: float, error: float) -> str:
+    """A signed difference with its standard error, to the digits that mean something."""
+    if not np.isfinite(value):
+        return "infinite"
+    if abs(value) < 5e-7:
+        return "0"
+    decimals = 4 if error == 0 else int(np.clip(1 - np.floor(np.log10(error)), 4, 7))
+    return f"{value:+.{decimals}f} ± {error:.{decimals}f}"
+
+
+def _table(rows: list[list[Any]]) -> Callable[..., dict]:
+    return lambda title, caption, *columns: figures.table(title, caption, columns, rows)
+
+
+def _losses(c: Compared) -> _Pictures:
+    dots, rows = [], []
+    for name in c.scores.scores:
+        loss, error = c.loss(name)
+        dots.append(Dot(name, loss, error, _ROLES.get(name, "dual")))
+        rows.append([name, f"{loss:.4f} ± {error:.4f}", "–" if name == EXACT else _gap_text(*c.excess(name))])
+    floor = None if c.floor is None else ("entropy floor", c.floor)
+    return {"losses": partial(figures.dots, rows=dots, reference=floor), "loss table": _table(rows)}
+
+
+def _layers(c: Compared) -> _Pictures:
+    residuals = np.where(c.layers.residuals > _ROUNDING, c.layers.residuals, 0.0)
+    shown = int(np.flatnonzero(residuals)[-1]) + 4 if residuals.any() else 4
+    excess = c.layers.losses[:shown] - c.layers.exact_loss
+    n = np.arange(len(excess))
+    loss = Line("dual filter", n, np.where(excess > _ROUNDING, excess, 0.0), "dual")
+    change = Line("residual", n[1:], residuals[: len(n) - 1], "dual")
+    return {
+        "loss by layers": partial(figures.lines, curves=[loss], log_y=True),
+        "residuals": partial(figures.lines, curves=[change], log_y=True),
+    }
+
+
+def _weights(c: Compared) -> _Pictures:
+    """The weights of one query at a time, and those of all queries at once."""
+    window, symbols = c.window, [_SHOWN_AS.get(s, s) for s in c.source.vocabulary.symbols]
+    labels = [_MISSING if token < 0 else symbols[token][:6] for token in window.tokens]
+    attention = {"mean of all heads": window.mean_attention(), **window.attention}
+    size = {"size over all states": window.control}
+    panels = [Panel("Control of the dual filter", "dual", size | {"weights of this probability": window.weights})]
+    of_queries = partial(figures.matrix, link="query")
+    drawn: _Pictures = {
+        "control": partial(of_queries, choices=size | {"for the next token alone": np.abs(window.weights)}),
+        "attention": partial(of_queries, choices=attention),
+    }
+    for name, matrix in window.contributions.items():
+        role = "transformer" if name == "GPT" else "filter"
+        panels.append(Panel(f"Change of the expected prediction, {name}", role, {"all": matrix}))
+        drawn[f"contributions {name}"] = partial(of_queries, choices={"contribution": matrix}, diverging=True)
+    for name, matrix in window.adapted.items():
+        drawn[f"adapted {name}"] = partial(
+            figures.matrix,
+            choices={"weight": matrix},
+            diverging=True,
+            columns=labels,
+            row_labels=[symbol[:6] for symbol in symbols[1:]],
+        )
+    panels.append(Panel("Attention of the GPT", "transformer", attention))
+    notes = []
+    for q, target in enumerate(window.targets):
+        each = [f"{name} {p[q]:.3f}" for name, p in window.probability.items() if np.isfinite(p[q])]
+        notes.append(f"P(next token = {symbols[target]}): {', '.join(each)}")
+    drawn["profile"] = partial(
+        figures.profile, panels=panels, tokens=labels, link="query", query_notes=notes, highlight=_marked(c)
+    )
+    return drawn
+
+
+def _marked(c: Compared) -> list[bool] | None:
+    """The steps at which the exact filter was not certain of the token, if there are both kinds."""
+    certain = c.window.certain
+    return (~certain).tolist() if certain.any() and not certain.all() else None
+
+
+def _agreement(c: Compared) -> _Pictures:
+    percent = lambda share, chance: f"{100 * share:.0f} % ({100 * chance:.0f} %)"
+    rows = [
+        [
+            a.one,
+            a.other,
+            percent(a.same_strongest, a.same_by_chance),
+            percent(a.overlap, a.overlap_by_chance),
+            f"{a.rank_correlation:.2f}",
+            f"{a.correlation:.2f}",
+        ]
+        for a in c.agreements
+    ]
+    return {"agreement": _table(rows), "facts": _table([[name, value] for name, value in c.facts.items()])}
+
+
+def _steps_per_point(c: Compared) -> int:
+    """Training steps whose mean is one point of the curve."""
+    return max(1, len(c.gpt.losses) // _POINTS)
+
+
+def _training(c: Compared) -> _Pictures:
+    size = _steps_per_point(c)
+    losses = np.asarray(c.gpt.losses, dtype=float)
+    points = losses[: len(losses) // size * size].reshape(-1, size).mean(1)
+    curve = Line("GPT", (np.arange(len(points)) + 1) * size, points, "transformer")
+    reference = ("bigram", c.loss("bigram")[0]) if c.floor is None else ("entropy floor", c.floor)
+    return {"training": partial(figures.lines, curves=[curve], reference=reference, log_x=True, log_y=True)}
