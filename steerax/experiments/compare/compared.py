@@ -21,7 +21,7 @@ class Compared:
     """What `run` returns.
 
     **Attributes:** `hmm` and `gpt`, the two models; `scores` of all predictors on the held-out sequences; `floor`, the
-    entropy floor in nats per token (`None` for data); `layers`, the dual filter by its number of layers; `window`, one
+    entropy floor in nats per token (`None` for data); `dual_filter`, by its number of layers; `window`, one
     sequence in detail; `agreements` of the weights in it; `facts`, sentence → number; `seconds`, by part; `versions`,
     of the software.
     """
@@ -32,7 +32,7 @@ class Compared:
     gpt: TrainedGPT
     scores: Comparison
     floor: float | None
-    layers: ByLayers
+    dual_filter: ByLayers
     window: Window
     agreements: list[Agreement]
     facts: dict[str, float | int]
@@ -73,13 +73,7 @@ class Compared:
                     name: dict(zip(names, (*self.loss(name), *self.excess(name)), strict=True))
                     for name in self.scores.scores
                 },
-                "dual_filter": {
-                    "difference_to_filter": self.layers.difference,
-                    "layers_needed": self.layers.needed,
-                    "cross_entropy_by_layers": self.layers.losses,
-                    "cross_entropy_of_the_filter": self.layers.exact_loss,
-                    "residuals": self.layers.residuals,
-                },
+                "dual_filter": self.dual_filter,
                 "agreement": self.agreements,
                 "facts": self.facts,
                 "training": {"steps": self.gpt.steps, "result": name_of(self.result)},
@@ -98,8 +92,9 @@ class Compared:
             paired = "" if name == EXACT else f"   {above:+.5f} ± {spread:.5f} from the HMM filter"
             lines.append(f"  {name:<{width}}  {loss:.4f} ± {error:.4f} nats/token{paired}")
         lines.append("" if self.floor is None else f"  {'entropy floor':<{width}}  {self.floor:.4f}\n")
+        dual = self.dual_filter
         lines.append(
-            f"dual filter = exact filter to {self.layers.difference:.1e} after {self.layers.needed} layers; "
+            f"dual filter = exact filter to {dual.difference_to_filter:.1e} after {dual.layers_needed} layers; "
             f"{sum(self.seconds.values()):.0f} s in all"
         )
         lines.append(f"report: {self.config.folder / 'compare.html'}")

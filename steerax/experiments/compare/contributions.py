@@ -14,10 +14,8 @@ from jaxtyping import Float, Int
 
 from ...inference.hmm.kernels.recursions import filter_checked
 from ...inference.reference import Reference
-from ...inference.represent import branching_strings, continued_strings, latin_table
+from ...inference.represent import REPLICATES, branching_strings, continued_strings, latin_table
 from ...models.hmm import HiddenMarkovModel
-
-_GROUPS = 8  # independent tables of continuations, from whose spread standard errors come
 
 # strings -> probability of the target of query q after their first q tokens, for q = 1 … T
 _OfTargets = Callable[[Int[np.ndarray, "n T"]], Float[np.ndarray, "n T"]]
@@ -33,19 +31,19 @@ def path_contributions(
     """
     T = len(tokens)
     rng, along = np.random.default_rng(seed), reference.along(tokens)
-    size = max(1, samples // _GROUPS)
-    values = {name: np.zeros((_GROUPS, T + 1, T)) for name in predictors}  # S_t^q: [group, t, q-1]
-    for group in range(_GROUPS):
+    size = max(1, samples // REPLICATES)
+    values = {name: np.zeros((REPLICATES, T + 1, T)) for name in predictors}  # S_t^q: [group, t, q-1]
+    for group in range(REPLICATES):
         strings = continued_strings(tokens, reference, along, latin_table(rng, size, T))
         for name, predict in predictors.items():
             values[name][group] = predict(strings.reshape(-1, T)).reshape(T + 1, size, T).mean(1)
     contributions, errors = {}, {}
     for name, S in values.items():
-        parts = np.zeros((_GROUPS, T + 1, T))
+        parts = np.zeros((REPLICATES, T + 1, T))
         parts[:, 1:] = np.swapaxes(S[:, 1:] - S[:, :-1], 1, 2)
         parts *= np.tri(T + 1, T, -1)  # a token after the query contributes nothing
         contributions[name] = parts.mean(0)
-        errors[name] = parts.std(0, ddof=1) / np.sqrt(_GROUPS)
+        errors[name] = parts.std(0, ddof=1) / np.sqrt(REPLICATES)
     return contributions, errors
 
 

@@ -20,16 +20,17 @@ _EQUAL = 64 * float(np.finfo(np.float64).eps)
 class ByLayers:
     """The dual filter after 0, 1, 2 … layers, from the prior.
 
-    **Attributes:** `losses` `[layers+1]`, nats per token on some held-out sequences, and `exact_loss`, that of the exact
-    filter; `residuals` `[layers]`, largest change made by each layer; `needed`, the layers after which the beliefs along
-    one window are those of the exact filter; `difference`, the largest one left after as many layers as tokens.
+    **Attributes:** `cross_entropy_by_layers`, nats per token on some held-out sequences, and
+    `cross_entropy_of_the_filter` on the same ones; `residuals`, largest change made by each layer; `layers_needed`, after
+    which the distributions along one window are those of the exact filter; `difference_to_filter`, the largest one left
+    after as many layers as tokens.
     """
 
-    losses: Float[np.ndarray, " L1"]
-    exact_loss: float
+    difference_to_filter: float
+    layers_needed: int
+    cross_entropy_by_layers: Float[np.ndarray, " L1"]
+    cross_entropy_of_the_filter: float
     residuals: Float[np.ndarray, " L"]
-    needed: int
-    difference: float
 
 
 def by_layers(source: Source, hmm: HiddenMarkovModel, window: Int[np.ndarray, " T"]) -> ByLayers:
@@ -47,9 +48,9 @@ def by_layers(source: Source, hmm: HiddenMarkovModel, window: Int[np.ndarray, " 
     apart = np.abs(np.asarray(outputs) - np.asarray(exact))
     reached = np.flatnonzero(apart.sum(-1).max(-1) <= _EQUAL)
     return ByLayers(
-        losses=np.array([loss(states) for states in layered.history]),
-        exact_loss=loss(filter_tokens(hmm, some).predicted),
+        difference_to_filter=float(apart[-1].max()),
+        layers_needed=int(reached[0]) if len(reached) else len(window),
+        cross_entropy_by_layers=np.array([loss(states) for states in layered.history]),
+        cross_entropy_of_the_filter=loss(filter_tokens(hmm, some).predicted),
         residuals=np.asarray(layered.residuals),
-        needed=int(reached[0]) if len(reached) else len(window),
-        difference=float(apart[-1].max()),
     )

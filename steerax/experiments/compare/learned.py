@@ -56,14 +56,9 @@ def hidden_markov_model(config: Config, source: Source, folder: pathlib.Path) ->
 
 def gpt_shape(config: Config, source: Source) -> GPTConfig:
     """The shape of the GPT for a source. **Raises:** `ConfigurationError` for sizes that do not fit together."""
-    return GPTConfig(
-        vocab_size=len(source.vocabulary),
-        block_size=config.length,
-        n_layer=config.network.layers,
-        n_head=config.network.heads,
-        n_embd=config.network.width,
-        missing=source.training.has_gaps or source.held_out.has_gaps,
-    )
+    layers, heads, width, _ = config.network
+    missing = source.training.has_gaps or source.held_out.has_gaps
+    return GPTConfig(len(source.vocabulary), config.length, layers, heads, width, missing=missing)
 
 
 def trained_gpt(config: Config, source: Source, shape: GPTConfig, folder: pathlib.Path) -> TrainedGPT:

@@ -68,7 +68,7 @@ def report_unfinished(config: Config) -> Compared:
     if not unfinished.exists():
         raise ConfigurationError(f"{config.folder} holds no unfinished comparison to report on.")
     source = resolve(config)
-    RunFolder(unfinished, _identity(config, source), resume=True)
+    _started(config, source, resume=True)
     hmm = hidden_markov_model(config, source, unfinished / "hmm")
     gpt = gpt_so_far(config, gpt_shape(config, source), unfinished / "gpt")
     compared = _compared(config, source, hmm, gpt, Clock(_say))
@@ -76,7 +76,7 @@ def report_unfinished(config: Config) -> Compared:
     return compared
 
 
-def _started(config: Config, source: Source, resume: bool, overwrite: bool) -> pathlib.Path:
+def _started(config: Config, source: Source, resume: bool, overwrite: bool = False) -> pathlib.Path:
     """The folder of the unfinished comparison, new or continued. Raises `ConfigurationError` if neither is allowed."""
     if config.folder.exists() and not config.folder.is_dir():
         raise ConfigurationError(f"{config.folder} is a file; give a folder to write to with --out.")

@@ -1,7 +1,6 @@
 """The data of a comparison: training sequences (or the process that generates them) and held-out windows."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
@@ -61,12 +60,7 @@ def pydoc_text() -> str:
 def _from_process(config: Config) -> Source:
     from ... import models
 
-    makers: dict[str, Callable[[], HiddenMarkovModel]] = {
-        "two-cycle": models.two_cycle,
-        "casino": models.casino,
-        "mess3": models.mess3,
-    }
-    process = makers[config.source]()
+    process: HiddenMarkovModel = getattr(models, config.source.replace("-", "_"))()
     draw = lambda use, number: models.sample_sequences(process, config.key(use), number, config.length + 1)
     return Source(
         config.source,

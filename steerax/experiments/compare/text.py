@@ -34,7 +34,7 @@ def page_of(compared: Compared) -> tuple[str, str, list[Section]]:
     drawn = _losses(compared) | _layers(compared) | _weights(compared) | _agreement(compared) | _training(compared)
     names, environment = _names(compared), jinja2.Environment(undefined=jinja2.StrictUndefined)
     fill = lambda text: " ".join(environment.from_string(text).render(names).split())
-    text = importlib.resources.files(__package__).joinpath("page.md").read_text(encoding="utf-8")
+    text = importlib.resources.files("steerax.experiments.compare").joinpath("page.md").read_text(encoding="utf-8")
     title, lead, *blocks = text.strip().split("\n\n")
     parts: list[tuple[str, list[str], list[dict]]] = []
     for block in blocks:
@@ -100,9 +100,9 @@ def _losses(c: Compared) -> _Pictures:
 
 
 def _layers(c: Compared) -> _Pictures:
-    residuals = np.where(c.layers.residuals > _ROUNDING, c.layers.residuals, 0.0)
+    residuals = np.where(c.dual_filter.residuals > _ROUNDING, c.dual_filter.residuals, 0.0)
     shown = int(np.flatnonzero(residuals)[-1]) + 4 if residuals.any() else 4
-    excess = c.layers.losses[:shown] - c.layers.exact_loss
+    excess = c.dual_filter.cross_entropy_by_layers[:shown] - c.dual_filter.cross_entropy_of_the_filter
     n = np.arange(len(excess))
     loss = Line("dual filter", n, np.where(excess > _ROUNDING, excess, 0.0), "dual")
     change = Line("residual", n[1:], residuals[: len(n) - 1], "dual")
@@ -155,17 +155,10 @@ def _marked(c: Compared) -> list[bool] | None:
 
 def _agreement(c: Compared) -> _Pictures:
     percent = lambda share, chance: f"{100 * share:.0f} % ({100 * chance:.0f} %)"
-    rows = [
-        [
-            a.one,
-            a.other,
-            percent(a.same_strongest, a.same_by_chance),
-            percent(a.overlap, a.overlap_by_chance),
-            f"{a.rank_correlation:.2f}",
-            f"{a.correlation:.2f}",
-        ]
-        for a in c.agreements
-    ]
+    rows = []
+    for a in c.agreements:
+        shared = [percent(a.same_strongest, a.same_by_chance), percent(a.overlap, a.overlap_by_chance)]
+        rows.append([a.one, a.other, *shared, f"{a.rank_correlation:.2f}", f"{a.correlation:.2f}"])
     return {"agreement": _table(rows), "facts": _table([[name, value] for name, value in c.facts.items()])}
 
 

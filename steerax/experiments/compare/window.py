@@ -1,7 +1,7 @@
-"""One held-out window in detail: which past tokens each predictor takes its prediction of the next token from.
+r"""One held-out window in detail: which past tokens each predictor takes its prediction of the next token from.
 
 Query $q$ asks for the prediction after the first $q$ tokens. All matrices are `[T+1 T]`: row $q$, column $s$ for the
-token $Z_s$, zero for $s\\ge q$.
+token $Z_s$, zero for $s\ge q$.
 """
 
 import dataclasses
@@ -124,5 +124,4 @@ def _attention(gpt: GPT, tokens: Int[np.ndarray, " T"]) -> dict[str, Float[np.nd
     """The attention of each head, with an empty row for the query before any token."""
     attention = np.asarray(gpt.attention(jnp.asarray(tokens)), np.float64)
     rows = np.pad(attention, ((0, 0), (0, 0), (1, 0), (0, 0)))
-    layers, heads = rows.shape[:2]
-    return {f"layer {i + 1}, head {j + 1}": rows[i, j] for i in range(layers) for j in range(heads)}
+    return {f"layer {i + 1}, head {j + 1}": rows[i, j] for i, j in np.ndindex(*rows.shape[:2])}

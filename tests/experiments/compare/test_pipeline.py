@@ -26,11 +26,11 @@ def two_cycle(tmp_path_factory):
 
 
 def test_the_dual_filter_is_the_exact_filter(two_cycle):
-    layers = two_cycle.layers
-    assert layers.difference <= 1e-10
-    assert layers.losses[-1] == pytest.approx(layers.exact_loss, abs=1e-12)
+    layers = two_cycle.dual_filter
+    assert layers.difference_to_filter <= 1e-10
+    assert layers.cross_entropy_by_layers[-1] == pytest.approx(layers.cross_entropy_of_the_filter, abs=1e-12)
     assert two_cycle.loss("dual filter, 17 layers")[0] == pytest.approx(two_cycle.loss("HMM filter")[0], abs=1e-12)
-    assert 1 <= layers.needed <= 16
+    assert 1 <= layers.layers_needed <= 16
 
 
 def test_a_prior_plus_the_weights_is_the_prediction(two_cycle):
