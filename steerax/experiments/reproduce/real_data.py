@@ -40,6 +40,7 @@ class Config:
     layers: int = 2
     heads: int = 4
     width: int = 64
+    learning_rate: float = 0.01 * (8 / 64) ** 0.5  # peak
     steps: int = 2000
     decisive_steps: int = 2000
     windows: int = 400  # held out: a standard error near 1 % of the loss
@@ -48,8 +49,8 @@ class Config:
 
 
 QUICK = Config(
-    tokens=40_000, length=32, states=8, iterations=20, restarts=1, layers=1, width=16, steps=150, windows=100,
-    shown_layers=(1, 2, 4, 8, 16, 32),
+    tokens=40_000, length=32, states=8, iterations=20, restarts=1, layers=1, width=16,
+    learning_rate=0.01 * (8 / 16) ** 0.5, steps=150, windows=100, shown_layers=(1, 2, 4, 8, 16, 32),
 )  # fmt: skip
 
 
@@ -161,7 +162,8 @@ def compare(config: Config, source: Source, key) -> Found:
     seconds["HMM"], started = time.perf_counter() - started, time.perf_counter()
     shape = GPTConfig(len(source.vocabulary), config.length, config.layers, config.heads, config.width)
     gpt = train_gpt(
-        GPT(shape, key=keys[1]), source.training, config.steps, keys[2], progress=False,
+        GPT(shape, key=keys[1]), source.training, config.steps, keys[2],
+        learning_rate=config.learning_rate, progress=False,
     ).model  # fmt: skip
     seconds["GPT"] = time.perf_counter() - started
     data = source.held_out
