@@ -43,7 +43,7 @@ BAD = [
     (["real.csv"], "0.5"),
     (["gaps.csv", "--tokens", "word"], "no column 'word'"),
     (["folder.txt"], "directory"),
-    (["two-cycles"], "no known source"),
+    (["two-cycles"], "not a known source"),
     (["two-cycle", "--states", "0"], "--states must be at least 1"),
     (["two-cycle", "--length", "1"], "--length"),
     (["two-cycle", "--held-out", "1.5"], "--held-out"),
