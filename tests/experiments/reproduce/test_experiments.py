@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from steerax import dual_filter, solvers
 from steerax.experiments.reproduce import adapted, complexity, networks, real_data, ternary, two_cycle
 from steerax.inference.hmm.filter import filter_tokens
-from steerax.inference.linear.dual import linear_dual_filter
 from steerax.lifted import tasks
 from steerax.lifted.problem.r1 import Readout
 from steerax.models import two_cycle as make_two_cycle
@@ -80,7 +80,7 @@ def test_training_and_search_never_lose_what_they_found():
 def test_the_growing_filter_and_the_dual_filter_agree():
     model = complexity.operator_model(12, 3, seed=1)
     z = np.asarray(model.sample(jax.random.key(0), 12)[1])
-    dual = linear_dual_filter(model, z, method="closed_loop", lags=8).mean
+    dual = dual_filter(model, z, solver=solvers.ClosedLoop(lags=8)).predicted.mean
     np.testing.assert_allclose(complexity.growing_kalman(model, z), np.asarray(dual), atol=1e-9)
 
 
