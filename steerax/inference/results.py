@@ -120,7 +120,7 @@ class Explanation(eqx.Module):
 
     **Attributes:** `queries` `[q]`, times; `prior` `[q k]`; `weights` `[q T k]` (`None` from `explain_norms`); `norms`
     `[q T]`, sums over the `k` columns of the target of absolute weights. Of a linear model also `controls` `[q T p k]`, the
-    coefficients $u_t$ in `weights` $=-u_t^\top(Z_t-c)$, and `covariance` `[q k k]` of the error.
+    coefficients $u_t$ in `weights` $=-u_t^\top(Z_t-c)$, `covariance` `[q k k]` of the error, and the solver's `result`.
     """
 
     queries: Int[np.ndarray, "*batch q"]
@@ -129,6 +129,7 @@ class Explanation(eqx.Module):
     norms: Float[Array, "*batch q T"]
     controls: Float[Array, "*batch q T p k"] | None = None
     covariance: Float[Array, "*batch q k k"] | None = None
+    result: RESULTS | None = None
 
 
 class Fitted(eqx.Module):

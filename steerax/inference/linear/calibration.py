@@ -6,12 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..._errors import ConfigurationError, DataError
 from ...models.linear_gaussian import LinearGaussianModel
-from .filter import as_observations
-from .kernels.filter_pass import filter_pass
+from .filter import as_series, check_time_invariant
+from .kernels.kalman import filter_pass
 
 
 def standardised_innovations(model: LinearGaussianModel, observations: Any) -> Float[Array, "T p"]:
@@ -20,11 +20,13 @@ def standardised_innovations(model: LinearGaussianModel, observations: Any) -> F
     $S_t^{1/2}$ is the Cholesky factor, so with several channels an entry is what the earlier channels of the same time
     leave of it. `observations`: `[T p]` (or `[T]` if `p = 1`), NaN where missing.
     """
-    return _standardised(model, *as_observations(model, observations))
+    return _standardised(model, *as_series(model, observations))
 
 
 @jax.jit
-def _standardised(model, z, mask):
+def _standardised(
+    model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"]
+) -> Float[Array, "T p"]:
     run = filter_pass(model, z, mask, 0)
     white = jax.scipy.linalg.solve_triangular(run.U, run.e[..., None], trans="T")[..., 0]
     return jnp.where(mask, white * jnp.sign(jnp.diagonal(run.U, axis1=1, axis2=2)), jnp.nan)
@@ -45,8 +47,7 @@ def recalibrate(model: LinearGaussianModel, observations: Any, window: int = 50)
     """
     if window < 1:
         raise ConfigurationError(f"The window must be at least 1, but {window} was given.")
-    if not isinstance(model, LinearGaussianModel):
-        raise DataError("recalibrate takes a LinearGaussianModel; a time-varying operator is not served.")
+    check_time_invariant(model, "recalibrate")
     scores = np.asarray(standardised_innovations(model, observations))
     seen = scores[np.isfinite(scores).any(axis=1)][-window:]
     factor = float(np.nanmean(seen**2)) if len(seen) else float("nan")

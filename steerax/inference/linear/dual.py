@@ -1,35 +1,43 @@
-"""The dual filter: what the past says of a state, as an optimal control of the costate."""
+"""The dual filter: what the past says about a state, as an optimal control of the costate."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
-from ...data.chunks import chunks
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..results import DualFiltered, Gaussian
-from .filter import as_batch, as_observations
+from .filter import as_series
 from .kernels.detectability import is_undetectable
-from .solvers import ClosedLoop, Direct, OpenLoop, Picard, Schur
+from .solvers import ClosedLoop, Direct, OpenLoop, Schur
 from .solvers.open_loop import MOST_GROWTH, impulse_response
-from .solvers.problem import QUERIES, AbstractSolver, Controls, DualProblem
-from .solvers.schur import schur_predictions
+from .solvers.problem import AbstractControlSolver, AbstractSolver, Controls, DualProblem, first_failure
 
 FEW_OBSERVATIONS = 64  # up to which a dense factorisation is chosen
 SMALL_HISTORY = 32  # order times states up to which the feedback of all taps is chosen
-MOST_COLUMNS = 256  # functionals solved for at once
 ASKED = "it was asked for"
 
 
-class _Choice(NamedTuple):
+class _Answer(NamedTuple):
+    """The estimates of one series, and how they came about."""
+
+    mean: Float[Array, "*n k"]
+    covariance: Float[Array, "*n k k"]
     solver: AbstractSolver
     reason: str
+    iterations: int = 0
+    residual: float = 0.0
+    result: RESULTS = RESULTS.successful
+    controls: Float[Array, "T p k"] | None = None
+    prior: Float[Array, " k"] | None = None
+    log_likelihood: Float[Array, ""] | None = None
+    spectral_radius: Float[Array, ""] | None = None
 
 
 def dual_filter_series(
@@ -40,9 +48,9 @@ def dual_filter_series(
     target: Any = "state",
     solver: AbstractSolver | Any = None,
 ) -> DualFiltered:
-    r"""The distribution of $X_T$ given $Z_0\dots Z_{T-1}$ (of every $X_t$ given its past with `queries="all"`), for any order.
+    r"""The distribution of $X_T$ given $Z_{<T}$ (of every $X_t$ given its past with `queries="all"`), for any order.
 
-    The estimate $y_0^\top m_0-\sum_tu_t^\top(Z_t-c)$ with the control $u$ that minimises the cost $J(u)$ of the costate
+    The estimate is $y_0^\top m_0-\sum_tu_t^\top(Z_t-c)$ with the control $u$ that minimises the cost $J(u)$ of the costate
     system; see `kernels/passes.py`. The error covariance is $J$, a sum of squares.
 
     **Arguments:**
@@ -65,222 +73,189 @@ def dual_filter_series(
     **Raises:** `ConfigurationError` for a solver that cannot serve the data, `DataError` for wrong shapes.
     """
     several = isinstance(data, Sequences)
-    z, mask = as_batch(model, data) if several else (a[None] for a in as_observations(model, data))
-    ends = data.lengths if several else [z.shape[1]]
-    F, offset = as_target(model, target)
+    z, mask = as_series(model, data)
     _check(model, mask, queries, solver)
-    z = jnp.where(mask, z - model.observation_offset[None, None], 0.0)
-    solved, runs = {}, []
-    for z_b, mask_b, end in zip(z, mask, ends, strict=True):
-        if queries == "all":
-            runs.append(_all(model, z_b, mask_b, F, offset, solver))
-            continue
-        pattern = np.asarray(mask_b).tobytes(), int(end)
-        if pattern not in solved:
-            solved[pattern] = _solve(model, mask_b, int(end), F, solver)
-        controls, choice = solved[pattern]
-        runs.append(_answer(model, z_b, controls, choice, offset))
-    return _stacked(runs) if several else runs[0]
+    target, ends = as_target(model, target), data.lengths if several else [len(z)]
+    z = jnp.where(mask, z - jnp.broadcast_to(model.observation_offset, z.shape), 0.0)
+    z, mask = (z, mask) if several else (z[None], mask[None])
+    if queries == "all":
+        answers = [_all(model, *one, target, solver) for one in zip(z, mask, strict=True)]
+    else:
+        answers = _last(model, z, mask, ends, target, solver)
+    result = first_failure(answer.result for answer in answers)
+    if result == RESULTS.successful and isinstance(model, LinearGaussianModel) and is_undetectable(model):
+        result = RESULTS.undetectable
+    return _dual_filtered(answers, result, jnp.stack if several else lambda parts: parts[0])
 
 
-def _check(model, mask: Bool[Array, "B T p"], queries: str, solver: Any) -> None:
-    if queries not in QUERIES:
+def _check(model: AbstractLinearGaussianModel, mask: Bool[Array, "*batch T p"], queries: str, solver: Any) -> None:
+    if queries not in ("last", "all"):
         raise ConfigurationError(f"queries is {queries!r}; use 'last' or 'all' (explain takes single times).")
-    if not isinstance(model, LinearGaussianModel) and mask.shape[1] > model.horizon:
-        raise DataError(f"There are {mask.shape[1]} observations but the operator describes {model.horizon} steps.")
-    if solver is None:
-        return
-    if not isinstance(solver, AbstractSolver):
+    if not isinstance(model, LinearGaussianModel) and mask.shape[-2] > model.horizon:
+        raise DataError(f"There are {mask.shape[-2]} observations but the operator describes {model.horizon} steps.")
+    if solver is not None and not isinstance(solver, AbstractSolver):
         raise ConfigurationError(
             f"solver={solver!r} is unknown; pass an object of steerax.solvers, ClosedLoop() for instance."
         )
-    solver.check(model, mask)
-    if queries not in solver.answers:
-        kinds = " or ".join(f"queries={q!r}" for q in solver.answers)
-        other = "Schur or ClosedLoop" if queries == "all" else "another solver"
-        raise ConfigurationError(f"{_name(solver)} answers {kinds}; for {queries!r} use {other}.")
+    if solver is not None:
+        solver.check(model, mask, queries)
 
 
-def _name(solver: AbstractSolver) -> str:
-    return type(solver).__name__
+class Target(NamedTuple):
+    r"""The functionals $F$, and the constants added to $F^\top X$."""
+
+    F: Float[Array, "d k"]
+    offset: Float[Array, " k"]
 
 
-def _choose(model, mask: Bool[Array, "T p"], F: Float[Array, "d k"], queries: str) -> _Choice:
-    T, p = mask.shape
-    if not isinstance(model, LinearGaussianModel):
-        return _Choice(ClosedLoop(), "the transition varies in time")
-    if not bool(mask.all()):
-        return _Choice(ClosedLoop(), "observations are missing")
-    if queries == "last" and T * p <= FEW_OBSERVATIONS:
-        return _Choice(Direct(), f"{T * p} observations are few enough for a dense factorisation")
-    if queries == "last" and model.order * model.n_states <= SMALL_HISTORY:
-        return _Choice(ClosedLoop(all_taps=True), "the feedback of all taps is cheap, and exact")
-    growth = float(jnp.abs(impulse_response(model, F, T)).max())
-    if not growth <= MOST_GROWTH:
-        return _Choice(ClosedLoop(), f"the impulse response grows to {growth:.2g}")
-    if queries == "all":
-        return _Choice(Schur(), "time-invariant and complete: one factorisation gives all predictions")
-    return _Choice(OpenLoop(), "time-invariant and complete, and the impulse response stays bounded")
-
-
-def _solve(model, mask, end: int, F: Float[Array, "d k"], solver: AbstractSolver | None) -> tuple[Controls, _Choice]:
-    r"""The optimal controls for $F^\top X_{end}$; what is observed lies before `end`."""
-    choice = _choose(model, mask, F, "last") if solver is None else _Choice(solver, ASKED)
-    source = jnp.zeros((len(mask) + 1, *F.shape), F.dtype).at[end].set(F)
-    problem = DualProblem(model, mask, source)
-    controls = choice.solver.solve(problem)
-    if isinstance(choice.solver, OpenLoop) and solver is None and not _converged(choice.solver, controls.residual):
-        choice = _Choice(ClosedLoop(), "conjugate gradients in the open loop lost too many digits")
-        controls = choice.solver.solve(problem)
-    return controls, choice
-
-
-def _converged(solver: AbstractSolver, residual: Float[Array, "*k"]) -> bool:
-    return solver.small_enough(residual, residual.dtype)
-
-
-def _answer(
-    model, z: Float[Array, "T p"], controls: Controls, choice: _Choice, offset: Float[Array, " k"]
-) -> DualFiltered:
-    mean, prior = _estimate(model.initial_mean, offset, controls.y_0, controls.u, z)
-    radius = None if controls.spectral_radius is None else float(controls.spectral_radius)
-    return DualFiltered(
-        Gaussian(mean, controls.J),
-        _residuals(controls.residual),
-        int(controls.iterations),
-        _result(model, mean, controls.J, controls.residual, int(controls.iterations), choice.solver),
-        controls=controls.u,
-        prior=prior,
-        solver=_name(choice.solver),
-        reason=choice.reason,
-        spectral_radius=radius,
-    )
-
-
-def _residuals(residual: Float[Array, "*k"]) -> Float[np.ndarray, " one"]:
-    largest = float(jnp.max(residual))
-    return np.array([np.inf if np.isnan(largest) else largest])
-
-
-@jax.jit
-def _estimate(initial_mean, offset, y_0: Float[Array, "d k"], u: Float[Array, "T p k"], z: Float[Array, "T p"]):
-    prior = initial_mean @ y_0 + offset
-    return prior - jnp.einsum("tpk,tp->k", u, z), prior
-
-
-def _result(model, mean: Array, covariance: Array, residual: Array, steps: int, solver: AbstractSolver) -> RESULTS:
-    finite = bool(jnp.isfinite(mean).all() & jnp.isfinite(covariance).all())
-    if not finite or not _converged(solver, residual):
-        if isinstance(solver, Picard) and not float(jnp.max(residual)) < 1:
-            return RESULTS.diverged
-        return RESULTS.max_steps_reached if finite and solver.exhausted(steps) else RESULTS.breakdown
-    if isinstance(model, LinearGaussianModel) and is_undetectable(model):
-        return RESULTS.undetectable
-    return RESULTS.successful
-
-
-def _all(
-    model, z: Float[Array, "T p"], mask, F: Float[Array, "d k"], offset, solver: AbstractSolver | None
-) -> DualFiltered:
-    r"""The distribution of $F^\top X_t$ given its past for every $t$."""
-    choice = _choose(model, mask, F, "all") if solver is None else _Choice(solver, ASKED)
-    likelihood = None
-    if isinstance(choice.solver, Schur):
-        run = schur_predictions(model, z)
-        mean, covariance = _functionals(run.states, run.P, F, offset)
-        # digits lost to the subtraction cov X_t - explained show as a covariance that is not positive
-        positive = (jnp.diagonal(run.P, axis1=1, axis2=2) >= 0).all()
-        residual, steps, likelihood = jnp.where(positive, 0.0, jnp.inf), 0, float(run.log_likelihood)
-    else:
-        controls = controls_at(model, mask, F, np.arange(len(z) + 1), choice.solver)
-        prior = jnp.einsum("d,ndk->nk", model.initial_mean, controls.y_0) + offset[None]
-        mean, covariance = prior - jnp.einsum("ntpk,tp->nk", controls.u, z), controls.J
-        residual, steps = controls.residual, int(controls.iterations)
-    return DualFiltered(
-        Gaussian(mean, covariance),
-        _residuals(residual),
-        steps,
-        _result(model, mean, covariance, residual, steps, choice.solver),
-        solver=_name(choice.solver),
-        reason=choice.reason,
-        log_likelihood=likelihood,
-    )
-
-
-@jax.jit
-def _functionals(states: Float[Array, "T d"], P: Float[Array, "T d d"], F: Float[Array, "d k"], offset):
-    return states @ F + offset[None], jnp.einsum("dk,tde,el->tkl", F, P, F)
-
-
-def controls_at(
-    model: AbstractLinearGaussianModel,
-    mask: Bool[Array, "T p"],
-    F: Float[Array, "d k"],
-    times: Int[np.ndarray, " q"],
-    solver: AbstractSolver | None = None,
-) -> Controls:
-    r"""Optimal controls for $F^\top X_q$ given $Z_0\dots Z_{q-1}$ at several times $q$, with a leading axis of times."""
-    solver = ClosedLoop() if solver is None else solver
-    parts = list(_controls_in_parts(model, mask, F, times, solver))
-    u, y_0, J, residual = (jnp.concatenate([getattr(p, name) for p in parts]) for name in ("u", "y_0", "J", "residual"))
-    return Controls(u, y_0, J, jnp.asarray(max(int(part.iterations) for part in parts)), residual)
-
-
-def _controls_in_parts(model, mask, F, times: np.ndarray, solver: AbstractSolver) -> Iterator[Controls]:
-    (T, p), (d, k) = mask.shape, F.shape
-    size = min(len(times), max(1, MOST_COLUMNS // k))
-    for rows in chunks(len(times), size):
-        part = np.asarray(times[rows])
-        padded = np.concatenate([part, np.full(size - len(part), part[-1])])  # one shape, so that it compiles once
-        run = solver.solve(_problem_at(model, mask, F, jnp.asarray(padded)))
-        u = jnp.moveaxis(run.u.reshape(T, p, size, k), 2, 0)
-        y_0 = jnp.moveaxis(run.y_0.reshape(d, size, k), 1, 0)
-        J = run.J.reshape(size, k, size, k)[jnp.arange(size), :, jnp.arange(size), :]
-        n = len(part)
-        yield Controls(u[:n], y_0[:n], J[:n], run.iterations, run.residual.reshape(size, k)[:n])
-
-
-@jax.jit
-def _problem_at(model, mask: Bool[Array, "T p"], F: Float[Array, "d k"], times: Int[Array, " q"]) -> DualProblem:
-    (T, _), (d, k), n = mask.shape, F.shape, len(times)
-    source = jnp.zeros((T + 1, n, d, k), F.dtype).at[times, jnp.arange(n)].set(F[None])
-    source = jnp.moveaxis(source, 1, 2).reshape(T + 1, d, n * k)
-    window = (jnp.arange(T)[:, None] < jnp.repeat(times, k)[None]).astype(F.dtype)[:, None]
-    return DualProblem(model, mask, source, window)
-
-
-def _stacked(runs: Sequence[DualFiltered]) -> DualFiltered:
-    """One result for several sequences."""
-
-    def together(name, join):
-        parts = [getattr(run, name) for run in runs]
-        return None if any(part is None for part in parts) else join(parts)
-
-    words = lambda name: "; ".join(dict.fromkeys(getattr(run, name) for run in runs))
-    return DualFiltered(
-        jax.tree.map(lambda *parts: jnp.stack(parts), *(run.predicted for run in runs)),
-        np.max([run.residuals for run in runs], axis=0),
-        max(run.layers for run in runs),
-        next((run.result for run in runs if run.result != RESULTS.successful), RESULTS.successful),
-        controls=together("controls", jnp.stack),
-        prior=together("prior", jnp.stack),
-        solver=words("solver"),
-        reason=words("reason"),
-        log_likelihood=together("log_likelihood", np.asarray),
-        spectral_radius=together("spectral_radius", max),
-    )
-
-
-def as_target(model: AbstractLinearGaussianModel, target: Any) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
-    r"""The functionals $F$ and the constants added to $F^\top X$, from a name or an array."""
+def as_target(model: AbstractLinearGaussianModel, target: Any) -> Target:
+    """The target of a name or an array. **Raises:** `ConfigurationError` for another name, `DataError` for a wrong shape."""
     d, dtype = model.n_states, model.observation.dtype
     if isinstance(target, str):
         if target == "state":
-            return jnp.eye(d, dtype=dtype), jnp.zeros(d, dtype)
+            return Target(jnp.eye(d, dtype=dtype), jnp.zeros(d, dtype))
         if target == "next":
-            return model.observation.T, model.observation_offset
+            return Target(model.observation.T, model.observation_offset)
         raise ConfigurationError(f"Unknown target={target!r}; use 'state', 'next' or an array [{d} k].")
     F = jnp.asarray(target, dtype)
     if F.ndim != 2 or F.shape[0] != d:
         raise DataError(f"The target has shape {F.shape}; the model needs [{d} k].")
-    return F, jnp.zeros(F.shape[1], dtype)
+    return Target(F, jnp.zeros(F.shape[1], dtype))
+
+
+def _choose(
+    model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], queries: str
+) -> tuple[AbstractControlSolver, str] | None:
+    """The solver and the reason for it; `None` if the impulse response decides."""
+    T, p = mask.shape
+    if not isinstance(model, LinearGaussianModel):
+        return ClosedLoop(), "the transition varies in time"
+    if not bool(mask.all()):
+        return ClosedLoop(), "observations are missing"
+    if queries == "last" and T * p <= FEW_OBSERVATIONS:
+        return Direct(), f"{T * p} observations are few enough for a dense factorisation"
+    if queries == "last" and model.order * model.n_states <= SMALL_HISTORY:
+        return ClosedLoop(lags=model.order), "the feedback of all taps is cheap, and exact"
+    return None
+
+
+def _solve(problem: DualProblem, end: int, solver: AbstractControlSolver | None) -> tuple[Controls, AbstractSolver, str]:
+    """The controls, the solver that gave them and why that one."""
+    if solver is not None:
+        return solver.solve(problem), solver, ASKED
+    choice = _choose(problem.model, problem.mask, "last")
+    if choice is None:
+        response = impulse_response(problem.model, problem.source[end], end)
+        growth = float(jnp.abs(response).max())
+        if growth <= MOST_GROWTH:
+            controls = OpenLoop().judged(OpenLoop().from_response(problem, response))
+            if controls.result == RESULTS.successful:
+                return controls, OpenLoop(), "time-invariant and complete, and the impulse response stays bounded"
+            choice = ClosedLoop(), "conjugate gradients in the open loop lost too many digits"
+        else:
+            choice = ClosedLoop(), f"the impulse response grows to {growth:.2g}"
+    return choice[0].solve(problem), *choice
+
+
+def _last(
+    model: AbstractLinearGaussianModel,
+    z: Float[Array, "B T p"],
+    mask: Bool[Array, "B T p"],
+    ends: Sequence[int] | np.ndarray,
+    target: Target,
+    solver: AbstractControlSolver | None,
+) -> list[_Answer]:
+    r"""The distribution of $F^\top X$ at the end of each series; equal gaps and lengths are solved once."""
+    solved, answers = {}, []
+    for z_b, mask_b, end in zip(z, mask, ends, strict=True):
+        pattern = np.asarray(mask_b).tobytes(), int(end)
+        if pattern not in solved:
+            solved[pattern] = _solve(DualProblem.at(model, mask_b, target.F, int(end)), int(end), solver)
+        controls, *how = solved[pattern]
+        mean, prior = _estimate(model, target.offset, controls.y_0, controls.u, z_b)
+        answers.append(
+            _Answer(
+                mean,
+                controls.J,
+                *how,
+                int(controls.iterations),
+                float(np.max(controls.residual)),
+                controls.result,
+                controls.u,
+                prior,
+                spectral_radius=controls.spectral_radius,
+            )
+        )
+    return answers
+
+
+@jax.jit
+def _estimate(
+    model: AbstractLinearGaussianModel,
+    offset: Float[Array, " k"],
+    y_0: Float[Array, "*n d k"],
+    u: Float[Array, "*n T p k"],
+    z: Float[Array, "T p"],
+) -> tuple[Float[Array, "*n k"], Float[Array, "*n k"]]:
+    """Mean and prior of the estimates of given controls."""
+    prior = jnp.einsum("d,...dk->...k", model.initial_mean, y_0)
+    prior = prior + jnp.broadcast_to(offset, prior.shape)
+    return prior - jnp.einsum("...tpk,tp->...k", u, z), prior
+
+
+def _all(
+    model: AbstractLinearGaussianModel,
+    z: Float[Array, "T p"],
+    mask: Bool[Array, "T p"],
+    target: Target,
+    solver: AbstractSolver | None,
+) -> _Answer:
+    r"""The distribution of $F^\top X_t$ given its past for every $t$."""
+    choice = (solver, ASKED) if solver is not None else _choose(model, mask, "all")
+    if choice is None:
+        growth = float(jnp.abs(impulse_response(model, target.F, len(z))).max())
+        choice = ClosedLoop(), f"the impulse response grows to {growth:.2g}"
+        if growth <= MOST_GROWTH:
+            choice = Schur(), "time-invariant and complete: one factorisation gives all predictions"
+    if isinstance(choice[0], Schur):
+        run = choice[0].predictions(model, z)
+        mean, covariance = _functionals(run.x, run.P, *target)
+        # digits lost to the subtraction cov X_t - explained show as a covariance that is not positive
+        sound = bool((jnp.diagonal(run.P, axis1=1, axis2=2) >= 0).all())
+        result = RESULTS.successful if sound and bool(jnp.isfinite(mean).all()) else RESULTS.breakdown
+        residual = 0.0 if sound else np.inf
+        return _Answer(mean, covariance, *choice, 0, residual, result, log_likelihood=run.log_likelihood)
+    controls = choice[0].solve_at(model, mask, target.F, np.arange(len(z) + 1))
+    mean, _ = _estimate(model, target.offset, controls.y_0, controls.u, z)
+    steps, residual = int(controls.iterations), float(np.max(controls.residual))
+    return _Answer(mean, controls.J, *choice, steps, residual, controls.result)
+
+
+@jax.jit
+def _functionals(
+    x: Float[Array, "T d"], P: Float[Array, "T d d"], F: Float[Array, "d k"], offset: Float[Array, " k"]
+) -> tuple[Float[Array, "T k"], Float[Array, "T k k"]]:
+    return x @ F + offset[None], jnp.einsum("dk,tde,el->tkl", F, P, F)
+
+
+def _dual_filtered(answers: list[_Answer], result: RESULTS, join: Callable[[Sequence[Any]], Any]) -> DualFiltered:
+    """The record of one answer, or of several that `join` puts side by side."""
+
+    def joined(name: str) -> Any:
+        parts = [getattr(answer, name) for answer in answers]
+        return None if any(part is None for part in parts) else join(parts)
+
+    largest = max((answer.residual for answer in answers), key=lambda r: np.inf if np.isnan(r) else r)
+    radii = [float(answer.spectral_radius) for answer in answers if answer.spectral_radius is not None]
+    return DualFiltered(
+        Gaussian(joined("mean"), joined("covariance")),
+        np.array([np.inf if np.isnan(largest) else largest]),
+        max(answer.iterations for answer in answers),
+        result,
+        controls=joined("controls"),
+        prior=joined("prior"),
+        solver="; ".join(dict.fromkeys(type(answer.solver).__name__ for answer in answers)),
+        reason="; ".join(dict.fromkeys(answer.reason for answer in answers)),
+        log_likelihood=joined("log_likelihood"),
+        spectral_radius=max(radii, default=None),
+    )

@@ -1,18 +1,20 @@
 """Which past observations an estimate comes from: the controls of the dual filter."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._errors import ConfigurationError, DataError
+from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, TimeVaryingLinearGaussianModel
 from ..results import Explanation, query_times
-from .dual import as_target, controls_at
-from .filter import as_batch, as_observations
-from .solvers.problem import AbstractSolver
+from .dual import Target, as_target
+from .filter import as_series
+from .solvers import ClosedLoop
+from .solvers.problem import first_failure
 
 
 def explain_series(
@@ -21,32 +23,46 @@ def explain_series(
     queries: Any = -1,
     target: Any = "next",
     *,
-    solver: AbstractSolver | None = None,
+    solver: ClosedLoop | Any = None,
 ) -> Explanation:
     r"""The estimate at each query as a prior term plus one term $-u_t^\top(Z_t-c)$ per past observation (dual filter).
 
     **Arguments:** `data`, one series `[T p]` or a `Sequences`; `queries`, times `0 … T` (negative ones count from the end,
     −1 is `T`), or `"all"`; for a `Sequences`, −1 (each at its own end) or `"all"`; `target`, `"next"`, `"state"`, or an
-    array `[d k]`; `solver`, one that serves any time, `ClosedLoop()` by default.
+    array `[d k]`; `solver`, a `ClosedLoop`.
 
-    **Raises:** `ConfigurationError` for a query that does not fit; `DataError` for data or a target that does not.
+    **Raises:** `ConfigurationError` for a query that does not fit or another solver; `DataError` for data or a target that
+    does not fit.
     """
-    F, offset = as_target(model, target)
+    target = as_target(model, target)
+    z, mask = as_series(model, data)
+    solver = ClosedLoop() if solver is None else solver
+    if not isinstance(solver, ClosedLoop):
+        raise ConfigurationError(f"explain needs controls at any time; pass a ClosedLoop, not {solver!r}.")
+    solver.check(model, mask, "all")
     if not isinstance(data, Sequences):
-        z, mask = as_observations(model, data)
         times = query_times(queries, len(z))
-        return Explanation(times, *terms_at(model, z, mask, times, F, offset, solver))
-    z, mask = as_batch(model, data)
+        return Explanation(times, *terms_at(model, z, mask, times, target, solver))
     if isinstance(queries, str) and queries == "all":
         times = np.tile(np.arange(z.shape[1] + 1), (len(z), 1))
     elif np.ndim(queries) == 0 and not isinstance(queries, str) and int(queries) == -1:
         times = np.asarray(data.lengths)[:, None]
     else:
         raise ConfigurationError('For several sequences queries are -1 (the end of each) or "all".')
-    parts = [
-        terms_at(model, z_b, mask_b, at, F, offset, solver) for z_b, mask_b, at in zip(z, mask, times, strict=True)
-    ]
-    return Explanation(times, *(jnp.stack(part) for part in zip(*parts, strict=True)))
+    parts = [terms_at(model, *one, target, solver) for one in zip(z, mask, times, strict=True)]
+    *arrays, results = zip(*parts, strict=True)
+    return Explanation(times, *(jnp.stack(a) for a in arrays), first_failure(results))
+
+
+class Terms(NamedTuple):
+    """The fields of an `Explanation` after its queries."""
+
+    prior: Float[Array, "q k"]
+    weights: Float[Array, "q T k"]
+    norms: Float[Array, "q T"]
+    controls: Float[Array, "q T p k"]
+    covariance: Float[Array, "q k k"]
+    result: RESULTS
 
 
 def terms_at(
@@ -54,17 +70,16 @@ def terms_at(
     z: Float[Array, "T p"],
     mask: Bool[Array, "T p"],
     times: Int[np.ndarray, " q"],
-    F: Float[Array, "d k"],
-    offset: Float[Array, " k"],
-    solver: AbstractSolver | None = None,
-) -> tuple[Array, Array, Array, Array, Array]:
-    r"""`(prior [q k], weights [q T k], norms [q T], controls [q T p k], covariance [q k k])` of $F^\top X_q$."""
+    target: Target,
+    solver: ClosedLoop,
+) -> Terms:
+    r"""The estimates of $F^\top X_q$ at several times $q$. **Raises:** `DataError` for a time beyond the model's steps."""
     if isinstance(model, TimeVaryingLinearGaussianModel):
         if times.max() > model.horizon:
             raise DataError(f"Time {times.max()} lies beyond the {model.horizon} steps that the operator describes.")
         z, mask = z[: model.horizon], mask[: model.horizon]
+    controls = solver.solve_at(model, mask, target.F, times)
     z = jnp.where(mask, z - model.observation_offset[None], 0.0)
-    controls = controls_at(model, mask, F, times, solver)
-    prior = jnp.einsum("d,ndk->nk", model.initial_mean, controls.y_0) + offset[None]
-    weights = -jnp.einsum("ntpk,tp->ntk", controls.u, z)
-    return prior, weights, jnp.abs(weights).sum(-1), controls.u, controls.J
+    prior = jnp.einsum("d,qdk->qk", model.initial_mean, controls.y_0) + target.offset[None]
+    weights = -jnp.einsum("qtpk,tp->qtk", controls.u, z)
+    return Terms(prior, weights, jnp.abs(weights).sum(-1), controls.u, controls.J, controls.result)

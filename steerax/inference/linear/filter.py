@@ -13,7 +13,7 @@ from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..results import Filtered, Gaussian
-from .kernels.filter_pass import Pass, filter_pass
+from .kernels.kalman import FilterPass, filter_pass, over_series, update
 
 
 class FilteredSeries(Filtered):
@@ -24,7 +24,7 @@ class FilteredSeries(Filtered):
     """
 
     model: LinearGaussianModel
-    run: Pass
+    run: FilterPass
     mask: Bool[Array, "*batch T p"]
     lengths: Int[np.ndarray, " batch"] | None = None
 
@@ -34,9 +34,9 @@ class FilteredSeries(Filtered):
 
     @property
     def filtered(self) -> Gaussian:
-        before = self.predicted
-        x, P = before.mean[..., :-1, :], before.covariance[..., :-1, :, :]
-        return _updated(self.model, x, P, self.innovations, self.mask)
+        x, P = self.predicted.mean[..., :-1, :], self.run.P[..., :-1, :, :]
+        model = self.model
+        return Gaussian(*_updates(model.observation, model.observation_noise, x, P, self.run.U, self.run.e, self.mask))
 
     @property
     def innovations(self) -> Float[Array, "*batch T p"]:
@@ -59,36 +59,21 @@ class FilteredSeries(Filtered):
         return observed(self.model, self.predicted)
 
 
+run_filter = over_series(lambda model, z, mask: filter_pass(model, z, mask, model.n_states))
+_updates = jax.jit(jnp.vectorize(update, signature="(p,d),(p,p),(d),(d,d),(p,p),(p),(p)->(d),(d,d)"))
+
+
+@jax.jit
+def _finite(*arrays: Array) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.isfinite(a).all() for a in arrays]))
+
+
 def observed(model: AbstractLinearGaussianModel, states: Gaussian) -> Gaussian:
     """The distributions of the observations that states emit, the noise of the observation included."""
     H, c, R = model.observation, model.observation_offset, model.observation_noise
     mean = states.mean @ H.T + jnp.broadcast_to(c, (*states.mean.shape[:-1], len(c)))
     spread = jnp.einsum("pd,...de,qe->...pq", H, states.covariance, H)
     return Gaussian(mean, spread + jnp.broadcast_to(R, spread.shape))
-
-
-@jax.jit
-def _updated(
-    model: LinearGaussianModel,
-    x: Float[Array, "*batch T d"],
-    P: Float[Array, "*batch T d d"],
-    e: Float[Array, "*batch T p"],
-    mask: Bool[Array, "*batch T p"],
-) -> Gaussian:
-    r"""The distribution of $X_t$ given $Z_t$ too, by the gain $K=PH^\top S^{-1}$ and the form
-    $(I-KH)P(I-KH)^\top+KRK^\top$ of the covariance, whose error is quadratic in that of $K$."""
-    H, R, d = model.observation, model.observation_noise, model.n_states
-
-    def one(x, P, e, seen):
-        H_seen = H * seen.astype(P.dtype)[:, None]
-        S = H_seen @ P @ H_seen.T + R * jnp.outer(seen, seen) + jnp.diag(1 - seen.astype(P.dtype))
-        K = jnp.linalg.solve(S, H_seen @ P).T
-        rest = jnp.eye(d, dtype=P.dtype) - K @ H_seen
-        return x + K @ e, rest @ P @ rest.T + K @ R @ K.T
-
-    for _ in range(x.ndim - 1):
-        one = jax.vmap(one)
-    return Gaussian(*one(x, P, e, mask))
 
 
 def filter_series(model: AbstractLinearGaussianModel, data: Any) -> FilteredSeries:
@@ -105,12 +90,10 @@ def filter_series(model: AbstractLinearGaussianModel, data: Any) -> FilteredSeri
 
     **Raises:** `DataError` for observations whose shape does not fit, infinite ones, or a model that varies in time.
     """
-    if not isinstance(model, LinearGaussianModel):
-        raise DataError("filter takes a time-invariant LinearGaussianModel; for a time-varying one use dual_filter.")
-    several = isinstance(data, Sequences)
-    z, mask = as_batch(model, data) if several else as_observations(model, data)
-    run = (_filter_batch if several else _filter_one)(model, z, mask)
-    return FilteredSeries(model=model, run=run, mask=mask, lengths=np.asarray(data.lengths) if several else None)
+    check_time_invariant(model, "filter")
+    z, mask = as_series(model, data)
+    lengths = np.asarray(data.lengths) if isinstance(data, Sequences) else None
+    return FilteredSeries(model=model, run=run_filter(model, z, mask), mask=mask, lengths=lengths)
 
 
 def score_series(model: AbstractLinearGaussianModel, data: Sequences) -> TokenScores:
@@ -120,40 +103,32 @@ def score_series(model: AbstractLinearGaussianModel, data: Sequences) -> TokenSc
     return TokenScores(np.asarray(filtered.log_likelihoods, np.float64), np.asarray(filtered.mask).sum(-1))
 
 
-@jax.jit
-def _finite(*arrays: Array) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.isfinite(a).all() for a in arrays]))
+def check_time_invariant(model: AbstractLinearGaussianModel, verb: str) -> None:
+    """Raises `DataError` for a model that varies in time."""
+    if not isinstance(model, LinearGaussianModel):
+        raise DataError(f"{verb} takes a time-invariant LinearGaussianModel; for a time-varying one use dual_filter.")
 
 
-@jax.jit
-def _filter_one(model, z, mask):
-    return filter_pass(model, z, mask, model.n_states)
+def as_series(
+    model: AbstractLinearGaussianModel, data: Any
+) -> tuple[Float[Array, "*batch T p"], Bool[Array, "*batch T p"]]:
+    """`(z, mask)`, `[T p]` or for a `Sequences` `[B T p]`: the observations in the model's dtype with 0 where they are
+    missing, and which ones are there; padding counts as missing.
 
-
-@jax.jit
-def _filter_batch(model, z, mask):
-    return jax.lax.map(lambda one: filter_pass(model, one[0], one[1], model.n_states), (z, mask))
-
-
-def as_observations(model: AbstractLinearGaussianModel, observations: Any) -> tuple[Array, Array]:
-    """`(z, mask)`, `[T p]` each: the observations in the model's dtype with 0 where they are missing (NaN)."""
-    z = np.asarray(observations)
+    **Raises:** `DataError` for another shape or infinite values.
+    """
     p = model.n_channels
-    if z.ndim == 1 and p == 1:
-        z = z[:, None]
-    if z.ndim != 2 or z.shape[1] != p or len(z) == 0 or not np.issubdtype(z.dtype, np.number):
-        raise DataError(f"The observations have shape {z.shape}; the model needs [T {p}] with T at least 1.")
+    if isinstance(data, Sequences):
+        if data.is_tokens or data.values.shape[2] != p:
+            raise DataError(f"The data must be observations with {p} channels, as the model has.")
+        z = np.asarray(data.values)
+    else:
+        z = np.asarray(data)
+        z = z[:, None] if z.ndim == 1 and p == 1 else z
+        if z.ndim != 2 or z.shape[1] != p or len(z) == 0 or not np.issubdtype(z.dtype, np.number):
+            raise DataError(f"The observations have shape {z.shape}; the model needs [T {p}] with T at least 1.")
     z = z.astype(model.observation.dtype)
     if np.isinf(z).any():
-        raise DataError(f"The observation at position {int(np.argwhere(np.isinf(z))[0, 0])} is infinite.")
+        raise DataError(f"The observation at position {int(np.argwhere(np.isinf(z))[0, -2])} is infinite.")
     mask = ~np.isnan(z)
     return jnp.asarray(np.where(mask, z, 0.0)), jnp.asarray(mask)
-
-
-def as_batch(model: AbstractLinearGaussianModel, data: Sequences) -> tuple[Array, Array]:
-    """`(z, mask)`, `[B T p]` each: padding counts as missing."""
-    if data.is_tokens or data.values.shape[2] != model.n_channels:
-        raise DataError(f"The data must be observations with {model.n_channels} channels, as the model has.")
-    mask = np.isfinite(data.values)
-    z = np.where(mask, data.values, 0.0).astype(model.observation.dtype)
-    return jnp.asarray(z), jnp.asarray(mask)

@@ -12,8 +12,11 @@ from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..results import Gaussian, check_coverage
+from .dual import as_target
 from .explain import terms_at
-from .filter import as_batch, as_observations, filter_series, observed
+from .filter import FilteredSeries, as_series, observed, run_filter
+from .solvers import ClosedLoop
+from .solvers.problem import first_failure
 
 MOST_STATES = 256  # order times dimension up to which the Kalman filter forecasts
 
@@ -47,26 +50,18 @@ def forecast_series(model: AbstractLinearGaussianModel, data: Any, steps: int) -
     filter with the terminal condition at each horizon beyond that and for operators. **Raises:** as `filter_series`.
     """
     several = isinstance(data, Sequences)
-    z, mask = as_batch(model, data) if several else (a[None] for a in as_observations(model, data))
+    z, mask = as_series(model, data)
+    z, mask = (z, mask) if several else (z[None], mask[None])
+    times = np.asarray(data.lengths if several else [z.shape[1]])[:, None] + np.arange(steps)
     z, mask = (jnp.pad(a, ((0, 0), (0, steps), (0, 0))) for a in (z, mask))
-    lengths = data.lengths if several else np.array([z.shape[1] - steps])
-    times = np.asarray(lengths)[:, None] + np.arange(steps)
     if isinstance(model, LinearGaussianModel) and model.order * model.n_states <= MOST_STATES:
-        gaps = np.where(mask, z, np.nan)
-        run = filter_series(model, Sequences(gaps, np.full(len(gaps), gaps.shape[1])))
-        states, result = run.predicted[np.arange(len(gaps))[:, None], times], run.result
+        run = FilteredSeries(model=model, run=run_filter(model, z, mask), mask=mask)
+        states, result = run.predicted[np.arange(len(z))[:, None], times], run.result
     else:
-        parts = [_by_controls(model, *one) for one in zip(z, mask, times, strict=True)]
-        states = Gaussian(*(jnp.stack(part) for part in zip(*parts, strict=True)))
-        finite = bool(jnp.isfinite(states.mean).all() & jnp.isfinite(states.covariance).all())
-        result = RESULTS.successful if finite else RESULTS.breakdown
+        target, solver = as_target(model, "state"), ClosedLoop()
+        parts = [terms_at(model, *one, target, solver) for one in zip(z, mask, times, strict=True)]
+        mean, covariance = zip(*((part.prior + part.weights.sum(1), part.covariance) for part in parts), strict=True)
+        states, result = Gaussian(jnp.stack(mean), jnp.stack(covariance)), first_failure(part.result for part in parts)
     ahead = observed(model, states)
     ahead = ahead if several else ahead[0]
     return SeriesForecast(ahead.mean, ahead.covariance, result)
-
-
-def _by_controls(model, z: Float[Array, "T p"], mask, times: np.ndarray) -> tuple[Array, Array]:
-    """Mean and covariance of the states at some times."""
-    d, dtype = model.n_states, z.dtype
-    prior, weights, _, _, J = terms_at(model, z, mask, times, jnp.eye(d, dtype=dtype), jnp.zeros(d, dtype))
-    return prior + weights.sum(1), J

@@ -2,16 +2,15 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
-from ..._errors import DataError
 from ..._results import RESULTS
-from ...data.sequences import Sequences
-from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
+from ...models.linear_gaussian import AbstractLinearGaussianModel
 from ..results import Gaussian, Smoothed
-from .filter import as_batch, as_observations
-from .kernels.smoother_pass import smoother_pass
+from .filter import as_series, check_time_invariant
+from .kernels.kalman import over_series, smoother_pass
+
+_run = over_series(smoother_pass)
 
 
 def smooth_series(model: AbstractLinearGaussianModel, data: Any) -> Smoothed:
@@ -22,19 +21,9 @@ def smooth_series(model: AbstractLinearGaussianModel, data: Any) -> Smoothed:
 
     **Raises:** `DataError` for observations whose shape does not fit, or a model that varies in time.
     """
-    if not isinstance(model, LinearGaussianModel):
-        raise DataError("smooth takes a LinearGaussianModel; a time-varying operator is not served.")
-    several = isinstance(data, Sequences)
-    run = _smooth_batch(model, *as_batch(model, data)) if several else _smooth(model, *as_observations(model, data))
-    finite = bool(jnp.isfinite(run.x).all() & jnp.isfinite(run.V).all())
+    check_time_invariant(model, "smooth")
+    run = _run(model, *as_series(model, data))
+    finite = np.isfinite(run.x).all() and np.isfinite(run.V).all()
     d = model.n_states
     smoothed = Gaussian(run.x[..., :-1, :d], run.V[..., :-1, :d, :d])
     return Smoothed(smoothed, run.log_likelihood, RESULTS.successful if finite else RESULTS.breakdown)
-
-
-_smooth = jax.jit(smoother_pass)
-
-
-@jax.jit
-def _smooth_batch(model, z, mask):
-    return jax.lax.map(lambda one: smoother_pass(model, *one), (z, mask))

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from ....maths.covariance import pseudo_inverse, symmetric
 from ....models.linear_gaussian import LinearGaussianModel
-from .smoother_pass import smoother_pass
+from .kalman import smoother_pass
 
 
 class Statistics(NamedTuple):

@@ -1,30 +1,30 @@
-"""One layer of the dual filter: a backward pass of costates, a forward pass of momenta.
+r"""One layer of the dual filter: a backward pass of costates, a forward pass of momenta.
 
-For the linear-Gaussian process and a functional `Σ_t f_tᵀ X_t` (the *source* `f`, usually one vector at one time),
-the estimate `y_0ᵀm_0 - Σ_t u_tᵀ Z_t` has mean-square error
+For the linear-Gaussian process and a functional $\sum_tf_t^\top X_t$ (the *source* $f$, usually one vector at one time),
+the estimate $y_0^\top m_0-\sum_tu_t^\top Z_t$ has mean-square error (duality, [KudreChangMehta2026])
 
-    J(u) = y_0ᵀ Σ_0 y_0 + Σ_t (y_{t+1}ᵀ Q y_{t+1} + u_tᵀ R u_t)         (duality, [KudreChangMehta2026])
+$$J(u)=y_0^\top\Sigma_0y_0+\sum_t\bigl(y_{t+1}^\top Qy_{t+1}+u_t^\top Ru_t\bigr),$$
 
-where the costate `y` solves, backward from the last time,
+where the costate $y$ solves, backward from the last time,
 
-    y_t = Σ_{j≥t} A_{j,t}ᵀ y_{j+1} + Hᵀ u_t + f_t.
+$$y_t=\sum_{j\ge t}A_{j,t}^\top y_{j+1}+H^\top u_t+f_t.$$
 
-The gradient of `J/2` in `u` takes one forward pass of the momentum `p`,
+The gradient of $J/2$ in $u$ takes one forward pass of the momentum $p$,
 
-    p_0 = Σ_0 y_0,    p_{t+1} = Σ_{s≤t} A_{t,s} p_s + Q y_{t+1},    g_t = R u_t + H p_t,
+$$p_0=\Sigma_0y_0,\qquad p_{t+1}=\sum_{s\le t}A_{t,s}p_s+Qy_{t+1},\qquad g_t=Ru_t+Hp_t,$$
 
-and `u` is optimal where `g = 0`. The homogeneous map `u → g` is the covariance operator of the observations, so
+and $u$ is optimal where $g=0$. The homogeneous map $u\mapsto g$ is the covariance operator of the observations, so
 solvers need nothing but these two passes.
 
-**Closed loop.** With feedback gains `K` one substitutes `u_t = v_t - Σ_j K_{t,j} y_{t+1+j}`. The same optimum in the
-new coordinate `v`, but on an unstable process the passes no longer grow: the adjoint becomes
+**Closed loop.** With feedback gains $K$ one substitutes $u_t=v_t-\sum_jK_{t,j}y_{t+1+j}$. The optimum in the new
+coordinate $v$ is the same, but on an unstable process the passes no longer grow: the adjoint becomes
 
-    p_{t+1} = Σ_s A_{t,s} p_s + Q y_{t+1} - Σ_j K_{t-j,j}ᵀ g_{t-j},
+$$p_{t+1}=\sum_sA_{t,s}p_s+Qy_{t+1}-\sum_jK_{t-j,j}^\top g_{t-j},$$
 
-and the homogeneous map `v → g` is symmetric and close to the covariance `S_t` of the innovations. Components of `u`
+and the homogeneous map $v\mapsto g$ is symmetric and close to the covariance $S_t$ of the innovations. Components of $u$
 that belong to missing observations are held at zero by a mask, also inside the feedback.
 
-Columns: `u, v, g` are `[T p k]`, `y, p, f` are `[T+1 d k]`; `k` functionals are treated at once.
+Columns: $u,v,g$ are `[T p k]`, $y,p,f$ are `[T+1 d k]`; `k` functionals are treated at once.
 """
 
 import abc
@@ -35,89 +35,85 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel, TimeVaryingLinearGaussianModel
+
 
 class AbstractPasses(eqx.Module):
-    """The two passes of one process and one pattern of missing data; see the head of this file."""
+    """The two passes of one process and one pattern of missing data.
+
+    **Attributes:** `model`; `seen` `[T p 1]`, 1 where an observation counts; `K` `[T n p d]`, the gain blocks $K_{t,j}$ of
+    the feedback, `n = 0` for the open loop.
+    """
+
+    model: eqx.AbstractVar[AbstractLinearGaussianModel]
+    seen: eqx.AbstractVar[Float[Array, "T p one"]]
+    K: eqx.AbstractVar[Float[Array, "T n p d"]]
 
     @abc.abstractmethod
-    def backward(self, v: Array, source: Array) -> tuple[Array, Array]:
+    def backward(
+        self, v: Float[Array, "T p k"], source: Float[Array, "T1 d k"]
+    ) -> tuple[Float[Array, "T1 d k"], Float[Array, "T p k"]]:
         """Costates and controls `(y, u)` of the free control `v`."""
 
     @abc.abstractmethod
-    def forward(self, y: Array, u: Array) -> Array:
+    def forward(self, y: Float[Array, "T1 d k"], u: Float[Array, "T p k"]) -> Float[Array, "T p k"]:
         """The gradient `g`, zero where masked."""
 
     def __call__(self, v: Float[Array, "T p k"]) -> Float[Array, "T p k"]:
         """The homogeneous gradient map, symmetric and positive semidefinite."""
         T, _, k = v.shape
-        return self.forward(*self.backward(v, jnp.zeros((T + 1, self.H.shape[1], k), v.dtype)))
-
-    H: eqx.AbstractVar[Array]
+        return self.forward(*self.backward(v, jnp.zeros((T + 1, self.model.n_states, k), v.dtype)))
 
 
 def cost(
-    y: Float[Array, "T1 d k"],
-    u: Float[Array, "T p k"],
-    S_0: Float[Array, "d d"],
-    Q: Float[Array, "d d"],
-    R: Float[Array, "p p"],
+    model: AbstractLinearGaussianModel, y: Float[Array, "T1 d k"], u: Float[Array, "T p k"]
 ) -> Float[Array, "k k"]:
-    """`J`, bilinear: the covariance matrix of the errors of the `k` estimates, as a sum of squares."""
-    start = y[0].T @ S_0 @ y[0]
-    return start + jnp.einsum("tdk,de,tel->kl", y[1:], Q, y[1:]) + jnp.einsum("tpk,pq,tql->kl", u, R, u)
+    """$J$, bilinear: the covariance matrix of the errors of the `k` estimates, as a sum of squares."""
+    start = y[0].T @ model.initial_covariance @ y[0]
+    noise = jnp.einsum("tdk,de,tel->kl", y[1:], model.process_noise, y[1:])
+    return start + noise + jnp.einsum("tpk,pq,tql->kl", u, model.observation_noise, u)
 
 
 class TapPasses(AbstractPasses):
-    """Passes of a time-invariant process of order m, `O(m d² T)` each.
+    """Passes of a time-invariant process of order m, $O(md^2T)$ each."""
 
-    **Attributes:** `taps` `[m d d]`; `H`; `R`; `Q`; `S_0`; `mask` `[T p k]` (1 where an observation counts; `k` may
-    be 1); `K` `[T n p d]`, the gain blocks `K_{t,j}`, `n = 0` for the open loop.
-    """
-
-    taps: Float[Array, "m d d"]
-    H: Float[Array, "p d"]
-    R: Float[Array, "p p"]
-    Q: Float[Array, "d d"]
-    S_0: Float[Array, "d d"]
-    mask: Float[Array, "T p c"]
+    model: LinearGaussianModel
+    seen: Float[Array, "T p one"]
     K: Float[Array, "T n p d"]
 
     def backward(self, v, source):
-        T, _, k = v.shape
-        (m, d, _), n = self.taps.shape, self.K.shape[1]
-        m, n = min(m, T), min(n, T)
-        adjoint_taps = jnp.swapaxes(self.taps[:m], 1, 2).transpose(1, 0, 2).reshape(d, m * d)
-        feedback = jnp.moveaxis(self.K[:, :n], 1, 2).reshape(T, len(self.H), n * d)
+        T, p, k = v.shape
+        m, n, d = min(self.model.order, T), min(self.K.shape[1], T), self.model.n_states
+        adjoint_taps = jnp.swapaxes(self.model.transition[:m], 1, 2).transpose(1, 0, 2).reshape(d, m * d)
+        feedback = jnp.moveaxis(self.K[:, :n], 1, 2).reshape(T, p, n * d)
         ahead = max(m, n)
 
         def step(Y, inputs):  # Y holds y_0 … y_T and `ahead` rows of zeros after the end
             t, v_t, f_t, seen, K_t = inputs
             later = jax.lax.dynamic_slice(Y, (t + 1, 0, 0), (ahead, d, k))
             u = seen * (v_t - K_t @ later[:n].reshape(n * d, k))
-            y = adjoint_taps @ later[:m].reshape(m * d, k) + self.H.T @ u + f_t
+            y = adjoint_taps @ later[:m].reshape(m * d, k) + self.model.observation.T @ u + f_t
             return jax.lax.dynamic_update_slice(Y, y[None], (t, 0, 0)), u
 
         Y = jnp.zeros((T + 1 + ahead, d, k), v.dtype).at[T].set(source[T])
-        inputs = (jnp.arange(T), v, source[:T], self.mask, feedback)
-        Y, u = jax.lax.scan(step, Y, inputs, reverse=True)
+        Y, u = jax.lax.scan(step, Y, (jnp.arange(T), v, source[:T], self.seen, feedback), reverse=True)
         return Y[: T + 1], u
 
     def forward(self, y, u):
         T, p, k = u.shape
-        (m, d, _), n = self.taps.shape, self.K.shape[1]
-        m, n = min(m, T), min(n, T)
+        model, m, n, d = self.model, min(self.model.order, T), min(self.K.shape[1], T), self.model.n_states
         # stacked from the oldest to the newest, as the windows below are
-        taps = jnp.moveaxis(self.taps[:m][::-1], 0, 1).reshape(d, m * d)
+        taps = jnp.moveaxis(model.transition[:m][::-1], 0, 1).reshape(d, m * d)
         feedback = _transposed_gains(self.K[:, :n])
-        drive = jnp.einsum("de,tek->tdk", self.Q, y[1:])
-        P = jnp.zeros((m + T, d, k), u.dtype).at[m - 1].set(self.S_0 @ y[0])
+        drive = jnp.einsum("de,tek->tdk", model.process_noise, y[1:])
+        P = jnp.zeros((m + T, d, k), u.dtype).at[m - 1].set(model.initial_covariance @ y[0])
         G = jnp.zeros((max(n - 1, 0) + T, p, k), u.dtype)
 
         def step(carry, inputs):
             P, G = carry
             t, u_t, drive_t, seen, K_t = inputs
             past = jax.lax.dynamic_slice(P, (t, 0, 0), (m, d, k))
-            g = seen * (self.R @ u_t + self.H @ past[-1])
+            g = seen * (model.observation_noise @ u_t + model.observation @ past[-1])
             p_next = taps @ past.reshape(m * d, k) + drive_t
             if n:
                 G = jax.lax.dynamic_update_slice(G, g[None], (t + n - 1, 0, 0))
@@ -125,12 +121,11 @@ class TapPasses(AbstractPasses):
                 p_next = p_next - K_t @ past_g.reshape(n * p, k)
             return (jax.lax.dynamic_update_slice(P, p_next[None], (t + m, 0, 0)), G), g
 
-        inputs = (jnp.arange(T), u, drive, self.mask, feedback)
-        return jax.lax.scan(step, (P, G), inputs)[1]
+        return jax.lax.scan(step, (P, G), (jnp.arange(T), u, drive, self.seen, feedback))[1]
 
 
 def _transposed_gains(K: Float[Array, "T n p d"]) -> Float[Array, "T d n*p"]:
-    """The blocks `K_{t-j,j}ᵀ`, `j = n-1 … 0`, side by side; rows before time 0 are zero."""
+    r"""The blocks $K_{t-j,j}^\top$, $j=n-1\dots0$, side by side; rows before time 0 are zero."""
     T, n, p, d = K.shape
     if n == 0:
         return jnp.zeros((T, d, 0), K.dtype)
@@ -139,64 +134,65 @@ def _transposed_gains(K: Float[Array, "T n p d"]) -> Float[Array, "T d n*p"]:
 
 
 class OperatorPasses(AbstractPasses):
-    """Passes of a process with a time-varying lower-triangular operator `𝒜`, two triangular solves each.
+    r"""Passes of a process with a time-varying lower-triangular operator $\mathcal A$, two triangular solves each.
 
-    With `𝒦` the feedback written as a matrix from all costates to all controls (rows of missing observations zero),
+    With $\mathcal K$ the feedback written as a matrix from all costates to all controls (rows of missing observations zero),
 
-        (I - 𝒜ᵀ + Hᵀ𝒦) y = Hᵀ v + f,   u = v - 𝒦 y,      (I - 𝒜 + 𝒦ᵀH) p = D y - 𝒦ᵀ R u,   g = R u + H p,
+    $$(I-\mathcal A^\top+H^\top\mathcal K)y=H^\top v+f,\quad u=v-\mathcal Ky,\qquad
+    (I-\mathcal A+\mathcal K^\top H)p=Dy-\mathcal K^\top Ru,\quad g=Ru+Hp,$$
 
-    with `D = diag(Σ_0, Q, …, Q)`: `O(d²T²)` time and memory.
+    with $D=\mathrm{diag}(\Sigma_0,Q,\dots,Q)$: $O(d^2T^2)$ time and memory.
 
-    **Attributes:** `lower` is `I - 𝒜 + 𝒦ᵀH`, `[(T+1)d (T+1)d]`; `K` `[T n p d]`, the blocks `K_{t,j}` of `𝒦`, which act on
-    `y_{t+1+j}`, zero beyond the end and where masked.
+    **Attributes:** also `lower`, $I-\mathcal A+\mathcal K^\top H$.
     """
 
-    lower: Float[Array, "N N"]
+    model: TimeVaryingLinearGaussianModel
+    seen: Float[Array, "T p one"]
     K: Float[Array, "T n p d"]
-    H: Float[Array, "p d"]
-    R: Float[Array, "p p"]
-    Q: Float[Array, "d d"]
-    S_0: Float[Array, "d d"]
-    mask: Float[Array, "T p c"]
+    lower: Float[Array, "N N"]
+
+    @classmethod
+    def of(cls, model: TimeVaryingLinearGaussianModel, seen: Float[Array, "T p one"], K: Float[Array, "T n p d"]):
+        """The passes around given gain blocks, which are zeroed where masked."""
+        T, n, _, d = K.shape
+        K = K[:, : min(n, T)] * seen[:, None]
+        t, j = (index.reshape(-1) for index in np.mgrid[:T, : min(n, T)])
+        t, j = t[t + j < T], j[t + j < T]
+        size = (T + 1) * d
+        transition = jnp.swapaxes(model.transition[:T, :T], 1, 2).reshape(T * d, T * d)
+        lower = jnp.eye(size, dtype=K.dtype) - jnp.pad(transition, ((d, 0), (0, d)))
+        feedback = jnp.einsum("npe,pd->ned", K[t, j], model.observation)
+        lower = lower.reshape(T + 1, d, T + 1, d).at[t + j + 1, :, t].add(feedback).reshape(size, size)
+        return cls(model, seen, K, lower)
 
     def backward(self, v, source):
-        (T, _, k), n, d = v.shape, self.K.shape[1], self.H.shape[1]
-        v = self.mask * v
-        drive = source.at[:T].add(jnp.einsum("pd,tpk->tdk", self.H, v)).reshape(-1, k)
+        (T, _, k), d = v.shape, self.model.n_states
+        v = self.seen * v
+        drive = source.at[:T].add(jnp.einsum("pd,tpk->tdk", self.model.observation, v)).reshape(-1, k)
         y = jax.scipy.linalg.solve_triangular(self.lower, drive, trans="T", lower=True, unit_diagonal=True)
         y = y.reshape(T + 1, d, k)
-        for j in range(n):
+        for j in range(self.K.shape[1]):
             v = v.at[: T - j].add(-self.K[: T - j, j] @ y[1 + j :])
         return y, v
 
     def forward(self, y, u):
-        (T, _, k), n, d = u.shape, self.K.shape[1], self.H.shape[1]
-        Ru = jnp.einsum("pq,tqk->tpk", self.R, u)
-        drive = jnp.einsum("de,tek->tdk", self.Q, y).at[0].set(self.S_0 @ y[0])
-        for j in range(n):
+        (T, _, k), model = u.shape, self.model
+        Ru = jnp.einsum("pq,tqk->tpk", model.observation_noise, u)
+        drive = jnp.einsum("de,tek->tdk", model.process_noise, y).at[0].set(model.initial_covariance @ y[0])
+        for j in range(self.K.shape[1]):
             drive = drive.at[1 + j :].add(-jnp.swapaxes(self.K[: T - j, j], 1, 2) @ Ru[: T - j])
-        drive = drive.reshape(-1, k)
-        momentum = jax.scipy.linalg.solve_triangular(self.lower, drive, lower=True, unit_diagonal=True)
-        momentum = momentum.reshape(T + 1, d, k)[:T]
-        return self.mask * (Ru + jnp.einsum("pd,tdk->tpk", self.H, momentum))
+        momentum = jax.scipy.linalg.solve_triangular(self.lower, drive.reshape(-1, k), lower=True, unit_diagonal=True)
+        momentum = momentum.reshape(T + 1, model.n_states, k)[:T]
+        return self.seen * (Ru + jnp.einsum("pd,tdk->tpk", model.observation, momentum))
 
 
-def operator_passes(
-    transition: Float[Array, "T T d d"],
-    K: Float[Array, "T n p d"],
-    H: Float[Array, "p d"],
-    R: Float[Array, "p p"],
-    Q: Float[Array, "d d"],
-    S_0: Float[Array, "d d"],
-    mask: Bool[Array, "T p"],
-) -> OperatorPasses:
-    """Assemble `OperatorPasses` from a transition operator and gain blocks (`n = 0` for the open loop)."""
-    T, n, _, d = K.shape
-    K = K[:, : min(n, T)] * mask[:, None, :, None]
-    t, j = (index.reshape(-1) for index in np.mgrid[:T, : min(n, T)])
-    t, j = t[t + j < T], j[t + j < T]
-    size = (T + 1) * d
-    shifted = jnp.pad(jnp.swapaxes(transition, 1, 2).reshape(T * d, T * d), ((d, 0), (0, d)))
-    lower = (jnp.eye(size, dtype=K.dtype) - shifted).reshape(T + 1, d, T + 1, d)
-    lower = lower.at[t + j + 1, :, t].add(jnp.einsum("npe,pd->ned", K[t, j], H)).reshape(size, size)
-    return OperatorPasses(lower, K, H, R, Q, S_0, mask.astype(K.dtype)[..., None])
+def make_passes(
+    model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], K: Float[Array, "T n p d"] | None = None
+) -> AbstractPasses:
+    """The passes of a model around given gain blocks, in the open loop without them."""
+    seen = mask.astype(model.observation.dtype)[..., None]
+    K = jnp.zeros((len(mask), 0, *model.observation.shape), seen.dtype) if K is None else K
+    if isinstance(model, TimeVaryingLinearGaussianModel):
+        return OperatorPasses.of(model, seen, K)
+    assert isinstance(model, LinearGaussianModel)
+    return TapPasses(model, seen, K)

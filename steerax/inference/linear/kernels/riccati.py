@@ -1,4 +1,4 @@
-"""The Riccati recursion in square-root form: gains and covariances, which do not depend on the data's values."""
+r"""The Riccati recursion in square-root form: gains and covariances, which do not depend on the data's values."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ....maths.covariance import square_root
 from ....models.linear_gaussian import AbstractLinearGaussianModel
 
 
 class StateSpace(NamedTuple):
-    """A Markov model `ξ' = F ξ + G b`, `Z = H ξ + W` with white `b`, `cov W = R½ᵀ R½` and `cov ξ_0 = L_0ᵀ L_0`."""
+    r"""A Markov model $\xi'=F\xi+Gb$, $Z=H\xi+W$ with white $b$, $\mathrm{cov}\,W=(R^{1/2})^\top R^{1/2}$ and
+    $\mathrm{cov}\,\xi_0=L_0^\top L_0$."""
 
     F: Float[Array, "n n"]
     H: Float[Array, "p n"]
@@ -20,53 +22,59 @@ class StateSpace(NamedTuple):
 
 
 class Riccati(NamedTuple):
-    """What the recursion returns: for every step the gain `K = F P Hᵀ S⁻¹`, `U` with `S = UᵀU`, and covariances."""
+    r"""What the recursion returns: for every step the gain $K=FPH^\top S^{-1}$, `U` with $S=U^\top U$, and covariances."""
 
     K: Float[Array, "T n p"]
     U: Float[Array, "T p p"]
     P: Float[Array, "R k k"]
 
 
-def companion(model: AbstractLinearGaussianModel, taps: Float[Array, "m d d"], roots) -> StateSpace:
-    """The Markov model of the history `ξ_t = (X_t, X_{t-1}, …, X_{t-m+1})`; states before time 0 are zero."""
+def companion(model: AbstractLinearGaussianModel, taps: Float[Array, "m d d"]) -> StateSpace:
+    r"""The Markov model of the history $\xi_t=(X_t,X_{t-1},\dots,X_{t-m+1})$; states before time 0 are zero."""
     m, d, _ = taps.shape
     F = jnp.zeros((m * d, m * d), taps.dtype).at[d:, :-d].set(jnp.eye((m - 1) * d, dtype=taps.dtype))
-    F = F.at[:d].set(jnp.moveaxis(taps, 0, 1).reshape(d, m * d))
-    return _in_first_block(model, F, roots)
+    return _in_first_block(model, F.at[:d].set(jnp.moveaxis(taps, 0, 1).reshape(d, m * d)))
 
 
-def observer_form(model: AbstractLinearGaussianModel, taps: Float[Array, "m d d"], roots) -> StateSpace:
-    """The Markov model of `ξ_t = (X_t, Σ_{j≥1} A_j X_{t-j}, Σ_{j≥2} A_j X_{t+1-j}, …)`, transpose of the companion.
+def observer_form(model: AbstractLinearGaussianModel, taps: Float[Array, "m d d"]) -> StateSpace:
+    r"""The Markov model of $\xi_t=(X_t,\sum_{j\ge1}A_jX_{t-j},\sum_{j\ge2}A_jX_{t+1-j},\dots)$, transpose of the companion.
 
-    Its gain has one `[d p]` block per tap: `K_jᵀ` multiplies the costate `y_{t+1+j}` in the dual control system.
+    Its gain has one `[d p]` block per tap: $K_j^\top$ multiplies the costate $y_{t+1+j}$ in the dual control system.
     """
     m, d, _ = taps.shape
     F = jnp.zeros((m * d, m * d), taps.dtype).at[:-d, d:].set(jnp.eye((m - 1) * d, dtype=taps.dtype))
-    F = F.at[:, :d].set(taps.reshape(m * d, d))
-    return _in_first_block(model, F, roots)
+    return _in_first_block(model, F.at[:, :d].set(taps.reshape(m * d, d)))
 
 
-def _in_first_block(model, F, roots) -> StateSpace:
+def _in_first_block(model: AbstractLinearGaussianModel, F: Float[Array, "n n"]) -> StateSpace:
     n, d = len(F), model.n_states
     H = jnp.zeros((model.n_channels, n), F.dtype).at[:, :d].set(model.observation)
-    G = jnp.zeros((n, d), F.dtype).at[:d].set(roots.Q.T)
-    L_0 = jnp.zeros((n, n), F.dtype).at[:d, :d].set(roots.S_0)
-    return StateSpace(F, H, G, roots.R, L_0)
+    G = jnp.zeros((n, d), F.dtype).at[:d].set(_root(model.process_noise).T)
+    L_0 = jnp.zeros((n, n), F.dtype).at[:d, :d].set(_root(model.initial_covariance))
+    return StateSpace(F, H, G, _root(model.observation_noise), L_0)
+
+
+def _root(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    r"""$L$ with $S=L^\top L$: from Cholesky's factor, or where there is none (it is not finite then) the symmetric square
+    root, which is slower."""
+    factor = jnp.linalg.cholesky(S).T
+    return jax.lax.cond(jnp.isfinite(factor).all(), lambda: factor, lambda: square_root(S))
 
 
 def riccati(
     system: StateSpace, mask: Bool[Array, "T p"], keep: int, F_by_time: Float[Array, "T n n"] | None = None
 ) -> Riccati:
-    """Square-root Riccati recursion: one orthogonal triangularisation per step,
+    r"""Square-root Riccati recursion: one orthogonal triangularisation per step,
 
-        [ R½ 0 ; L Hᵀ  L Fᵀ ; 0  Gᵀ ]  →  [ U  U K'ᵀ ; 0  L' ],      S = UᵀU,  K = K',  P' = L'ᵀL'.
+    $$\begin{pmatrix}R^{1/2}&0\\LH^\top&LF^\top\\0&G^\top\end{pmatrix}\to
+    \begin{pmatrix}U&UK'^\top\\0&L'\end{pmatrix},\qquad S=U^\top U,\quad K=K',\quad P'=L'^\top L'.$$
 
-    A missing channel has its column of `H` and `R` removed and a unit variance in its place, so that its gain is
+    A missing channel has its column of $H$ and $R$ removed and a unit variance in its place, so that its gain is
     zero and its determinant one. Once a complete step leaves the covariance where it was (to a few units of
     rounding) the following complete steps reuse it, which is most of the speed on long series.
 
-    `keep` is the size of the leading block of the covariances `P_0 … P_T` that is returned. With `F_by_time` the
-    transition of step `t` is `F_by_time[t]` in place of `system.F`, nothing is reused, and `P_T` is left out.
+    `keep` is the size of the leading block of the covariances $P_0\dots P_T$ that is returned. With `F_by_time` the
+    transition of step `t` is `F_by_time[t]` in place of `system.F`, nothing is reused, and $P_T$ is left out.
     """
     F, H, G, R_half, L_0 = system
     (n, q), p = G.shape, len(H)

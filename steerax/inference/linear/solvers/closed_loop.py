@@ -11,53 +11,54 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from ...._errors import ConfigurationError
+from ....data.chunks import chunks
 from ....maths.krylov import conjugate_gradients
-from .problem import QUERIES, AbstractSolver, Controls, DualProblem, relative
+from ....models.linear_gaussian import AbstractLinearGaussianModel
+from .problem import AbstractControlSolver, Controls, DualProblem, relative
 
-LARGEST_FEEDBACK = 128  # lags times states: the size of the Riccati equation
+MOST_COLUMNS = 256  # functionals solved for at once
 
 
 @dataclasses.dataclass(frozen=True)
-class ClosedLoop(AbstractSolver):
+class ClosedLoop(AbstractControlSolver):
     """Conjugate gradients in the closed loop of `lags` taps.
 
-    **Arguments:** `lags`, fewer where lags times states exceed 128 (unless `all_taps` asks for an exact feedback);
-    `tolerance`, relative to the posterior standard deviation, 64 units of rounding by default; `max_steps`.
+    **Arguments:** `lags`, fewer where lags times states exceed 128; `tolerance`, relative to the posterior standard
+    deviation, 64 units of rounding by default; `max_steps`.
     """
 
     lags: int = 16
     tolerance: float | None = None
     max_steps: int = 200
-    all_taps: bool = False
 
-    answers = QUERIES
+    answers = ("last", "all")
 
-    def check(self, model, mask) -> None:
-        if self.lags < 1:
-            raise ConfigurationError(f"The lags of the feedback must be at least 1, not {self.lags}.")
-        check_iteration(self.tolerance, self.max_steps)
-
-    def solve(self, problem: DualProblem) -> Controls:
+    def controls(self, problem: DualProblem) -> Controls:
         return _solve(problem, self.lags_of(problem), self.tolerance_of(problem.source.dtype), self.max_steps)
 
-    def lags_of(self, problem: DualProblem) -> int:
-        """The taps that the feedback keeps."""
-        lags = max(1, min(self.lags, LARGEST_FEEDBACK // problem.model.n_states))
-        return max(lags, getattr(problem.model, "order", 1)) if self.all_taps else lags
-
-
-def check_iteration(tolerance: float | None, max_steps: int) -> None:
-    """Raises `ConfigurationError` for a tolerance or a number of steps that is not positive."""
-    if (tolerance is not None and tolerance <= 0) or max_steps < 1:
-        raise ConfigurationError("tolerance and max_steps of a solver must be positive.")
+    def solve_at(
+        self,
+        model: AbstractLinearGaussianModel,
+        mask: Bool[Array, "T p"],
+        F: Float[Array, "d k"],
+        times: Int[np.ndarray, " q"],
+    ) -> Controls:
+        r"""Controls for $F^\top X_q$ given $Z_{<q}$ at several times $q$, with a leading axis of times."""
+        size, parts = min(len(times), max(1, MOST_COLUMNS // F.shape[1])), []
+        for rows in chunks(len(times), size):
+            part = np.asarray(times[rows])
+            padded = np.concatenate([part, np.full(size - len(part), part[-1])])  # one shape, so that it compiles once
+            parts.append(_by_time(self.controls(_problem_at(model, mask, F, jnp.asarray(padded))), size))
+        u, y_0, J, iterations, residual = (jnp.concatenate(arrays)[: len(times)] for arrays in zip(*parts, strict=True))
+        return self.judged(Controls(u, y_0, J, iterations.max(), residual))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _solve(problem: DualProblem, lags: int, tolerance: float, max_steps: int) -> Controls:
-    gains, S_inverse = problem.feedback_gains(lags)
+    gains, S_inverse = problem.feedback(lags)
     passes, source = problem.passes(gains), problem.source
     allowed = problem.mask.astype(source.dtype)[..., None]
     allowed = allowed if problem.window is None else allowed * problem.window
@@ -68,7 +69,7 @@ def _solve(problem: DualProblem, lags: int, tolerance: float, max_steps: int) ->
     def precondition(g):
         return allowed * jnp.einsum("tpq,tqk->tpk", S_inverse, g)
 
-    y, u = passes.backward(problem.rest(), source)
+    y, u = passes.backward(jnp.zeros((*problem.mask.shape, source.shape[2]), source.dtype), source)
     b = -allowed * passes.forward(y, u)
     scale = jnp.diagonal(problem.cost(y, u))
     solution = conjugate_gradients(restricted, b, precondition, tolerance, max_steps, scale)
@@ -77,16 +78,38 @@ def _solve(problem: DualProblem, lags: int, tolerance: float, max_steps: int) ->
     return Controls(u, y[0], J, solution.iterations, solution.residual * relative(scale, jnp.diagonal(J)))
 
 
+@jax.jit
+def _problem_at(
+    model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], F: Float[Array, "d k"], times: Int[Array, " q"]
+) -> DualProblem:
+    """One column per time and functional, time by time."""
+    (T, _), (d, k), q = mask.shape, F.shape, len(times)
+    source = jnp.zeros((T + 1, q, d, k), F.dtype).at[times, jnp.arange(q)].set(F[None])
+    source = jnp.moveaxis(source, 1, 2).reshape(T + 1, d, q * k)
+    window = (jnp.arange(T)[:, None] < jnp.repeat(times, k)[None]).astype(F.dtype)[:, None]
+    return DualProblem(model, mask, source, window)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _by_time(run: Controls, q: int) -> tuple[Array, Array, Array, Array, Array]:
+    """`(u, y_0, J, iterations, residual)` of the columns of `_problem_at`, each with a leading axis of times."""
+    (T, p, columns), d, at = run.u.shape, len(run.y_0), jnp.arange(q)
+    k = columns // q
+    u = jnp.moveaxis(run.u.reshape(T, p, q, k), 2, 0)
+    y_0 = jnp.moveaxis(run.y_0.reshape(d, q, k), 1, 0)
+    J = run.J.reshape(q, k, q, k)[at, :, at, :]
+    return u, y_0, J, jnp.broadcast_to(run.iterations, q), run.residual.reshape(q, k)
+
+
 @functools.partial(jax.jit, static_argnums=2)
 def stable_residual(problem: DualProblem, u: Float[Array, "T p k"], lags: int) -> Float[Array, " k"]:
-    """The residual of controls found by any means, as in `Controls`, measured in the closed loop.
+    """The residual, as in `Controls`, of controls from any source, measured in the closed loop.
 
     The costates of `u` are those of the open loop, so whatever an unstable process makes of the errors in `u` shows.
     """
-    _, S_inverse = problem.feedback_gains(lags)
-    passes = problem.passes()
-    y, u = passes.backward(u, problem.source)
-    g = passes.forward(y, u)
+    gains, S_inverse = problem.feedback(lags)
+    y, u = problem.passes().backward(u, problem.source)
+    g = problem.passes(gains).forward(y, u)
     J = jnp.diagonal(problem.cost(y, u))
     return relative(jnp.einsum("tpk,tpq,tqk->k", g, S_inverse, g), J)
 
@@ -94,6 +117,6 @@ def stable_residual(problem: DualProblem, u: Float[Array, "T p k"], lags: int) -
 @functools.partial(jax.jit, static_argnums=1)
 def uncontrolled(problem: DualProblem, lags: int) -> Controls:
     """No control at all: the estimate that ignores the data, with its own error covariance."""
-    u = problem.rest()
+    u = jnp.zeros((*problem.mask.shape, problem.source.shape[2]), problem.source.dtype)
     y, _ = problem.passes().backward(u, problem.source)
     return Controls(u, y[0], problem.cost(y, u), jnp.asarray(0), stable_residual(problem, u, lags))

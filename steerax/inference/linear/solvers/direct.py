@@ -6,24 +6,18 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ...._errors import ConfigurationError
 from ....maths.covariance import square_root
-from .closed_loop import LARGEST_FEEDBACK
-from .problem import AbstractSolver, Controls, DualProblem, relative
+from .problem import AbstractControlSolver, Controls, DualProblem, relative
 
 
 @dataclasses.dataclass(frozen=True)
-class Direct(AbstractSolver):
+class Direct(AbstractControlSolver):
     """One dense QR factorisation in the closed loop of `lags` taps, $O((d+p)p^2T^3)$."""
 
     lags: int = 16
 
-    def check(self, model, mask) -> None:
-        if self.lags < 1:
-            raise ConfigurationError(f"The lags of the feedback must be at least 1, not {self.lags}.")
-
-    def solve(self, problem: DualProblem) -> Controls:
-        return _solve(problem, max(1, min(self.lags, LARGEST_FEEDBACK // problem.model.n_states)))
+    def controls(self, problem: DualProblem) -> Controls:
+        return _solve(problem, self.lags_of(problem))
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -33,14 +27,14 @@ def _solve(problem: DualProblem, lags: int) -> Controls:
     In the closed-loop coordinate $v$, so that the condition number stays moderate on unstable processes, and as a
     least-squares problem, so that it is not squared.
     """
-    gains, _ = problem.feedback_gains(lags)
-    passes, mask, source = problem.passes(gains), problem.mask, problem.source
+    gains, _ = problem.feedback(lags)
+    passes, mask, source, model = problem.passes(gains), problem.mask, problem.source, problem.model
     (T, p), k = mask.shape, source.shape[2]
-    roots = [square_root(S) for S in problem.noises]
+    S_0, Q, R = (square_root(S) for S in (model.initial_covariance, model.process_noise, model.observation_noise))
 
     def weighted(v, source):
         y, u = passes.backward(v, source)
-        parts = roots[0] @ y[0], jnp.einsum("de,tek->tdk", roots[1], y[1:]), jnp.einsum("pq,tqk->tpk", roots[2], u)
+        parts = S_0 @ y[0], jnp.einsum("de,tek->tdk", Q, y[1:]), jnp.einsum("pq,tqk->tpk", R, u)
         return jnp.concatenate([part.reshape(-1, v.shape[2]) for part in parts])
 
     units = jnp.eye(T * p, dtype=source.dtype).reshape(T, p, T * p)

@@ -12,25 +12,25 @@ frequencies $(2k+1)\pi/T$ avoid $\omega=0$, where a unit root makes the plain ci
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
+from scipy.fft import next_fast_len
 
-from ...._errors import ConfigurationError
-from ....maths.krylov import conjugate_gradients
+from ....maths.krylov import Krylov, conjugate_gradients
 from ....models.linear_gaussian import LinearGaussianModel
 from ..kernels.passes import cost
-from .closed_loop import ClosedLoop, check_iteration, stable_residual, uncontrolled
-from .problem import AbstractSolver, Controls, DualProblem, relative
+from .closed_loop import stable_residual, uncontrolled
+from .problem import AbstractControlSolver, Controls, DualProblem, relative
 
 MOST_GROWTH = 100.0  # impulse response above which the open loop loses too many digits
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenLoop(AbstractSolver):
+class OpenLoop(AbstractControlSolver):
     """Conjugate gradients on the controls themselves, with Fourier passes: time-invariant models and complete data.
 
     Where the impulse response leaves the range of the transforms, the answer is the estimate with no control, with its
@@ -42,58 +42,39 @@ class OpenLoop(AbstractSolver):
     tolerance: float | None = None
     max_steps: int = 200
 
-    def check(self, model, mask) -> None:
-        check_iteration(self.tolerance, self.max_steps)
-        if not (isinstance(model, LinearGaussianModel) and bool(mask.all())):
-            raise ConfigurationError(
-                "OpenLoop needs a time-invariant model and complete data; use ClosedLoop for gaps and operators."
-            )
+    serves_all_data = False
 
-    def solve(self, problem: DualProblem) -> Controls:
+    def controls(self, problem: DualProblem) -> Controls:
         """The controls for a source at one time, the last that is not zero."""
         end = int(np.flatnonzero(np.asarray(problem.source).any((1, 2))).max(initial=0))
-        model: Any = problem.model
-        F = problem.source[end]
-        response = impulse_response(model, F, end)
-        growth = float(jnp.abs(response).max())
-        lags = ClosedLoop().lags_of(problem)
+        return self.from_response(problem, impulse_response(problem.model, problem.source[end], end))
+
+    def from_response(self, problem: DualProblem, response: Float[Array, "d c q"]) -> Controls:
+        """The controls for a source at the last time of a known `impulse_response`."""
+        growth, lags = float(jnp.abs(response).max()), self.lags_of(problem)
         if not np.isfinite(growth):
             return uncontrolled(problem, lags)
-        controls = _solve(model, len(problem.mask), response, self.tolerance_of(F.dtype), self.max_steps)
+        tolerance = self.tolerance_of(response.dtype)
+        controls = _solve(problem.model, len(problem.mask), response, tolerance, self.max_steps)
         if growth > MOST_GROWTH:
             checked = stable_residual(problem, controls.u, lags)
             controls = controls._replace(residual=jnp.maximum(controls.residual, checked))
         return controls
 
 
-def _next_fast_length(n: int) -> int:
-    """The smallest `2^a 3^b 5^c ≥ n`, a length at which Fourier transforms are fast."""
-    best = 1 << (n - 1).bit_length()
-    fives = 1
-    while fives < best:
-        threes = fives
-        while threes < best:
-            twos = threes * (1 << max(0, (-(-n // threes) - 1).bit_length()))
-            if n <= twos < best:
-                best = twos
-            threes *= 3
-        fives *= 5
-    return best
-
-
 def adjoint_response(taps: Float[Array, "m d d"], C: Float[Array, "d c"], length: int) -> Float[Array, "d c {length}"]:
-    """The first `length` coefficients of `(I - Σ_j A_jᵀ z^{j+1})⁻¹ C`, that is `G_tᵀ C`.
+    r"""The first `length` coefficients of $(I-\sum_jA_j^\top z^{j+1})^{-1}C$, that is $G_t^\top C$.
 
-    The inverse series is evaluated on a circle of radius `r < 1` at `N ≥ 4 length` points with `r^N` a few hundred
-    units of rounding: coefficients beyond `N` alias with weight `r^N`, and undoing the scaling costs at most
-    `r^{-N/4}`. On the unit circle itself the series of a process with a unit root would not even exist.
+    The inverse series is evaluated on a circle of radius $r<1$ at $N\ge4\,\mathrm{length}$ points with $r^N$ a few hundred
+    units of rounding: coefficients beyond $N$ alias with weight $r^N$, and undoing the scaling costs at most
+    $r^{-N/4}$. On the unit circle itself the series of a process with a unit root would not even exist.
 
     A process with a root inside even that circle grows too fast for the method, which would return the coefficients
-    of another Laurent series. Their first two then differ from `C` and `A_0ᵀC`, and the answer is infinite.
+    of another Laurent series. Their first two then differ from $C$ and $A_0^\top C$, and the answer is infinite.
     """
     m, d, _ = taps.shape
     m = min(m, length - 1)
-    N = _next_fast_length(4 * length)
+    N = next_fast_len(4 * length, real=True)
     log_r = jnp.log(jnp.asarray(450 * jnp.finfo(taps.dtype).eps, taps.dtype)) / N
     scaled = taps[:m].T * jnp.exp(log_r * jnp.arange(1, m + 1))[None, None]  # [d d m], already transposed
     spectrum = jnp.fft.rfft(jnp.pad(scaled, ((0, 0), (0, 0), (1, N - 1 - m))), axis=-1)
@@ -125,7 +106,7 @@ class _Skew(NamedTuple):
 
 
 def _skew_circulant(model: LinearGaussianModel, T: int) -> _Skew:
-    """The preconditioner for `cov(Z_0 … Z_{T-1})`."""
+    r"""The preconditioner for $\mathrm{cov}(Z_0\dots Z_{T-1})$."""
     m, d = min(model.order, T - 1), model.n_states
     taps = jnp.pad(model.transition[:m].T, ((0, 0), (0, 0), (1, 2 * T - 1 - m)))
     adjoint = jnp.eye(d)[None] - jnp.moveaxis(jnp.fft.rfft(taps, axis=-1)[..., 1::2], -1, 0)
@@ -136,37 +117,36 @@ def _skew_circulant(model: LinearGaussianModel, T: int) -> _Skew:
 
 
 class _FourierPasses(NamedTuple):
-    """The spectrum of `φ` at a length that leaves no wrap-around, and the covariances of the disturbances."""
+    r"""The model, and the spectrum of $\varphi$ at a length that leaves no wrap-around."""
 
+    model: LinearGaussianModel
     phi: Complex[Array, "p d F"]
-    S_0: Float[Array, "d d"]
-    Q: Float[Array, "d d"]
-    R: Float[Array, "p p"]
 
     def costates(self, u: Float[Array, "p k T"]) -> Float[Array, "d k T"]:
-        """`Σ_{s≥t} φ_{s-t}ᵀ u_s`."""
-        T, N = u.shape[-1], _next_fast_length(2 * u.shape[-1])
+        r"""$\sum_{s\ge t}\varphi_{s-t}^\top u_s$."""
+        T, N = u.shape[-1], next_fast_len(2 * u.shape[-1], real=True)
         return jnp.fft.irfft(jnp.einsum("pdf,pkf->dkf", self.phi.conj(), jnp.fft.rfft(u, N)), N)[..., :T]
 
     def momenta(self, y: Float[Array, "d k T"]) -> Float[Array, "p k T"]:
-        """`H p_t`."""
-        T, N = y.shape[-1], _next_fast_length(2 * y.shape[-1])
-        drive = jnp.einsum("de,ekt->dkt", self.Q, y).at[..., 0].set(self.S_0 @ y[..., 0])
+        """$Hp_t$."""
+        T, N = y.shape[-1], next_fast_len(2 * y.shape[-1], real=True)
+        drive = jnp.einsum("de,ekt->dkt", self.model.process_noise, y)
+        drive = drive.at[..., 0].set(self.model.initial_covariance @ y[..., 0])
         return jnp.fft.irfft(jnp.einsum("pdf,dkf->pkf", self.phi, jnp.fft.rfft(drive, N)), N)[..., :T]
 
     def __call__(self, u: Float[Array, "p k T"]) -> Float[Array, "p k T"]:
-        return self.momenta(self.costates(u)) + jnp.einsum("pq,qkt->pkt", self.R, u)
+        return self.momenta(self.costates(u)) + jnp.einsum("pq,qkt->pkt", self.model.observation_noise, u)
 
 
 def impulse_response(model: LinearGaussianModel, f: Float[Array, "d k"], q: int) -> Float[Array, "d c n"]:
-    """`G_tᵀ (Hᵀ, f)` for `t = 0 … q`: all that the Fourier passes need to know of the dynamics."""
+    r"""$G_t^\top(H^\top,f)$ for $t=0\dots q$: all that the Fourier passes need to know of the dynamics."""
     return jax.block_until_ready(_response(model.transition, jnp.concatenate([model.observation.T, f], axis=1), q + 1))
 
 
 def _solve(
     model: LinearGaussianModel, T: int, response: Float[Array, "d c q"], tolerance: float, max_steps: int
 ) -> Controls:
-    """The optimal controls for `fᵀX_q`, `q ≥ T`, from complete data `Z_0 … Z_{T-1}` and the `impulse_response`.
+    r"""The optimal controls for $f^\top X_q$, $q\ge T$, from complete data $Z_0\dots Z_{T-1}$ and the `impulse_response`.
 
     Not one jitted function but four, one after the other: two Fourier transforms that XLA may run side by side on
     the CPU can block each other's threads for ever (each occupies a worker of the pool it waits for), so no compiled
@@ -182,16 +162,19 @@ _response = jax.jit(adjoint_response, static_argnums=2)
 _skew = jax.jit(_skew_circulant, static_argnums=1)
 
 
-def _passes(model, response, T) -> tuple[_FourierPasses, Array]:
-    """The passes, and the costates `G_{q-t}ᵀ f` of the uncontrolled system, `[d k q+1]`."""
+def _passes(
+    model: LinearGaussianModel, response: Float[Array, "d c q"], T: int
+) -> tuple[_FourierPasses, Float[Array, "d k q"]]:
+    r"""The passes, and the costates $G_{q-t}^\top f$ of the uncontrolled system, `[d k q+1]`."""
     p = model.n_channels
     phi = jnp.swapaxes(response[:, :p, :T], 0, 1)
-    S_0, Q, R = model.initial_covariance, model.process_noise, model.observation_noise
-    return _FourierPasses(jnp.fft.rfft(phi, _next_fast_length(2 * T)), S_0, Q, R), response[:, p:, ::-1]
+    return _FourierPasses(model, jnp.fft.rfft(phi, next_fast_len(2 * T, real=True))), response[:, p:, ::-1]
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
-def _iterate(model, response, skew, tolerance, T, max_steps):
+def _iterate(
+    model: LinearGaussianModel, response: Float[Array, "d c q"], skew: _Skew, tolerance: float, T: int, max_steps: int
+) -> tuple[Krylov, Float[Array, " k"]]:
     passes, free = _passes(model, response, T)
     b = -passes.momenta(free[..., :T])
     # J ≥ fᵀQf because X_q has noise of its own, and a residual below the rounding error of one application is noise
@@ -211,9 +194,12 @@ def _iterate(model, response, skew, tolerance, T, max_steps):
 
 
 @jax.jit
-def _finish(model, response, x):
+def _finish(
+    model: LinearGaussianModel, response: Float[Array, "d c q"], x: Float[Array, "p T k"]
+) -> tuple[Float[Array, "T p k"], Float[Array, "d k"], Float[Array, "k k"]]:
+    """`(u, y_0, J)` of the solution."""
     T = x.shape[1]
     passes, free = _passes(model, response, T)
     y = free.at[..., :T].add(passes.costates(jnp.swapaxes(x, 1, 2)))
     u, y = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, -1, 0)
-    return u, y[0], cost(y, u, model.initial_covariance, model.process_noise, model.observation_noise)
+    return u, y[0], cost(model, y, u)

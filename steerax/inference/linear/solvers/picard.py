@@ -8,24 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...._errors import ConfigurationError
-from .closed_loop import check_iteration
-from .problem import AbstractSolver, Controls, DualProblem, relative
+from ...._results import RESULTS
+from .problem import AbstractControlSolver, Controls, DualProblem, relative
 
 
 @dataclasses.dataclass(frozen=True)
-class Picard(AbstractSolver):
+class Picard(AbstractControlSolver):
     r"""The iteration $u\leftarrow-R^{-1}Hp(u)$ until the residual is at most `tolerance`, at most `max_steps` times."""
 
     tolerance: float | None = None
     max_steps: int = 200
 
-    def check(self, model, mask) -> None:
-        check_iteration(self.tolerance, self.max_steps)
+    def check(self, model, mask, queries) -> None:
+        super().check(model, mask, queries)
         if np.linalg.matrix_rank(np.asarray(model.observation_noise)) < model.n_channels:
             raise ConfigurationError("Picard divides by the observation noise, which is singular here.")
 
-    def solve(self, problem: DualProblem) -> Controls:
+    def controls(self, problem: DualProblem) -> Controls:
         return _solve(problem, self.tolerance_of(problem.source.dtype), self.max_steps)
+
+    def judged(self, controls: Controls) -> Controls:
+        if not float(np.max(controls.residual)) < 1:
+            return controls._replace(result=RESULTS.diverged)
+        return super().judged(controls)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -36,10 +41,9 @@ def _solve(problem: DualProblem, tolerance: float, max_steps: int) -> Controls:
     variance than the noise in every direction, which ordinary models violate. The radius is estimated by power
     iteration alongside. The residual $\sqrt{g^\top R^{-1}g/J}$ bounds the one of the other solvers.
     """
-    mask, source = problem.mask, problem.source
-    T, p = mask.shape
-    passes = problem.passes()
-    seen = mask.astype(source.dtype)
+    mask, source, passes = problem.mask, problem.source, problem.passes()
+    (T, p), k, dtype = mask.shape, source.shape[2], source.dtype
+    seen = mask.astype(dtype)
     R = seen[:, :, None] * seen[:, None, :] * problem.model.observation_noise[None]
     R_inverse = jnp.linalg.inv(R + jax.vmap(jnp.diag)(1 - seen))
 
@@ -60,7 +64,6 @@ def _solve(problem: DualProblem, tolerance: float, max_steps: int) -> Controls:
         radius = jnp.sqrt(jnp.sum(image**2) / jnp.sum(power**2))
         return step + 1, u - solve_R(g), image / jnp.sqrt(jnp.sum(image**2)), residual, radius
 
-    dtype, k = source.dtype, source.shape[2]
     worst = jnp.full(k, jnp.finfo(dtype).max)
     power = seen[..., None] * jnp.cos(jnp.arange(T * p, dtype=dtype)).reshape(T, p, 1)
     state = (jnp.asarray(0), jnp.zeros((T, p, k), dtype), power, worst, jnp.zeros((), dtype))

@@ -1,19 +1,22 @@
 r"""The control problem behind an estimate, and what every solver gives back; see `kernels/passes.py` for the mathematics."""
 
 import abc
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel, TimeVaryingLinearGaussianModel
-from ..kernels.filter_pass import covariance_roots
-from ..kernels.passes import AbstractPasses, TapPasses, cost, operator_passes
+from ...._errors import ConfigurationError
+from ...._results import RESULTS
+from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
+from ..kernels.passes import AbstractPasses, cost, make_passes
 from ..kernels.riccati import observer_form, riccati
 
-QUERIES = ("last", "all")
+LARGEST_FEEDBACK = 128  # lags times states: the size of the Riccati equation
 
 
 class Controls(NamedTuple):
@@ -22,7 +25,7 @@ class Controls(NamedTuple):
     `u` `[T p k]`; `y_0` `[d k]`, the costate at the start; `J` `[k k]`, the error covariance as a sum of squares;
     `iterations`; `residual` `[k]`, the size of the gradient in a stable norm, such that its square is the relative
     excess $J(u)/J^*-1$: the estimates are off by this fraction of their posterior standard deviation;
-    `spectral_radius` of the plain layer, from `Picard` only.
+    `spectral_radius` of the plain layer, from `Picard` only; `result`.
     """
 
     u: Float[Array, "*n T p k"]
@@ -31,6 +34,7 @@ class Controls(NamedTuple):
     iterations: Int[Array, ""]
     residual: Float[Array, "*n k"]
     spectral_radius: Float[Array, ""] | None = None
+    result: RESULTS = RESULTS.successful
 
 
 class DualProblem(eqx.Module):
@@ -46,43 +50,34 @@ class DualProblem(eqx.Module):
     source: Float[Array, "T1 d k"]
     window: Float[Array, "T one k"] | None = None
 
-    @property
-    def noises(self) -> tuple[Array, Array, Array]:
-        r"""$\Sigma_0,Q,R$."""
-        return self.model.initial_covariance, self.model.process_noise, self.model.observation_noise
-
-    def rest(self, columns: int | None = None) -> Float[Array, "T p c"]:
-        """Controls that are zero, for the functionals or for another number of them."""
-        return jnp.zeros((*self.mask.shape, self.source.shape[2] if columns is None else columns), self.source.dtype)
+    @classmethod
+    def at(
+        cls, model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], F: Float[Array, "d k"], time: int
+    ) -> "DualProblem":
+        r"""Estimate $F^\top X_t$ at one time; what is observed lies before it."""
+        return cls(model, mask, jnp.zeros((len(mask) + 1, *F.shape), F.dtype).at[time].set(F))
 
     def passes(self, K: Float[Array, "T n p d"] | None = None) -> AbstractPasses:
         """The passes around given gain blocks; `None` is the open loop."""
-        model, (T, p) = self.model, self.mask.shape
-        H, (S_0, Q, R) = model.observation, self.noises
-        K = jnp.zeros((T, 0, p, model.n_states), H.dtype) if K is None else K
-        if isinstance(model, TimeVaryingLinearGaussianModel):
-            return operator_passes(model.transition[:T, :T], K, H, R, Q, S_0, self.mask)
-        return TapPasses(model.transition, H, R, Q, S_0, self.mask.astype(H.dtype)[..., None], K)
+        return make_passes(self.model, self.mask, K)
 
     def cost(self, y: Float[Array, "T1 d k"], u: Float[Array, "T p k"]) -> Float[Array, "k k"]:
         """$J$, bilinear: the error covariance of the estimates."""
-        return cost(y, u, *self.noises)
+        return cost(self.model, y, u)
 
-    def feedback_gains(self, lags: int) -> tuple[Float[Array, "T n p d"], Float[Array, "T p p"]]:
+    def feedback(self, lags: int) -> tuple[Float[Array, "T n p d"], Float[Array, "T p p"]]:
         r"""$(K,S^{-1})$: gain blocks $K_{t,j}$ and inverse innovation covariances of the process cut after `lags` taps.
 
         Taps beyond are dropped, never lumped into the last one, which would move the poles of the feedback.
         """
         model, (T, p), d = self.model, self.mask.shape, self.model.n_states
-        roots = covariance_roots(model)
         if isinstance(model, LinearGaussianModel):
             n = min(lags, model.order, T)
-            run = riccati(observer_form(model, model.transition[:n], roots), self.mask, 0)
+            run = riccati(observer_form(model, model.transition[:n]), self.mask, 0)
         else:
             n = min(lags, T)
             F = _operator_in_observer_form(model.transition[:T, :T], n)
-            template = observer_form(model, jnp.zeros((n, d, d), F.dtype), roots)
-            run = riccati(template, self.mask, 0, F)
+            run = riccati(observer_form(model, jnp.zeros((n, d, d), F.dtype)), self.mask, 0, F)
         identity = jnp.broadcast_to(jnp.eye(p, dtype=run.U.dtype), run.U.shape)
         inverse_root = jax.scipy.linalg.solve_triangular(run.U, identity)
         seen = self.mask.astype(run.U.dtype)
@@ -106,28 +101,59 @@ def relative(scale: Float[Array, " k"], J: Float[Array, " k"]) -> Float[Array, "
     return jnp.where(J > 0, jnp.sqrt(scale / jnp.where(J > 0, J, 1.0)), 1.0)
 
 
-class AbstractSolver(abc.ABC):
-    """A way to solve a `DualProblem`; its options are its fields."""
+def first_failure(results: Iterable[RESULTS]) -> RESULTS:
+    """The first result that is not successful, if there is one."""
+    return next((result for result in results if result != RESULTS.successful), RESULTS.successful)
+
+
+class AbstractSolver:
+    """A way to predict; its options are its fields, and these are the values of those it does not have."""
+
+    lags: int = 16
+    tolerance: float | None = None
+    max_steps: int = 200
 
     answers: tuple[str, ...] = ("last",)  # which `queries` it can serve
+    serves_all_data = True  # also gaps and models that vary in time
+
+    def check(self, model: AbstractLinearGaussianModel, mask: Bool[Array, "*batch T p"], queries: str) -> None:
+        """Raises `ConfigurationError` if it cannot serve this model and these data, or if an option makes no sense."""
+        name = type(self).__name__
+        if (self.tolerance is not None and self.tolerance <= 0) or self.max_steps < 1 or self.lags < 1:
+            raise ConfigurationError(f"tolerance, max_steps and lags must be positive, but the solver is {self!r}.")
+        if not self.serves_all_data and not (isinstance(model, LinearGaussianModel) and bool(mask.all())):
+            raise ConfigurationError(
+                f"{name} needs a time-invariant model and complete data; use ClosedLoop for gaps and operators."
+            )
+        if queries not in self.answers:
+            other = "Schur or ClosedLoop" if queries == "all" else "another solver"
+            raise ConfigurationError(f"{name} answers queries={self.answers[0]!r}; for {queries!r} use {other}.")
+
+
+class AbstractControlSolver(AbstractSolver, abc.ABC):
+    """A way to solve a `DualProblem`."""
 
     @abc.abstractmethod
-    def check(self, model: AbstractLinearGaussianModel, mask: Bool[Array, "B T p"]) -> None:
-        """Raises `ConfigurationError` if it cannot serve this model and these data, or if an option has no sense."""
+    def controls(self, problem: DualProblem) -> Controls:
+        """The controls, not yet judged."""
 
-    @abc.abstractmethod
-    def solve(self, problem: DualProblem) -> Any:
-        """`Controls`."""
+    def solve(self, problem: DualProblem) -> Controls:
+        """The optimal controls and the `result`."""
+        return self.judged(self.controls(problem))
 
-    def small_enough(self, residual: Any, dtype: Any) -> bool:
-        """Whether a verified residual is at most the tolerance or the square root of the precision."""
-        return bool(jnp.max(residual) <= max(self.tolerance_of(dtype), float(jnp.finfo(dtype).eps) ** 0.5))
+    def judged(self, controls: Controls) -> Controls:
+        """The controls with their `result`: successful if the verified residual is at most the tolerance or the square
+        root of the precision, whichever is larger."""
+        J, eps = np.asarray(controls.J), float(jnp.finfo(controls.J.dtype).eps)
+        finite, exhausted = bool(np.isfinite(J).all()), int(controls.iterations) >= self.max_steps
+        if finite and float(np.max(controls.residual)) <= max(self.tolerance_of(J.dtype), eps**0.5):
+            return controls._replace(result=RESULTS.successful)
+        return controls._replace(result=RESULTS.max_steps_reached if finite and exhausted else RESULTS.breakdown)
 
-    def tolerance_of(self, dtype: Any) -> float:
+    def tolerance_of(self, dtype: np.dtype) -> float:
         """The tolerance asked for, or 64 units of rounding."""
-        tolerance = getattr(self, "tolerance", None)
-        return float(64 * jnp.finfo(dtype).eps) if tolerance is None else tolerance
+        return float(64 * jnp.finfo(dtype).eps) if self.tolerance is None else self.tolerance
 
-    def exhausted(self, iterations: int) -> bool:
-        """Whether it stopped because its steps were spent."""
-        return iterations >= getattr(self, "max_steps", iterations + 1)
+    def lags_of(self, problem: DualProblem) -> int:
+        """The taps that the feedback keeps: fewer than `lags` where lags times states would exceed 128."""
+        return max(1, min(self.lags, LARGEST_FEEDBACK // problem.model.n_states))
