@@ -129,7 +129,7 @@ class Explanation(eqx.Module):
     norms: Float[Array, "*batch q T"]
     controls: Float[Array, "*batch q T p k"] | None = None
     covariance: Float[Array, "*batch q k k"] | None = None
-    result: RESULTS | None = None
+    result: RESULTS | None = eqx.field(default=None, kw_only=True)
 
 
 class Fitted(eqx.Module):

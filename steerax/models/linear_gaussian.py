@@ -1,4 +1,4 @@
-"""Linear-Gaussian processes of any order: Markov, of order m, or with the whole past in every step."""
+r"""Linear-Gaussian processes of any order: Markov, of order $m$, or with the whole past in every step."""
 
 import abc
 from typing import Any
@@ -8,26 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from .._errors import DataError
 from ..maths.covariance import square_root
 
 
 class AbstractLinearGaussianModel(eqx.Module):
-    """A hidden Gaussian process `X_0, X_1, …` in `R^d`, of which `Z_0, Z_1, …` in `R^p` are seen.
+    r"""A hidden Gaussian process $X_0,X_1,\dots$ in $\mathbb R^d$, of which $Z_0,Z_1,\dots$ in $\mathbb R^p$ are seen,
 
-        X_{t+1} = Σ_s A_{t,s} X_s + B_t,   Z_t = H X_t + c + W_t,   X_0 ~ N(m_0, Σ_0),  B_t ~ N(0, Q),  W_t ~ N(0, R),
+    $$X_{t+1}=\sum_sA_{t,s}X_s+B_t,\quad Z_t=HX_t+c+W_t,\quad X_0\sim N(m_0,\Sigma_0),\ B_t\sim N(0,Q),\ W_t\sim N(0,R),$$
 
     all independent. The two kinds differ in what `transition` holds; see `LinearGaussianModel` (taps, the same
     at all times) and `TimeVaryingLinearGaussianModel` (a lower-triangular operator).
 
     **Arguments:** of both kinds, with `d` states and `p` channels,
 
-    - `initial_mean`: `m_0`, `[d]`; `initial_covariance`: `Σ_0`, `[d d]`.
+    - `initial_mean`: $m_0$, `[d]`; `initial_covariance`: $\Sigma_0$, `[d d]`.
     - `transition`: see the two kinds.
-    - `observation`: `H`, `[p d]`; `observation_offset`: `c`, `[p]`, zero by default.
-    - `process_noise`: `Q`, `[d d]`; `observation_noise`: `R`, `[p p]`. Covariances may be singular.
+    - `observation`: $H$, `[p d]`; `observation_offset`: $c$, `[p]`, zero by default.
+    - `process_noise`: $Q$, `[d d]`; `observation_noise`: $R$, `[p p]`. Covariances may be singular.
 
     **Raises:** `DataError` for shapes that do not fit, entries that are not finite, or a covariance that is not
     symmetric or has a negative eigenvalue.
@@ -85,42 +85,43 @@ class AbstractLinearGaussianModel(eqx.Module):
         """p, the number of observed channels."""
         return self.observation.shape[0]
 
-    def sample(self, key, length: int) -> tuple[Float[Array, "T1 d"], Float[Array, "T p"]]:
-        """`(states, observations)`: `X_0 … X_T` and `Z_0 … Z_{T-1}` with `T = length`. Pure; runs inside `jit`."""
+    def sample(self, key: Key[Array, ""], length: int) -> tuple[Float[Array, "T d"], Float[Array, "T p"]]:
+        r"""`(states, observations)`: $X_0\dots X_{T-1}$ and $Z_0\dots Z_{T-1}$ with $T$ = `length`. Pure; runs inside `jit`."""
         d, p = self.n_states, self.n_channels
         key_x, key_z = jax.random.split(key)
-        noise = jax.random.normal(key_x, (length + 1, d), self.observation.dtype)
+        noise = jax.random.normal(key_x, (max(length, 1), d), self.observation.dtype)
         B = noise @ square_root(self.process_noise)
         B = B.at[0].set(self.initial_mean + square_root(self.initial_covariance) @ noise[0])
-        X = self.propagate(B)
+        X = self.propagate(B)[:length]
         W = jax.random.normal(key_z, (length, p), self.observation.dtype) @ square_root(self.observation_noise)
-        return X, X[:-1] @ self.observation.T + self.observation_offset[None] + W
+        return X, X @ self.observation.T + self.observation_offset[None] + W
 
     @abc.abstractmethod
-    def propagate(self, B: Float[Array, "T1 d"]) -> Float[Array, "T1 d"]:
+    def propagate(self, B: Float[Array, "T d"]) -> Float[Array, "T d"]:
         """The states that the start `X_0 = B[0]` and the disturbances `B[t+1]` (added to `X_{t+1}`) produce."""
 
 
 class LinearGaussianModel(AbstractLinearGaussianModel):
-    """The time-invariant linear-Gaussian process of order m,
+    r"""The time-invariant linear-Gaussian process of order $m$,
 
-        X_{t+1} = Σ_{j<m} A^{(j)} X_{t-j} + B_t,     Z_t = H X_t + c + W_t,
+    $$X_{t+1}=\sum_{j<m}A^{(j)}X_{t-j}+B_t,\qquad Z_t=HX_t+c+W_t,$$
 
-    where terms before time 0 are left out. `m = 1` is the usual Markov state-space model.
+    where terms before time 0 are left out. $m=1$ is the usual Markov state-space model.
 
-    **Arguments:** those of `AbstractLinearGaussianModel`; `transition` holds the taps `A^{(0)} … A^{(m-1)}`,
-    `[m d d]` (always three axes, also for `m = 1`).
+    **Arguments:** those of `AbstractLinearGaussianModel`; `transition` holds the taps $A^{(0)}\dots A^{(m-1)}$, `[m d d]`, or
+    is the matrix `[d d]` of a model of order 1.
     """
 
     __init__ = AbstractLinearGaussianModel.__init__  # written out because type checkers make up another one
 
     @staticmethod
     def checked_transition(transition: Any, d: int) -> Array:
-        taps = _matrix("transition", transition, 3)
+        transition = jnp.asarray(transition)
+        taps = _matrix("transition", transition[None] if transition.ndim == 2 else transition, 3)
         if taps.shape[1:] != (d, d):
             raise DataError(
-                f"`transition` has shape {taps.shape}; with {d} states it is [m {d} {d}], one tap per lag "
-                "(a single matrix A is given as A[None])."
+                f"`transition` has shape {transition.shape}; with {d} states it is [m {d} {d}], one tap per lag, "
+                f"or [{d} {d}]."
             )
         return taps
 
@@ -129,7 +130,7 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
         """m, the number of past states in one step."""
         return self.transition.shape[0]
 
-    def propagate(self, B: Float[Array, "T1 d"]) -> Float[Array, "T1 d"]:
+    def propagate(self, B: Float[Array, "T d"]) -> Float[Array, "T d"]:
         m, d = min(self.order, len(B)), self.n_states
         taps = self.transition[:m]
 
@@ -142,7 +143,7 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
         return X[m:]
 
     def change_basis(self, basis: Float[Array, "d d"]) -> "LinearGaussianModel":
-        """The same law of observations with the state `M X` in place of `X`, `M = basis` invertible."""
+        """The same distribution of observations with the state $MX$ in place of $X$, $M$ = `basis` invertible."""
         back = jnp.linalg.inv(basis)
         return type(self)(
             basis @ self.initial_mean,
@@ -159,12 +160,12 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
 
 
 class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
-    """The fully non-Markovian linear-Gaussian process on a fixed horizon of `T` steps,
+    r"""The fully non-Markovian linear-Gaussian process on a fixed horizon of $T$ steps,
 
-        X_{t+1} = Σ_{s≤t} A_{t,s} X_s + B_t,     Z_t = H X_t + c + W_t,     t = 0 … T-1.
+    $$X_{t+1}=\sum_{s\le t}A_{t,s}X_s+B_t,\qquad Z_t=HX_t+c+W_t,\qquad t=0\dots T-1.$$
 
     **Arguments:** those of `AbstractLinearGaussianModel`; `transition` is the lower-triangular operator, `[T T d d]`
-    with `transition[t, s] = A_{t,s}` and zeros for `s > t`.
+    with `transition[t, s]` $=A_{t,s}$ and zeros for $s>t$.
     """
 
     __init__ = AbstractLinearGaussianModel.__init__  # written out because type checkers make up another one
@@ -204,7 +205,7 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
             model.observation_offset,
         )
 
-    def propagate(self, B: Float[Array, "T1 d"]) -> Float[Array, "T1 d"]:
+    def propagate(self, B: Float[Array, "T d"]) -> Float[Array, "T d"]:
         T = len(B) - 1
         if self.horizon < T:
             raise DataError(f"The operator describes {self.horizon} steps, but {T} are asked for.")

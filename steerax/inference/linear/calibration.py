@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..._errors import ConfigurationError, DataError
 from ...models.linear_gaussian import LinearGaussianModel
-from .filter import as_series, check_time_invariant
+from .filter import as_series, time_invariant
 from .kernels.kalman import filter_pass
 
 
@@ -24,9 +24,7 @@ def standardised_innovations(model: LinearGaussianModel, observations: Any) -> F
 
 
 @jax.jit
-def _standardised(
-    model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"]
-) -> Float[Array, "T p"]:
+def _standardised(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"]) -> Float[Array, "T p"]:
     run = filter_pass(model, z, mask, 0)
     white = jax.scipy.linalg.solve_triangular(run.U, run.e[..., None], trans="T")[..., 0]
     return jnp.where(mask, white * jnp.sign(jnp.diagonal(run.U, axis1=1, axis2=2)), jnp.nan)
@@ -47,7 +45,7 @@ def recalibrate(model: LinearGaussianModel, observations: Any, window: int = 50)
     """
     if window < 1:
         raise ConfigurationError(f"The window must be at least 1, but {window} was given.")
-    check_time_invariant(model, "recalibrate")
+    model = time_invariant(model, "recalibrate")
     scores = np.asarray(standardised_innovations(model, observations))
     seen = scores[np.isfinite(scores).any(axis=1)][-window:]
     factor = float(np.nanmean(seen**2)) if len(seen) else float("nan")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences
-from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
+from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel, TimeVaryingLinearGaussianModel
 from ..results import DualFiltered, Gaussian
 from .filter import as_series
 from .kernels.detectability import is_undetectable
@@ -24,20 +24,12 @@ SMALL_HISTORY = 32  # order times states up to which the feedback of all taps is
 ASKED = "it was asked for"
 
 
-class _Answer(NamedTuple):
-    """The estimates of one series, and how they came about."""
+class _Choice(NamedTuple):
+    """A solver and why that one; the impulse response, if it was needed to choose `OpenLoop`."""
 
-    mean: Float[Array, "*n k"]
-    covariance: Float[Array, "*n k k"]
     solver: AbstractSolver
     reason: str
-    iterations: int = 0
-    residual: float = 0.0
-    result: RESULTS = RESULTS.successful
-    controls: Float[Array, "T p k"] | None = None
-    prior: Float[Array, " k"] | None = None
-    log_likelihood: Float[Array, ""] | None = None
-    spectral_radius: Float[Array, ""] | None = None
+    response: Float[Array, "d c q"] | None = None
 
 
 def dual_filter_series(
@@ -82,16 +74,13 @@ def dual_filter_series(
         answers = [_all(model, *one, target, solver) for one in zip(z, mask, strict=True)]
     else:
         answers = _last(model, z, mask, ends, target, solver)
-    result = first_failure(answer.result for answer in answers)
-    if result == RESULTS.successful and isinstance(model, LinearGaussianModel) and is_undetectable(model):
-        result = RESULTS.undetectable
-    return _dual_filtered(answers, result, jnp.stack if several else lambda parts: parts[0])
+    return _together(answers) if several else answers[0]
 
 
 def _check(model: AbstractLinearGaussianModel, mask: Bool[Array, "*batch T p"], queries: str, solver: Any) -> None:
     if queries not in ("last", "all"):
         raise ConfigurationError(f"queries is {queries!r}; use 'last' or 'all' (explain takes single times).")
-    if not isinstance(model, LinearGaussianModel) and mask.shape[-2] > model.horizon:
+    if isinstance(model, TimeVaryingLinearGaussianModel) and mask.shape[-2] > model.horizon:
         raise DataError(f"There are {mask.shape[-2]} observations but the operator describes {model.horizon} steps.")
     if solver is not None and not isinstance(solver, AbstractSolver):
         raise ConfigurationError(
@@ -124,37 +113,35 @@ def as_target(model: AbstractLinearGaussianModel, target: Any) -> Target:
 
 
 def _choose(
-    model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], queries: str
-) -> tuple[AbstractControlSolver, str] | None:
-    """The solver and the reason for it; `None` if the impulse response decides."""
+    model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], F: Float[Array, "d k"], queries: str
+) -> _Choice:
     T, p = mask.shape
     if not isinstance(model, LinearGaussianModel):
-        return ClosedLoop(), "the transition varies in time"
+        return _Choice(ClosedLoop(), "the transition varies in time")
     if not bool(mask.all()):
-        return ClosedLoop(), "observations are missing"
+        return _Choice(ClosedLoop(), "observations are missing")
     if queries == "last" and T * p <= FEW_OBSERVATIONS:
-        return Direct(), f"{T * p} observations are few enough for a dense factorisation"
+        return _Choice(Direct(), f"{T * p} observations are few enough for a dense factorisation")
     if queries == "last" and model.order * model.n_states <= SMALL_HISTORY:
-        return ClosedLoop(lags=model.order), "the feedback of all taps is cheap, and exact"
-    return None
+        return _Choice(ClosedLoop(lags=model.order), "the feedback of all taps is cheap, and exact")
+    response = impulse_response(model, F, T)
+    growth = float(jnp.abs(response).max())
+    if not growth <= MOST_GROWTH:
+        return _Choice(ClosedLoop(), f"the impulse response grows to {growth:.2g}")
+    if queries == "all":
+        return _Choice(Schur(), "time-invariant and complete: one factorisation gives all predictions")
+    return _Choice(OpenLoop(), "time-invariant and complete, and the impulse response stays bounded", response)
 
 
-def _solve(problem: DualProblem, end: int, solver: AbstractControlSolver | None) -> tuple[Controls, AbstractSolver, str]:
-    """The controls, the solver that gave them and why that one."""
-    if solver is not None:
-        return solver.solve(problem), solver, ASKED
-    choice = _choose(problem.model, problem.mask, "last")
-    if choice is None:
-        response = impulse_response(problem.model, problem.source[end], end)
-        growth = float(jnp.abs(response).max())
-        if growth <= MOST_GROWTH:
-            controls = OpenLoop().judged(OpenLoop().from_response(problem, response))
-            if controls.result == RESULTS.successful:
-                return controls, OpenLoop(), "time-invariant and complete, and the impulse response stays bounded"
-            choice = ClosedLoop(), "conjugate gradients in the open loop lost too many digits"
-        else:
-            choice = ClosedLoop(), f"the impulse response grows to {growth:.2g}"
-    return choice[0].solve(problem), *choice
+def _solve(problem: DualProblem, F: Float[Array, "d k"], solver: AbstractSolver | None) -> tuple[Controls, _Choice]:
+    choice = _Choice(solver, ASKED) if solver is not None else _choose(problem.model, problem.mask, F, "last")
+    if choice.response is not None:
+        controls = OpenLoop().judged(OpenLoop().controls(problem, choice.response))
+        if controls.result == RESULTS.successful:
+            return controls, choice
+        choice = _Choice(ClosedLoop(), "conjugate gradients in the open loop lost too many digits")
+    assert isinstance(choice.solver, AbstractControlSolver)
+    return choice.solver.solve(problem), choice
 
 
 def _last(
@@ -163,29 +150,18 @@ def _last(
     mask: Bool[Array, "B T p"],
     ends: Sequence[int] | np.ndarray,
     target: Target,
-    solver: AbstractControlSolver | None,
-) -> list[_Answer]:
+    solver: AbstractSolver | None,
+) -> list[DualFiltered]:
     r"""The distribution of $F^\top X$ at the end of each series; equal gaps and lengths are solved once."""
     solved, answers = {}, []
     for z_b, mask_b, end in zip(z, mask, ends, strict=True):
         pattern = np.asarray(mask_b).tobytes(), int(end)
         if pattern not in solved:
-            solved[pattern] = _solve(DualProblem.at(model, mask_b, target.F, int(end)), int(end), solver)
-        controls, *how = solved[pattern]
+            source = jnp.zeros((z.shape[1] + 1, *target.F.shape), z.dtype).at[int(end)].set(target.F)
+            solved[pattern] = _solve(DualProblem(model, mask_b, source), target.F, solver)
+        controls, choice = solved[pattern]
         mean, prior = _estimate(model, target.offset, controls.y_0, controls.u, z_b)
-        answers.append(
-            _Answer(
-                mean,
-                controls.J,
-                *how,
-                int(controls.iterations),
-                float(np.max(controls.residual)),
-                controls.result,
-                controls.u,
-                prior,
-                spectral_radius=controls.spectral_radius,
-            )
-        )
+        answers.append(_answer(model, mean, controls, choice, controls=controls.u, prior=prior))
     return answers
 
 
@@ -209,53 +185,56 @@ def _all(
     mask: Bool[Array, "T p"],
     target: Target,
     solver: AbstractSolver | None,
-) -> _Answer:
+) -> DualFiltered:
     r"""The distribution of $F^\top X_t$ given its past for every $t$."""
-    choice = (solver, ASKED) if solver is not None else _choose(model, mask, "all")
-    if choice is None:
-        growth = float(jnp.abs(impulse_response(model, target.F, len(z))).max())
-        choice = ClosedLoop(), f"the impulse response grows to {growth:.2g}"
-        if growth <= MOST_GROWTH:
-            choice = Schur(), "time-invariant and complete: one factorisation gives all predictions"
-    if isinstance(choice[0], Schur):
-        run = choice[0].predictions(model, z)
-        mean, covariance = _functionals(run.x, run.P, *target)
-        # digits lost to the subtraction cov X_t - explained show as a covariance that is not positive
-        sound = bool((jnp.diagonal(run.P, axis1=1, axis2=2) >= 0).all())
-        result = RESULTS.successful if sound and bool(jnp.isfinite(mean).all()) else RESULTS.breakdown
-        residual = 0.0 if sound else np.inf
-        return _Answer(mean, covariance, *choice, 0, residual, result, log_likelihood=run.log_likelihood)
-    controls = choice[0].solve_at(model, mask, target.F, np.arange(len(z) + 1))
-    mean, _ = _estimate(model, target.offset, controls.y_0, controls.u, z)
-    steps, residual = int(controls.iterations), float(np.max(controls.residual))
-    return _Answer(mean, controls.J, *choice, steps, residual, controls.result)
+    choice = _Choice(solver, ASKED) if solver is not None else _choose(model, mask, target.F, "all")
+    if isinstance(choice.solver, Schur):
+        run = choice.solver.predictions(model, z)
+        mean, J = run.x @ target.F + target.offset[None], jnp.einsum("dk,tde,el->tkl", target.F, run.P, target.F)
+        nothing = jnp.zeros(0, z.dtype)
+        controls = Controls(nothing, nothing, J, jnp.asarray(0), run.residual[None], result=run.result)
+        return _answer(model, mean, controls, choice, log_likelihood=run.log_likelihood)
+    assert isinstance(choice.solver, ClosedLoop)
+    controls = choice.solver.solve_at(model, mask, target.F, np.arange(len(z) + 1))
+    return _answer(model, _estimate(model, target.offset, controls.y_0, controls.u, z)[0], controls, choice)
 
 
-@jax.jit
-def _functionals(
-    x: Float[Array, "T d"], P: Float[Array, "T d d"], F: Float[Array, "d k"], offset: Float[Array, " k"]
-) -> tuple[Float[Array, "T k"], Float[Array, "T k k"]]:
-    return x @ F + offset[None], jnp.einsum("dk,tde,el->tkl", F, P, F)
+def _answer(
+    model: AbstractLinearGaussianModel, mean: Float[Array, "*n k"], solved: Controls, choice: _Choice, **more: Any
+) -> DualFiltered:
+    """The record of one series."""
+    residual, radius, result = float(np.max(solved.residual)), solved.spectral_radius, solved.result
+    if result == RESULTS.successful and isinstance(model, LinearGaussianModel) and is_undetectable(model):
+        result = RESULTS.undetectable
+    return DualFiltered(
+        Gaussian(mean, solved.J),
+        np.array([np.inf if np.isnan(residual) else residual]),
+        int(solved.iterations),
+        result,
+        solver=type(choice.solver).__name__,
+        reason=choice.reason,
+        spectral_radius=None if radius is None else float(radius),
+        **more,
+    )
 
 
-def _dual_filtered(answers: list[_Answer], result: RESULTS, join: Callable[[Sequence[Any]], Any]) -> DualFiltered:
-    """The record of one answer, or of several that `join` puts side by side."""
+def _together(answers: Sequence[DualFiltered]) -> DualFiltered:
+    """The record of several series."""
 
-    def joined(name: str) -> Any:
+    def joined(name: str, join: Callable[[list[Any]], Any]) -> Any:
         parts = [getattr(answer, name) for answer in answers]
         return None if any(part is None for part in parts) else join(parts)
 
-    largest = max((answer.residual for answer in answers), key=lambda r: np.inf if np.isnan(r) else r)
-    radii = [float(answer.spectral_radius) for answer in answers if answer.spectral_radius is not None]
+    words = lambda parts: "; ".join(dict.fromkeys(parts))
     return DualFiltered(
-        Gaussian(joined("mean"), joined("covariance")),
-        np.array([np.inf if np.isnan(largest) else largest]),
-        max(answer.iterations for answer in answers),
-        result,
-        controls=joined("controls"),
-        prior=joined("prior"),
-        solver="; ".join(dict.fromkeys(type(answer.solver).__name__ for answer in answers)),
-        reason="; ".join(dict.fromkeys(answer.reason for answer in answers)),
-        log_likelihood=joined("log_likelihood"),
-        spectral_radius=max(radii, default=None),
+        jax.tree.map(lambda *parts: jnp.stack(parts), *(answer.predicted for answer in answers)),
+        joined("residuals", lambda parts: np.max(parts, axis=0)),
+        joined("layers", max),
+        first_failure(answer.result for answer in answers),
+        controls=joined("controls", jnp.stack),
+        prior=joined("prior", jnp.stack),
+        solver=joined("solver", words),
+        reason=joined("reason", words),
+        log_likelihood=joined("log_likelihood", jnp.stack),
+        spectral_radius=joined("spectral_radius", max),
     )

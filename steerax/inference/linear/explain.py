@@ -42,7 +42,8 @@ def explain_series(
     solver.check(model, mask, "all")
     if not isinstance(data, Sequences):
         times = query_times(queries, len(z))
-        return Explanation(times, *terms_at(model, z, mask, times, target, solver))
+        *arrays, result = terms_at(model, z, mask, times, target, solver)
+        return Explanation(times, *arrays, result=result)
     if isinstance(queries, str) and queries == "all":
         times = np.tile(np.arange(z.shape[1] + 1), (len(z), 1))
     elif np.ndim(queries) == 0 and not isinstance(queries, str) and int(queries) == -1:
@@ -51,7 +52,7 @@ def explain_series(
         raise ConfigurationError('For several sequences queries are -1 (the end of each) or "all".')
     parts = [terms_at(model, *one, target, solver) for one in zip(z, mask, times, strict=True)]
     *arrays, results = zip(*parts, strict=True)
-    return Explanation(times, *(jnp.stack(a) for a in arrays), first_failure(results))
+    return Explanation(times, *(jnp.stack(a) for a in arrays), result=first_failure(results))
 
 
 class Terms(NamedTuple):

@@ -60,7 +60,7 @@ class FilteredSeries(Filtered):
 
 
 run_filter = over_series(lambda model, z, mask: filter_pass(model, z, mask, model.n_states))
-_updates = jax.jit(jnp.vectorize(update, signature="(p,d),(p,p),(d),(d,d),(p,p),(p),(p)->(d),(d,d)"))
+_updates = jax.jit(jnp.vectorize(update, excluded=(0, 1), signature="(d),(d,d),(p,p),(p),(p)->(d),(d,d)"))
 
 
 @jax.jit
@@ -90,7 +90,7 @@ def filter_series(model: AbstractLinearGaussianModel, data: Any) -> FilteredSeri
 
     **Raises:** `DataError` for observations whose shape does not fit, infinite ones, or a model that varies in time.
     """
-    check_time_invariant(model, "filter")
+    model = time_invariant(model, "filter")
     z, mask = as_series(model, data)
     lengths = np.asarray(data.lengths) if isinstance(data, Sequences) else None
     return FilteredSeries(model=model, run=run_filter(model, z, mask), mask=mask, lengths=lengths)
@@ -103,10 +103,11 @@ def score_series(model: AbstractLinearGaussianModel, data: Sequences) -> TokenSc
     return TokenScores(np.asarray(filtered.log_likelihoods, np.float64), np.asarray(filtered.mask).sum(-1))
 
 
-def check_time_invariant(model: AbstractLinearGaussianModel, verb: str) -> None:
-    """Raises `DataError` for a model that varies in time."""
-    if not isinstance(model, LinearGaussianModel):
-        raise DataError(f"{verb} takes a time-invariant LinearGaussianModel; for a time-varying one use dual_filter.")
+def time_invariant(model: AbstractLinearGaussianModel, verb: str) -> LinearGaussianModel:
+    """The model. **Raises:** `DataError` if it varies in time."""
+    if isinstance(model, LinearGaussianModel):
+        return model
+    raise DataError(f"{verb} takes a time-invariant LinearGaussianModel; for a time-varying one use dual_filter.")
 
 
 def as_series(

@@ -7,7 +7,7 @@ import numpy as np
 from ..._results import RESULTS
 from ...models.linear_gaussian import AbstractLinearGaussianModel
 from ..results import Gaussian, Smoothed
-from .filter import as_series, check_time_invariant
+from .filter import as_series, time_invariant
 from .kernels.kalman import over_series, smoother_pass
 
 _run = over_series(smoother_pass)
@@ -21,7 +21,7 @@ def smooth_series(model: AbstractLinearGaussianModel, data: Any) -> Smoothed:
 
     **Raises:** `DataError` for observations whose shape does not fit, or a model that varies in time.
     """
-    check_time_invariant(model, "smooth")
+    model = time_invariant(model, "smooth")
     run = _run(model, *as_series(model, data))
     finite = np.isfinite(run.x).all() and np.isfinite(run.V).all()
     d = model.n_states

@@ -7,8 +7,9 @@ import pytest
 from linear_oracles import condition, joint_law, log_likelihood, random_model, random_operator, spectral_radius
 
 import steerax as sx
+from steerax.inference.linear.kernels.coordinates import Free, Stable, stable_taps
 from steerax.inference.linear.kernels.em import Data, expectation, maximisation
-from steerax.inference.linear.kernels.quasi_newton import Free, Stable, likelihood_and_score, stable_taps
+from steerax.inference.linear.kernels.quasi_newton import likelihood_and_score
 from steerax.inference.linear.select import canonical
 
 

@@ -44,22 +44,27 @@ class OpenLoop(AbstractControlSolver):
 
     serves_all_data = False
 
-    def controls(self, problem: DualProblem) -> Controls:
-        """The controls for a source at one time, the last that is not zero."""
-        end = int(np.flatnonzero(np.asarray(problem.source).any((1, 2))).max(initial=0))
-        return self.from_response(problem, impulse_response(problem.model, problem.source[end], end))
-
-    def from_response(self, problem: DualProblem, response: Float[Array, "d c q"]) -> Controls:
-        """The controls for a source at the last time of a known `impulse_response`."""
+    def controls(self, problem: DualProblem, response: Float[Array, "d c q"] | None = None) -> Controls:
+        """The controls for a source at one time, the last that is not zero, whose `impulse_response` may be known."""
+        model = problem.model
+        assert isinstance(model, LinearGaussianModel)
+        if response is None:
+            end = int(np.flatnonzero(np.asarray(problem.source).any((1, 2))).max(initial=0))
+            response = impulse_response(model, problem.source[end], end)
         growth, lags = float(jnp.abs(response).max()), self.lags_of(problem)
         if not np.isfinite(growth):
             return uncontrolled(problem, lags)
         tolerance = self.tolerance_of(response.dtype)
-        controls = _solve(problem.model, len(problem.mask), response, tolerance, self.max_steps)
+        controls = _solve(model, len(problem.mask), response, tolerance, self.max_steps)
         if growth > MOST_GROWTH:
             checked = stable_residual(problem, controls.u, lags)
             controls = controls._replace(residual=jnp.maximum(controls.residual, checked))
         return controls
+
+
+def _fast(n: int) -> int:
+    """The smallest length of at least `n` at which real Fourier transforms are fast."""
+    return int(next_fast_len(n, real=True) or n)
 
 
 def adjoint_response(taps: Float[Array, "m d d"], C: Float[Array, "d c"], length: int) -> Float[Array, "d c {length}"]:
@@ -74,7 +79,7 @@ def adjoint_response(taps: Float[Array, "m d d"], C: Float[Array, "d c"], length
     """
     m, d, _ = taps.shape
     m = min(m, length - 1)
-    N = next_fast_len(4 * length, real=True)
+    N = _fast(4 * length)
     log_r = jnp.log(jnp.asarray(450 * jnp.finfo(taps.dtype).eps, taps.dtype)) / N
     scaled = taps[:m].T * jnp.exp(log_r * jnp.arange(1, m + 1))[None, None]  # [d d m], already transposed
     spectrum = jnp.fft.rfft(jnp.pad(scaled, ((0, 0), (0, 0), (1, N - 1 - m))), axis=-1)
@@ -124,12 +129,12 @@ class _FourierPasses(NamedTuple):
 
     def costates(self, u: Float[Array, "p k T"]) -> Float[Array, "d k T"]:
         r"""$\sum_{s\ge t}\varphi_{s-t}^\top u_s$."""
-        T, N = u.shape[-1], next_fast_len(2 * u.shape[-1], real=True)
+        T, N = u.shape[-1], _fast(2 * u.shape[-1])
         return jnp.fft.irfft(jnp.einsum("pdf,pkf->dkf", self.phi.conj(), jnp.fft.rfft(u, N)), N)[..., :T]
 
     def momenta(self, y: Float[Array, "d k T"]) -> Float[Array, "p k T"]:
         """$Hp_t$."""
-        T, N = y.shape[-1], next_fast_len(2 * y.shape[-1], real=True)
+        T, N = y.shape[-1], _fast(2 * y.shape[-1])
         drive = jnp.einsum("de,ekt->dkt", self.model.process_noise, y)
         drive = drive.at[..., 0].set(self.model.initial_covariance @ y[..., 0])
         return jnp.fft.irfft(jnp.einsum("pdf,dkf->pkf", self.phi, jnp.fft.rfft(drive, N)), N)[..., :T]
@@ -168,7 +173,7 @@ def _passes(
     r"""The passes, and the costates $G_{q-t}^\top f$ of the uncontrolled system, `[d k q+1]`."""
     p = model.n_channels
     phi = jnp.swapaxes(response[:, :p, :T], 0, 1)
-    return _FourierPasses(model, jnp.fft.rfft(phi, next_fast_len(2 * T, real=True))), response[:, p:, ::-1]
+    return _FourierPasses(model, jnp.fft.rfft(phi, _fast(2 * T))), response[:, p:, ::-1]
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))

@@ -50,13 +50,6 @@ class DualProblem(eqx.Module):
     source: Float[Array, "T1 d k"]
     window: Float[Array, "T one k"] | None = None
 
-    @classmethod
-    def at(
-        cls, model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], F: Float[Array, "d k"], time: int
-    ) -> "DualProblem":
-        r"""Estimate $F^\top X_t$ at one time; what is observed lies before it."""
-        return cls(model, mask, jnp.zeros((len(mask) + 1, *F.shape), F.dtype).at[time].set(F))
-
     def passes(self, K: Float[Array, "T n p d"] | None = None) -> AbstractPasses:
         """The passes around given gain blocks; `None` is the open loop."""
         return make_passes(self.model, self.mask, K)

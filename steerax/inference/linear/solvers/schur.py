@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ...._results import RESULTS
 from ....maths.covariance import square_root
-from ....models.linear_gaussian import LinearGaussianModel
+from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from .open_loop import adjoint_response
 from .problem import AbstractSolver
 
@@ -30,11 +31,24 @@ SEGMENTS = 4  # generators shrink as rows are done; that many compiled sizes was
 
 
 class Predictions(NamedTuple):
-    """Means `x` `[T+1 d]` and covariances `P` `[T+1 d d]` of $X_t$ given $Z_{<t}$, and the `log_likelihood`."""
+    r"""Means `x` `[T+1 d]` and covariances `P` `[T+1 d d]` of $X_t$ given $Z_{<t}$, and the `log_likelihood`.
+
+    A covariance is $\mathrm{cov}\,X_t$ minus what the past explains; a loss of digits beyond that subtraction shows as a
+    negative variance. The `residual` is infinite and the `result` a breakdown then.
+    """
 
     x: Float[Array, "T1 d"]
     P: Float[Array, "T1 d d"]
     log_likelihood: Float[Array, ""]
+
+    @property
+    def residual(self) -> Float[Array, ""]:
+        return jnp.where((jnp.diagonal(self.P, axis1=1, axis2=2) >= 0).all(), 0.0, jnp.inf)
+
+    @property
+    def result(self) -> RESULTS:
+        sound = np.isfinite(self.x).all() and float(self.residual) == 0
+        return RESULTS.successful if sound else RESULTS.breakdown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +58,9 @@ class Schur(AbstractSolver):
     answers = ("all",)
     serves_all_data = False
 
-    def predictions(self, model: LinearGaussianModel, z: Float[Array, "T p"]) -> Predictions:
-        r"""The predictions from complete data `z` (offset removed).
-
-        The state covariance is $\mathrm{cov}\,X_t$ minus what the past explains; a loss of digits beyond that subtraction
-        shows as a negative diagonal, which the caller checks.
-        """
+    def predictions(self, model: AbstractLinearGaussianModel, z: Float[Array, "T p"]) -> Predictions:
+        """The predictions from complete data `z` (offset removed)."""
+        assert isinstance(model, LinearGaussianModel)
         D = np.asarray(model.process_noise - model.initial_covariance, float)
         w, V = np.linalg.eigh(D)
         real = np.abs(w) > np.finfo(model.observation.dtype).eps * max(1e-300, np.abs(w).max())
