@@ -4,7 +4,7 @@ One-step intervals of nominal coverage .5, .8, .9, .95 on observations after the
 sunspots (order 9; fitted to 1700–1948, tried on 1949–2008; as they are, and their square roots) and the weekly CO₂ record
 with its 59 gaps (order 3; fitted to the first 80 %, trend and yearly waves fitted before as a regression, or with the
 model as inputs). `fixed`: the variances of the fit. `followed`: before every step all variances are multiplied by the
-mean square of the last 50 standardised errors (`steerax.recalibrated`), which moves no forecast. `rms` is the
+mean square of the last 50 standardised errors (`steerax.recalibrate`), which moves no forecast. `rms` is the
 root-mean-square standardised error, 1 if variances are right; for n observations the share inside has a standard error
 of √(c(1-c)/n) if errors are independent.
 
@@ -54,9 +54,7 @@ def coverage(y: np.ndarray, split: int, order: int, iterations: int, w: np.ndarr
     from steerax.inference.linear.calibration import standardised_innovations
 
     inputs = None if w is None else w[:split]
-    fit = sx.fit(
-        sx.LinearGaussian(1, order=order, inputs=inputs), y[:split], jax.random.key(0), max_iterations=iterations
-    )
+    fit = sx.fit(sx.LinearGaussian(1, order=order, inputs=inputs), y[:split], max_iterations=iterations)
     rest = y if w is None else y - (w @ fit.input_weights.T)[:, 0]
     all_scores = np.asarray(standardised_innovations(fit.model, rest))[:, 0]
     seen = np.isfinite(all_scores)
@@ -78,12 +76,12 @@ def picture(place: str) -> None:
     import steerax as sx
 
     y, split, steps = np.sqrt(sunspots()), 249, 10
-    fit = sx.fit(sx.LinearGaussian(1, order=9), y[:split], jax.random.key(0))
+    fit = sx.fit(sx.LinearGaussian(1, order=9), y[:split])
     years = 1700 + np.arange(len(y))
     figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
     axes.plot(years[200:], y[200:] ** 2, ".", color="0.25", label="observed")
     for start in range(split, len(y), steps):
-        ahead = sx.forecast(sx.recalibrated(fit.model, y[:start]), y[:start], min(steps, len(y) - start))
+        ahead = sx.forecast(sx.recalibrate(fit.model, y[:start]), y[:start], min(steps, len(y) - start))
         low, high = np.maximum(np.asarray(ahead.interval(0.9))[:, 0].T, 0.0) ** 2
         when, first = years[start : start + steps], start == split
         axes.fill_between(when, low, high, color="C0", alpha=0.25, lw=0, label="90 % interval" if first else None)

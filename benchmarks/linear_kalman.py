@@ -123,9 +123,12 @@ def main() -> None:
         ours = {
             "kalman_filter": lambda long=long, z=z: float(sx.filter(long, z).log_likelihood),
             "last": lambda long=long, z=z: (
-                jax.block_until_ready(sx.dual_filter(long, z, method="cg").mean) is None or None
+                jax.block_until_ready(sx.dual_filter(long, z, solver=sx.solvers.OpenLoop()).predicted.mean) is None
+                or None
             ),
-            "all": lambda long=long, z=z: sx.dual_filter(long, z, queries="all", method="schur").log_likelihood,
+            "all": lambda long=long, z=z: float(
+                sx.dual_filter(long, z, queries="all", solver=sx.solvers.Schur()).log_likelihood
+            ),
         }
         rows.append(compare(f"order {m} d=4 T=256", long, z, ours, True))
     if not quick:

@@ -39,15 +39,15 @@ def dense_cholesky(A, H, Q, R, S_0, z):
 
 def cell(T: int) -> dict:
     import steerax as sx
-    from steerax.inference.linear.solvers.closed_loop import make_passes
+    from steerax.inference.linear.kernels.passes import make_passes
 
     model = operator_model(T, 4, seed=0)
     z = np.asarray(model.sample(jax.random.key(0), T)[1])
     names = ("transition", "observation", "process_noise", "observation_noise", "initial_covariance")
     arrays = [np.asarray(getattr(model, name)) for name in names]
-    passes = make_passes(model, jnp.ones((T, 1), bool), jnp.zeros((T, 0, 1, 4)))
+    passes = make_passes(model, jnp.ones((T, 1), bool))
     one_pass, v = jax.jit(lambda passes, v: passes(v)), jnp.ones((T, 1, 1))
-    dual = lambda: jax.block_until_ready(sx.dual_filter(model, z, method="closed_loop", lags=8).mean)
+    dual = lambda: jax.block_until_ready(sx.dual_filter(model, z, solver=sx.solvers.ClosedLoop(lags=8)).predicted.mean)
     functions = {
         "dual filter": dual,
         "one dual pass": lambda: jax.block_until_ready(one_pass(passes, v)),
@@ -61,7 +61,7 @@ def cell(T: int) -> dict:
         "T": T,
         "milliseconds": times,
         "difference": error,
-        "iterations": sx.dual_filter(model, z, lags=8).iterations,
+        "iterations": sx.dual_filter(model, z, solver=sx.solvers.ClosedLoop(lags=8)).layers,
     }
 
 
@@ -77,11 +77,11 @@ def main() -> None:
     ratio = rows[-1]["milliseconds"]["growing Kalman"]["median"] / rows[-1]["milliseconds"]["dual filter"]["median"]
     print("fitted exponents", {k: round(e, 2) for k, e in exponents.items()}, f"Kalman / dual at the end {ratio:.1f}")
 
-    from steerax.inference.linear.solvers.schur import schur_predictions
+    import steerax as sx
 
     T = 512 if quick else 2048
     model, z = family("taps k^-1.5", T, 4), jnp.asarray(np.random.default_rng(0).normal(size=(T, 1)))
-    schur = time_together({"schur": lambda: jax.block_until_ready(schur_predictions(model, z, False))})["schur"]
+    schur = time_together({"schur": lambda: jax.block_until_ready(sx.solvers.Schur().predictions(model, z))})["schur"]
     print(f"all predictions, variances and the likelihood at T={T}: {schur['median']:.1f} ms")
     if not quick:
         write(

@@ -31,7 +31,7 @@ def operator(model, T):
     return out
 
 
-def joint_law(model, T):
+def joint_distribution(model, T):
     """Mean and covariance of (X_0..X_T) and of (Z_0..Z_{T-1}), and the cross-covariance, all dense."""
     m0, S0, _, H, Q, R = numpy_arrays(model)
     A, d = operator(model, T), len(m0)
@@ -49,11 +49,11 @@ def joint_law(model, T):
 
 
 def condition(model, observations, time):
-    """Law of X_time given the finite entries of `observations` [T p], by dense conditioning."""
+    """Distribution of X_time given the finite entries of `observations` [T p], by dense conditioning."""
     T = max(len(observations), time)
     z = np.full((T, observations.shape[1]), np.nan)
     z[: len(observations)] = observations - np.asarray(model.observation_offset)
-    mean_X, cov_X, mean_Z, cov_Z, cross = joint_law(model, T)
+    mean_X, cov_X, mean_Z, cov_Z, cross = joint_distribution(model, T)
     d = len(np.asarray(model.initial_mean))
     keep = np.isfinite(z.reshape(-1))
     rows = slice(time * d, (time + 1) * d)
@@ -64,7 +64,7 @@ def condition(model, observations, time):
 
 def log_likelihood(model, observations):
     z = observations - np.asarray(model.observation_offset)
-    _, _, mean_Z, cov_Z, _ = joint_law(model, len(z))
+    _, _, mean_Z, cov_Z, _ = joint_distribution(model, len(z))
     keep = np.isfinite(z.reshape(-1))
     e, S = (z.reshape(-1) - mean_Z)[keep], cov_Z[np.ix_(keep, keep)]
     return -0.5 * (e @ np.linalg.solve(S, e) + np.linalg.slogdet(S)[1] + len(e) * np.log(2 * np.pi))

@@ -1,6 +1,7 @@
 """Does every unstable mode leave a trace in the observations?"""
 
 import numpy as np
+from jaxtyping import Float
 
 from ....models.linear_gaussian import LinearGaussianModel
 
@@ -8,12 +9,12 @@ LARGEST = 256  # order times dimension up to which eigenvalues are computed
 
 
 def is_undetectable(model: LinearGaussianModel) -> bool:
-    """True if a mode `λ` with `|λ| ≥ 1` is invisible: the Hautus test on the polynomial matrix,
+    r"""True if a mode $\lambda$ with $|\lambda|\ge1$ is invisible: the Hautus test on the polynomial matrix,
 
-        rank [ λ^m I - Σ_j A_j λ^{m-1-j} ; H ] < d.
+    $$\mathrm{rank}\begin{pmatrix}\lambda^mI-\sum_jA_j\lambda^{m-1-j}\\H\end{pmatrix}<d.$$
 
     Roots of multiplicity two are known to the square root of the precision only, and so is the test. Processes whose
-    taps have norms that sum to less than one are stable and pass at once; others with `m d` above 256 are not tested.
+    taps have norms that sum to less than one are stable and pass at once; others with $md$ above 256 are not tested.
     """
     taps, H = np.asarray(model.transition, float), np.asarray(model.observation, float)
     m, d, _ = taps.shape
@@ -29,13 +30,13 @@ def is_undetectable(model: LinearGaussianModel) -> bool:
     return False
 
 
-def spectral_radius(taps: np.ndarray) -> float:
-    """The largest modulus of a root of `det(λ^m I - Σ_j A_j λ^{m-1-j})`."""
+def spectral_radius(taps: Float[np.ndarray, "m d d"]) -> float:
+    r"""The largest modulus of a root of $\det(\lambda^mI-\sum_jA_j\lambda^{m-1-j})$."""
     return float(np.abs(np.linalg.eigvals(companion_matrix(np.asarray(taps, float)))).max())
 
 
-def companion_matrix(taps: np.ndarray) -> np.ndarray:
-    """The transition of `(X_t, …, X_{t-m+1})`, `[m d m d]`."""
+def companion_matrix(taps: Float[np.ndarray, "m d d"]) -> Float[np.ndarray, "n n"]:
+    r"""The transition of $(X_t,\dots,X_{t-m+1})$."""
     m, d, _ = taps.shape
     F = np.eye(m * d, k=-d)
     F[:d] = np.concatenate(list(taps), axis=1)

@@ -8,15 +8,16 @@ from jaxtyping import Array, Bool, Float
 
 from ....maths.covariance import pseudo_inverse, symmetric
 from ....models.linear_gaussian import LinearGaussianModel
-from .kalman import smoother_pass
+from .kalman import SmootherPass, smoother_pass
 
 
 class Statistics(NamedTuple):
-    """Expected second moments given the data, summed over time and sequences.
+    r"""Expected second moments given the data, summed over time and sequences.
 
-    With the history `ξ_t = (X_t, …, X_{t-m+1})`: `S_ξξ`, `S_xξ = Σ E X_{t+1}ξ_tᵀ`, `S_xx = Σ E X_{t+1}X_{t+1}ᵀ` over
-    `steps` transitions; with `a = (X_t, 1, w_t)`, `w` the inputs: `S_aa`, `S_za`, `S_zz` over `seen` times at which
-    something is observed; the first state's moments `first` and `first2` over `sequences`.
+    With the history $\xi_t=(X_t,\dots,X_{t-m+1})$: $S_{\xi\xi}$, $S_{x\xi}=\sum\mathbb E\,X_{t+1}\xi_t^\top$,
+    $S_{xx}=\sum\mathbb E\,X_{t+1}X_{t+1}^\top$ over `steps` transitions; with $a=(X_t,1,w_t)$, $w$ the inputs: $S_{aa}$,
+    $S_{za}$, $S_{zz}$ over `seen` times at which something is observed; the first state's moments `first` and `first2`
+    over `sequences`.
     """
 
     S_ξξ: Float[Array, "n n"]
@@ -42,7 +43,7 @@ class Data(NamedTuple):
 
 
 def expectation(model: LinearGaussianModel, data: Data, D: Float[Array, "p q"]) -> tuple[Statistics, Float[Array, ""]]:
-    """The E-step: expected moments of what the inputs leave, `Z_t - D w_t`, under `model`, and its log-likelihood."""
+    """The E-step: expected moments of what the inputs leave, $Z_t-Dw_t$, under `model`, and its log-likelihood."""
 
     def one(part):
         z, mask, inside, w = part
@@ -54,7 +55,14 @@ def expectation(model: LinearGaussianModel, data: Data, D: Float[Array, "p q"]) 
     return jax.tree.map(lambda a: a.sum(0), moments), likelihoods.sum()
 
 
-def _moments(model, run, z, mask, inside, w) -> Statistics:
+def _moments(
+    model: LinearGaussianModel,
+    run: SmootherPass,
+    z: Float[Array, "T p"],
+    mask: Bool[Array, "T p"],
+    inside: Bool[Array, " T"],
+    w: Float[Array, "T q"],
+) -> Statistics:
     d, p, q, dtype = model.n_states, model.n_channels, w.shape[1], z.dtype
     step = inside[1:].astype(dtype)
     ξ, V = run.x[:-1], run.V[:-1]
@@ -92,37 +100,40 @@ def _moments(model, run, z, mask, inside, w) -> Statistics:
     )
 
 
-class Regression(NamedTuple):
-    """`B`, the coefficients, and `S`, the covariance of what they leave."""
-
-    B: Float[Array, "r c"]
-    S: Float[Array, "r r"]
+def _least_squares(S_ra: Float[Array, "r c"], S_aa: Float[Array, "c c"]) -> Float[Array, "r c"]:
+    return S_ra @ pseudo_inverse(S_aa)
 
 
-def regression(S_ra, S_aa, S_rr, count, B=None) -> Regression:
-    """Least squares from expected moments; with `B` given, only its residual covariance."""
-    B = S_ra @ pseudo_inverse(S_aa) if B is None else B
-    return Regression(B, symmetric(S_rr - B @ S_ra.T - S_ra @ B.T + B @ S_aa @ B.T) / count)
+def _residual_covariance(
+    B: Float[Array, "r c"],
+    S_ra: Float[Array, "r c"],
+    S_aa: Float[Array, "c c"],
+    S_rr: Float[Array, "r r"],
+    count: Array,
+) -> Float[Array, "r r"]:
+    """What coefficients `B` leave of the moments."""
+    return symmetric(S_rr - B @ S_ra.T - S_ra @ B.T + B @ S_aa @ B.T) / count
 
 
 def maximisation(
-    model: LinearGaussianModel, s: Statistics, share: Float[Array, ""]
+    model: LinearGaussianModel, s: Statistics, share: float | Float[Array, ""]
 ) -> tuple[LinearGaussianModel, Float[Array, "p q"]]:
     """The M-step: the model, and what is to be added to the weights of the inputs.
 
     The taps move the fraction `share` of the way to their optimum (1 for plain EM): the expected log-likelihood is
     concave in them, so every fraction raises it, which serves the constraint of stability.
 
-    The initial covariance is kept unless there are more sequences than states: one start says nothing of a spread.
+    The initial covariance is kept unless there are more sequences than states, because one start tells nothing about a
+    spread.
     """
     m, d = model.order, model.n_states
     old = jnp.moveaxis(model.transition, 0, 1).reshape(d, m * d)
-    best = regression(s.S_xξ, s.S_ξξ, s.S_xx, s.steps).B
-    taps = regression(s.S_xξ, s.S_ξξ, s.S_xx, s.steps, old + share * (best - old))
-    seen = regression(s.S_za, s.S_aa, s.S_zz, s.seen)
+    taps = old + share * (_least_squares(s.S_xξ, s.S_ξξ) - old)
+    B = _least_squares(s.S_za, s.S_aa)
     mean = s.first / s.sequences
     spread = symmetric(s.first2 / s.sequences - jnp.outer(mean, mean))
     covariance = jnp.where(s.sequences > d, spread, model.initial_covariance)
-    transition = jnp.moveaxis(taps.B.reshape(d, m, d), 1, 0)
-    model = LinearGaussianModel(mean, covariance, transition, seen.B[:, :d], taps.S, seen.S, seen.B[:, d])
-    return model, seen.B[:, d + 1 :]
+    Q = _residual_covariance(taps, s.S_xξ, s.S_ξξ, s.S_xx, s.steps)
+    R = _residual_covariance(B, s.S_za, s.S_aa, s.S_zz, s.seen)
+    transition = jnp.moveaxis(taps.reshape(d, m, d), 1, 0)
+    return LinearGaussianModel(mean, covariance, transition, B[:, :d], Q, R, B[:, d]), B[:, d + 1 :]

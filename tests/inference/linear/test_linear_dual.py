@@ -7,7 +7,7 @@ import pytest
 from linear_oracles import (
     condition,
     extended_kalman,
-    joint_law,
+    joint_distribution,
     random_model,
     random_operator,
     spectral_radius,
@@ -15,6 +15,7 @@ from linear_oracles import (
 )
 
 import steerax as sx
+from steerax.inference.linear.solvers.closed_loop import stable_residual
 from steerax.inference.linear.solvers.problem import DualProblem
 
 T = 24
@@ -29,14 +30,14 @@ def problem(model, n):
 
 @pytest.mark.parametrize("kind", ["taps", "operator"])
 def test_duality_for_arbitrary_controls(kind):
-    # E |f'X_T - S|² computed from the joint law equals the cost of the costate trajectory, for any control
+    # E |f'X_T - S|² computed from the joint distribution equals the cost of the costate trajectory, for any control
     model = random_model(1, d=2, p=2, order=4) if kind == "taps" else random_operator(1, 10, 2, 2)
     n = 10
     rng = np.random.default_rng(0)
     u, f = jnp.asarray(rng.normal(size=(n, 2, 1))), jnp.asarray(rng.normal(size=(2, 1)))
     passes = problem(model, n).passes()
     y, u = passes.backward(u, jnp.zeros((n + 1, 2, 1)).at[n].set(f))
-    _, cov_X, _, cov_Z, cross = joint_law(model, n)
+    _, cov_X, _, cov_Z, cross = joint_distribution(model, n)
     w, last = np.asarray(u).reshape(-1), slice(n * 2, n * 2 + 2)
     error = f[:, 0] @ cov_X[last, last] @ f[:, 0] + 2 * f[:, 0] @ cross[last] @ w + w @ cov_Z @ w
     np.testing.assert_allclose(problem(model, n).cost(y, u)[0, 0], error, rtol=1e-12)
@@ -48,7 +49,7 @@ def test_the_gradient_map_is_the_covariance_of_the_observations(kind):
     n = 8
     units = jnp.eye(n * 2).reshape(n, 2, n * 2)
     image = problem(model, n).passes()(units).reshape(n * 2, n * 2)
-    np.testing.assert_allclose(image, joint_law(model, n)[3], atol=1e-12)
+    np.testing.assert_allclose(image, joint_distribution(model, n)[3], atol=1e-12)
 
 
 @pytest.mark.parametrize("solver", [SOLVERS.OpenLoop(), SOLVERS.ClosedLoop(lags=3), SOLVERS.Direct(lags=3)])
@@ -169,14 +170,14 @@ def test_several_sequences_equal_one_at_a_time(queries, key):
     parts = [np.array(z) for z in jax.vmap(lambda k: model.sample(k, 12)[1])(jax.random.split(key, 4))]
     parts[2][4] = np.nan
     parts[3] = parts[3][:9]
-    found = sx.dual_filter(model, sx.Sequences.from_arrays(parts), queries)
-    assert found.result == sx.RESULTS.successful
-    assert found.reason.count("observations are missing") == 1
+    several = sx.dual_filter(model, sx.Sequences.from_arrays(parts), queries)
+    assert several.result == sx.RESULTS.successful
+    assert several.reason.count("observations are missing") == 1
     for i, z in enumerate(parts):
         mean, covariance = condition(model, z, len(z))
         at = (i, len(z)) if queries == "all" else i
-        np.testing.assert_allclose(found.predicted.mean[at], mean, atol=1e-11)
-        np.testing.assert_allclose(found.predicted.covariance[at], covariance, atol=1e-11)
+        np.testing.assert_allclose(several.predicted.mean[at], mean, atol=1e-11)
+        np.testing.assert_allclose(several.predicted.covariance[at], covariance, atol=1e-11)
 
 
 def test_conjugate_gradients_that_cannot_start_say_so_and_answer_without_the_data(key):
@@ -185,7 +186,7 @@ def test_conjugate_gradients_that_cannot_start_say_so_and_answer_without_the_dat
     g = sx.dual_filter(model, z, solver=SOLVERS.OpenLoop())
     assert g.result == sx.RESULTS.breakdown
     assert g.residuals[-1] > 1
-    mean_X, cov_X, *_ = joint_law(model, 200)
+    mean_X, cov_X, *_ = joint_distribution(model, 200)
     np.testing.assert_allclose(g.predicted.mean, mean_X[-2:], rtol=1e-9)
     np.testing.assert_allclose(g.predicted.covariance, cov_X[-2:, -2:], rtol=1e-9)
 
@@ -217,3 +218,16 @@ def test_dual_filter_rejects_what_cannot_work():
         sx.dual_filter(model, z, target=np.zeros((3, 1)))
     with pytest.raises(sx.DataError, match="operator describes 5"):
         sx.dual_filter(random_operator(0, 5, 2, 1), z)
+
+
+def test_the_residual_is_the_excess_cost_also_on_an_unstable_process():
+    # with the feedback of all taps J(u) - J* = gᵀS⁻¹g for any control, where the open loop has long lost all digits
+    model, n = unstable_model(1.1, order=2), 200
+    source = jnp.zeros((n + 1, 2, 1)).at[n].set(jnp.asarray([[1.0], [-0.5]]))
+    task = DualProblem(model, jnp.ones((n, 1), bool), source)
+    best = SOLVERS.ClosedLoop(lags=2).solve(task)
+    assert float(stable_residual(task, best.u, 2)[0]) < 1e-6
+    u = best.u.at[-3:].multiply(1.001)
+    y, u = task.passes().backward(u, source)
+    J = float(task.cost(y, u)[0, 0])
+    np.testing.assert_allclose(float(stable_residual(task, u, 2)[0]) ** 2, 1 - float(best.J[0, 0]) / J, rtol=1e-5)

@@ -66,10 +66,10 @@ def test_filter_and_dual_filter_equal_dynamax_on_a_long_markov_model(key):
     mean, covariance = F @ theirs.filtered_means[-1], F @ theirs.filtered_covariances[-1] @ F.T + model.process_noise
     run, dual = sx.filter(model, z), sx.dual_filter(model, z)
     np.testing.assert_allclose(run.log_likelihood, theirs.marginal_loglik, rtol=1e-8)
-    for found in (run.predicted.mean[-1], dual.predicted.mean):
-        np.testing.assert_allclose(found, mean, rtol=1e-8)
-    for found in (run.predicted.covariance[-1], dual.predicted.covariance):
-        np.testing.assert_allclose(found, covariance, rtol=1e-8)
+    for ours in (run.predicted.mean[-1], dual.predicted.mean):
+        np.testing.assert_allclose(ours, mean, rtol=1e-8)
+    for ours in (run.predicted.covariance[-1], dual.predicted.covariance):
+        np.testing.assert_allclose(ours, covariance, rtol=1e-8)
 
 
 def test_covariances_reused_after_settling_equal_recomputed_ones(key):
@@ -116,3 +116,42 @@ def test_filter_rejects_wrong_shapes_and_infinite_values():
         sx.filter(model, np.zeros(5))
     with pytest.raises(sx.DataError, match="infinite"):
         sx.filter(model, np.full((5, 2), np.inf))
+
+
+def test_filtered_states_are_conditioned_on_their_own_observation_too(gappy):
+    model, z = gappy
+    run = sx.filter(model, z)
+    for t in (0, 3, 4, 9, 17):
+        mean, covariance = condition(model, z[: t + 1], t)
+        np.testing.assert_allclose(run.filtered.mean[t], mean, atol=1e-11)
+        np.testing.assert_allclose(run.filtered.covariance[t], covariance, atol=1e-11)
+    np.testing.assert_allclose(run.log_likelihoods.sum(), run.log_likelihood, rtol=1e-13)
+    for t in (2, 9, 18):
+        before = log_likelihood(model, z[:t])
+        np.testing.assert_allclose(run.log_likelihoods[:t].sum(), before, rtol=1e-11)
+    ahead = sx.forecast(model, z, 1)
+    np.testing.assert_allclose(run.next().mean, ahead.mean[0], atol=1e-12)
+    np.testing.assert_allclose(run.next().covariance, ahead.covariance[0], atol=1e-12)
+
+
+def test_every_verb_takes_several_series_as_each_alone(gappy):
+    model, z = gappy
+    parts = [z, z[:12]]
+    data = sx.Sequences.from_arrays(parts)
+    run, smoothed, terms = sx.filter(model, data), sx.smooth(model, data), sx.explain(model, data)
+    scores = sx.score(model, data)
+    for i, part in enumerate(parts):
+        n, alone = len(part), sx.filter(model, part)
+        np.testing.assert_allclose(run.filtered.mean[i, :n], alone.filtered.mean, atol=1e-12)
+        np.testing.assert_allclose(run.next().mean[i], alone.next().mean, atol=1e-12)
+        np.testing.assert_allclose(smoothed.smoothed.mean[i, :n], sx.smooth(model, part).smoothed.mean, atol=1e-11)
+        one = sx.explain(model, part)
+        np.testing.assert_allclose(terms.prior[i], one.prior, atol=1e-11)
+        np.testing.assert_allclose(terms.weights[i, :, :n], one.weights, atol=1e-11)
+        assert not terms.weights[i, :, n:].any()
+        np.testing.assert_allclose(scores.log_likelihoods[i].sum(), alone.log_likelihood, rtol=1e-12)
+        assert scores.scored[i].sum() == np.isfinite(part).sum()
+    every = sx.explain(model, data, "all", "state")
+    np.testing.assert_allclose(
+        every.prior[1, :13] + every.weights[1, :13].sum(1), sx.filter(model, z[:12]).predicted.mean, atol=1e-11
+    )
