@@ -222,12 +222,12 @@ def test_dual_filter_rejects_what_cannot_work():
 
 def test_the_residual_is_the_excess_cost_also_on_an_unstable_process():
     # with the feedback of all taps J(u) - J* = gᵀS⁻¹g for any control, where the open loop has long lost all digits
-    model, n = unstable_model(1.1, order=2), 200
+    model, n = unstable_model(1.1, order=2), 100
     source = jnp.zeros((n + 1, 2, 1)).at[n].set(jnp.asarray([[1.0], [-0.5]]))
     task = DualProblem(model, jnp.ones((n, 1), bool), source)
     best = SOLVERS.ClosedLoop(lags=2).solve(task)
     assert float(stable_residual(task, best.u, 2)[0]) < 1e-6
-    u = best.u.at[-3:].multiply(1.001)
+    u = best.u.at[-3:].multiply(1.0001)
     y, u = task.passes().backward(u, source)
     J = float(task.cost(y, u)[0, 0])
-    np.testing.assert_allclose(float(stable_residual(task, u, 2)[0]) ** 2, 1 - float(best.J[0, 0]) / J, rtol=1e-5)
+    np.testing.assert_allclose(float(stable_residual(task, u, 2)[0]) ** 2, 1 - float(best.J[0, 0]) / J, rtol=1e-9)
