@@ -1,7 +1,10 @@
 """Learn a linear-Gaussian model of any order from data with gaps."""
 
+import dataclasses
+import functools
+import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -29,20 +32,47 @@ LARGEST_RADIUS = 1 - 1e-4  # of a model fitted with stable=True
 METHODS = ("em", "gradient")
 
 
-class _Options(NamedTuple):
-    method: str
-    max_iterations: int
-    tolerance: float
-    stable: bool
-
-
-class _Climb(NamedTuple):
-    """A model on its way up, the weights of the inputs, the log-likelihoods so far, and how it ended."""
+@dataclasses.dataclass
+class _Climb:
+    """A model on its way up: the weights `D` of the inputs, and the log-likelihoods so far, before and after each step."""
 
     model: LinearGaussianModel
     D: Float[Array, "p q"]
-    log_likelihoods: list[float]
-    result: RESULTS
+    data: Data
+    tolerance: float
+    stable: bool
+    log_likelihoods: list[float] = dataclasses.field(default_factory=list)
+    result: RESULTS | None = None
+
+    def by_expectation_maximisation(self, steps: int, goes_on: GoesOn) -> None:
+        """At most so many steps; the result stays open if they were spent while it was still gaining."""
+        least, before = self.tolerance * int(self.data.mask.sum()), -np.inf
+        for left in range(steps, -1, -1):
+            statistics, likelihood = _expect(self.model, self.data, self.D)
+            value = float(likelihood)
+            if not goes_on(value, lambda: self.model):
+                self.result = RESULTS.max_steps_reached
+            elif left and not np.isfinite(value):
+                self.result = RESULTS.breakdown
+            elif left and value - before < least:
+                self.result = RESULTS.breakdown if before - value > 1e-8 * abs(value) else RESULTS.successful
+            if self.result is not None or not left:
+                return
+            before, previous, share = value, self.model, 1.0
+            self.model, change = _maximise(previous, statistics, share)
+            while self.stable and spectral_radius(np.asarray(self.model.transition)) > LARGEST_RADIUS:
+                share /= 2
+                self.model, change = _maximise(previous, statistics, share)
+            self.D = self.D + change
+
+    def by_gradient(self, steps: int, goes_on: GoesOn) -> None:
+        """At most so many quasi-Newton steps."""
+        options = self.data, steps, self.tolerance, Stable() if self.stable else Free(), goes_on
+        self.model, self.D, self.result = maximise_likelihood(self.model, self.D, *options)
+
+
+_expect = jax.jit(expectation)
+_maximise = jax.jit(maximisation)
 
 
 def fit_series(
@@ -86,82 +116,43 @@ def fit_series(
     if min(max_iterations, restarts) < 1:
         raise ConfigurationError(f"max_iterations={max_iterations} and restarts={restarts} must be at least 1.")
     arrays, starts = _starts(kind, data, as_key(key), restarts)
-    options = _Options(method, max_iterations, tolerance, getattr(kind, "stable", False))
-    climbs = _climb_all(starts, arrays, options, on_iteration, progress)
-    best = max(climbs, key=lambda climb: np.nan_to_num(climb.log_likelihoods[-1], nan=-np.inf))
-    model, nats = canonical(best.model), np.asarray(best.log_likelihoods)
-    free, D = n_parameters(model) + best.D.size, np.asarray(best.D)
+    stable = isinstance(kind, LinearGaussian) and kind.stable
+    climbs = [_Climb(model, D, arrays, tolerance, stable) for model, D in starts]
+    _follow(climbs, method, max_iterations, on_iteration, progress)
+    climbs = [climb for climb in climbs if climb.result is not None]
     compared = np.array([climb.log_likelihoods[-1] for climb in climbs])
-    observed = int(arrays.mask.sum())
-    return Fitted(model, nats, nats, free, observed, best.result, restarts=compared, input_weights=D)
+    best = climbs[int(np.argmax(np.nan_to_num(compared, nan=-np.inf)))]
+    model, nats, D = canonical(best.model), np.asarray(best.log_likelihoods), np.asarray(best.D)
+    assert best.result is not None
+    sizes = n_parameters(model) + D.size, int(arrays.mask.sum())
+    return Fitted(model, nats, nats, *sizes, best.result, restarts=compared, input_weights=D)
 
 
-def _climb_all(
-    starts: list[tuple[LinearGaussianModel, Array]], data: Data, options: _Options, on_iteration: Any, progress: bool
-) -> list[_Climb]:
-    """Every start followed to its end, or until the caller or Ctrl-C ends the fit."""
-    observed, climbs, asked = int(data.mask.sum()), [], False
-    title, total = "Maximum likelihood", options.max_iterations * len(starts)
-    with loop.interruptible() as interrupted, Progress(title, total, shown=progress) as bar:
-        for start in starts:
-            history = []
+def _follow(climbs: list[_Climb], method: str, max_iterations: int, on_iteration: Any, progress: bool) -> None:
+    """Every climb to its end, one after the other, or until the caller or Ctrl-C ends the fit."""
+    warm_up, asked = max_iterations if method == "em" else min(WARM_UP, max_iterations), threading.Event()
+    total, observed = max_iterations * len(climbs), int(climbs[0].data.mask.sum())
+    with loop.interruptible() as interrupted, Progress("Maximum likelihood", total, shown=progress) as bar:
 
-            def goes_on(value: float, model: Callable[[], LinearGaussianModel], history: list[float] = history) -> bool:
-                nonlocal asked
-                history.append(value)
-                n = len(history) - 1
-                bar.update(len(climbs) * options.max_iterations + n, f"{value / observed:.4f} nats per number")
-                if n and on_iteration is not None:
-                    asked = asked or on_iteration(n, value, model()) == "stop"
-                return not (asked or interrupted())
+        def note(climb: _Climb, value: float, model: Callable[[], LinearGaussianModel]) -> bool:
+            n = len(climb.log_likelihoods)
+            climb.log_likelihoods.append(value)
+            done = sum(max(len(c.log_likelihoods) - 1, 0) for c in climbs)
+            bar.update(done, f"{value / observed:.4f} nats per number")
+            if n and on_iteration is not None and on_iteration(n, value, model()) == "stop":
+                asked.set()
+            return not (asked.is_set() or interrupted())
 
-            climb = _climb(*start, data, options, goes_on)
-            climbs.append(_Climb(*climb[:2], history, RESULTS.interrupted if interrupted() else climb[2]))
-            if asked or interrupted():
-                break
-    return climbs
-
-
-def _climb(
-    model: LinearGaussianModel, D: Float[Array, "p q"], data: Data, options: _Options, goes_on: GoesOn
-) -> tuple[LinearGaussianModel, Float[Array, "p q"], RESULTS]:
-    """Expectation–maximisation, then (if asked) quasi-Newton steps: `(model, D, result)`."""
-    steps = options.max_iterations if options.method == "em" else min(WARM_UP, options.max_iterations)
-    model, D, result = _expectation_maximisation(model, D, data, steps, options, goes_on)
-    rest = options.max_iterations - steps
-    if result is not None or rest == 0:
-        return model, D, RESULTS.max_steps_reached if result is None else result
-    coordinates = Stable() if options.stable else Free()
-    return maximise_likelihood(model, D, data, rest, options.tolerance, coordinates, goes_on)
-
-
-def _expectation_maximisation(
-    model: LinearGaussianModel, D: Float[Array, "p q"], data: Data, steps: int, options: _Options, goes_on: GoesOn
-) -> tuple[LinearGaussianModel, Float[Array, "p q"], RESULTS | None]:
-    """`(model, D, result)`, the result `None` if the steps were spent while it was still gaining."""
-    least, before, step = options.tolerance * int(data.mask.sum()), -np.inf, 0
-    while True:
-        statistics, likelihood = _expect(model, data, D)
-        value = float(likelihood)
-        wanted = goes_on(value, lambda model=model: model)
-        if step == steps:
-            return model, D, None if wanted else RESULTS.max_steps_reached
-        if not np.isfinite(value):
-            return model, D, RESULTS.breakdown
-        if value - before < least:
-            return model, D, RESULTS.breakdown if before - value > 1e-8 * abs(value) else RESULTS.successful
-        if not wanted:
-            return model, D, RESULTS.max_steps_reached
-        before, previous, share, step = value, model, 1.0, step + 1
-        model, change = _maximise(previous, statistics, share)
-        while options.stable and spectral_radius(np.asarray(model.transition)) > LARGEST_RADIUS:
-            share /= 2
-            model, change = _maximise(previous, statistics, share)
-        D = D + change
-
-
-_expect = jax.jit(expectation)
-_maximise = jax.jit(maximisation)
+        for climb in climbs:
+            climb.by_expectation_maximisation(warm_up, functools.partial(note, climb))
+            if climb.result is None and warm_up < max_iterations:
+                climb.by_gradient(max_iterations - warm_up, functools.partial(note, climb))
+            if climb.result is None:
+                climb.result = RESULTS.max_steps_reached
+            if interrupted():
+                climb.result = RESULTS.interrupted
+            if asked.is_set() or interrupted():
+                return
 
 
 def _arrays(data: Sequences, inputs: Any, order: int) -> Data:

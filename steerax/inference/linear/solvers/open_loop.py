@@ -153,13 +153,14 @@ def _solve(
 ) -> Controls:
     r"""The optimal controls for $f^\top X_q$, $q\ge T$, from complete data $Z_0\dots Z_{T-1}$ and the `impulse_response`.
 
-    Not one jitted function but four, one after the other: two Fourier transforms that XLA may run side by side on
+    Not one jitted function but several, one after the other: two Fourier transforms that XLA may run side by side on
     the CPU can block each other's threads for ever (each occupies a worker of the pool it waits for), so no compiled
     function here holds two transforms that do not depend on each other.
     """
     skew = jax.block_until_ready(_skew(model, T))
-    solution, scale = jax.block_until_ready(_iterate(model, response, skew, tolerance, T, max_steps))
-    u, y_0, J = _finish(model, response, solution.x)
+    passes, free = jax.block_until_ready(_passes(model, response, T))
+    solution, scale = jax.block_until_ready(_iterate(passes, free, skew, tolerance, T, max_steps))
+    u, y_0, J = _finish(passes, free, solution.x)
     return Controls(u, y_0, J, solution.iterations, solution.residual * relative(scale, jnp.diagonal(J)))
 
 
@@ -167,6 +168,7 @@ _response = jax.jit(adjoint_response, static_argnums=2)
 _skew = jax.jit(_skew_circulant, static_argnums=1)
 
 
+@partial(jax.jit, static_argnums=2)
 def _passes(
     model: LinearGaussianModel, response: Float[Array, "d c q"], T: int
 ) -> tuple[_FourierPasses, Float[Array, "d k q"]]:
@@ -178,33 +180,23 @@ def _passes(
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
 def _iterate(
-    model: LinearGaussianModel, response: Float[Array, "d c q"], skew: _Skew, tolerance: float, T: int, max_steps: int
+    passes: _FourierPasses, free: Float[Array, "d k q"], skew: _Skew, tolerance: float, T: int, max_steps: int
 ) -> tuple[Krylov, Float[Array, " k"]]:
-    passes, free = _passes(model, response, T)
     b = -passes.momenta(free[..., :T])
     # J ≥ fᵀQf because X_q has noise of its own, and a residual below the rounding error of one application is noise
     f = free[..., -1]
     noise = (jnp.finfo(f.dtype).eps / tolerance) ** 2 * jnp.sum(b**2, axis=(0, 2)) * skew.norm()
-    scale = jnp.maximum(jnp.einsum("dk,de,ek->k", f, model.process_noise, f), noise)
+    scale = jnp.maximum(jnp.einsum("dk,de,ek->k", f, passes.model.process_noise, f), noise)
     columns_last = lambda a: jnp.swapaxes(a, 1, 2)
-    solution = conjugate_gradients(
-        lambda u: columns_last(passes(columns_last(u))),
-        columns_last(b),
-        lambda r: columns_last(skew(columns_last(r))),
-        tolerance,
-        max_steps,
-        scale,
-    )
-    return solution, scale
+    apply, precondition = (lambda a, map=map: columns_last(map(columns_last(a))) for map in (passes, skew))
+    return conjugate_gradients(apply, columns_last(b), precondition, tolerance, max_steps, scale), scale
 
 
 @jax.jit
 def _finish(
-    model: LinearGaussianModel, response: Float[Array, "d c q"], x: Float[Array, "p T k"]
+    passes: _FourierPasses, free: Float[Array, "d k q"], x: Float[Array, "p T k"]
 ) -> tuple[Float[Array, "T p k"], Float[Array, "d k"], Float[Array, "k k"]]:
     """`(u, y_0, J)` of the solution."""
-    T = x.shape[1]
-    passes, free = _passes(model, response, T)
-    y = free.at[..., :T].add(passes.costates(jnp.swapaxes(x, 1, 2)))
+    y = free.at[..., : x.shape[1]].add(passes.costates(jnp.swapaxes(x, 1, 2)))
     u, y = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, -1, 0)
-    return u, y[0], cost(model, y, u)
+    return u, y[0], cost(passes.model, y, u)
