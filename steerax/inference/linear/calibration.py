@@ -6,47 +6,45 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError, DataError
-from ...models.linear_gaussian import LinearGaussianModel
-from .filter import as_series, time_invariant
-from .kernels.kalman import filter_pass
+from ...data.sequences import Sequences
+from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
+from .filter import filter_series, time_invariant
 
 
-def standardised_innovations(model: LinearGaussianModel, observations: Any) -> Float[Array, "T p"]:
+def standardised_innovations(model: AbstractLinearGaussianModel, data: Any) -> Float[Array, "*batch T p"]:
     r"""$S_t^{-1/2}(Z_t-\mathbb E[Z_t\mid Z_{<t}])$, white with unit variance if the model is right; NaN where missing.
 
     $S_t^{1/2}$ is the Cholesky factor, so with several channels an entry is what the earlier channels of the same time
-    leave of it. `observations`: `[T p]` (or `[T]` if `p = 1`), NaN where missing.
+    leave of it. **Arguments:** as `filter_series`.
     """
-    return _standardised(model, *as_series(model, observations))
+    filtered = filter_series(model, data)
+    U, e = filtered.run.U, filtered.innovations
+    white = jax.scipy.linalg.solve_triangular(U, e[..., None], trans="T")[..., 0]
+    return jnp.where(filtered.mask, white * jnp.sign(jnp.diagonal(U, axis1=-2, axis2=-1)), jnp.nan)
 
 
-@jax.jit
-def _standardised(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"]) -> Float[Array, "T p"]:
-    run = filter_pass(model, z, mask, 0)
-    white = jax.scipy.linalg.solve_triangular(run.U, run.e[..., None], trans="T")[..., 0]
-    return jnp.where(mask, white * jnp.sign(jnp.diagonal(run.U, axis1=1, axis2=2)), jnp.nan)
-
-
-def recalibrate(model: LinearGaussianModel, observations: Any, window: int = 50) -> LinearGaussianModel:
+def recalibrate(model: AbstractLinearGaussianModel, data: Any, window: int = 50) -> LinearGaussianModel:
     r"""The model with its three covariances multiplied by the mean square of the last standardised innovations.
 
     One factor for $\Sigma_0,Q,R$ changes no estimate and no forecast, only their error covariances: intervals become as
     wide as the last `window` one-step errors were, which matters where the variance of a series drifts from that of the
     part the model was fitted to.
 
-    **Arguments:** `observations`, one sequence `[T p]` (or `[T]`); `window`, how many of the last times at which
+    **Arguments:** `data`, one series `[T p]` (or `[T]` if `p = 1`); `window`, how many of the last times at which
     something is observed.
 
-    **Raises:** `ConfigurationError` for a window below one; `DataError` for a model that varies in time, or if the model
-    gives an innovation no variance.
+    **Raises:** `ConfigurationError` for a window below one; `DataError` for several series, a model that varies in
+    time, or one that gives an innovation no variance.
     """
     if window < 1:
         raise ConfigurationError(f"The window must be at least 1, but {window} was given.")
     model = time_invariant(model, "recalibrate")
-    scores = np.asarray(standardised_innovations(model, observations))
+    if isinstance(data, Sequences):
+        raise DataError("recalibrate takes one series, not a Sequences; pass data[i].")
+    scores = np.asarray(standardised_innovations(model, data))
     seen = scores[np.isfinite(scores).any(axis=1)][-window:]
     factor = float(np.nanmean(seen**2)) if len(seen) else float("nan")
     if not np.isfinite(factor) or factor <= 0:

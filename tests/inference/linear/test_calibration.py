@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from linear_oracles import random_operator
 
 import steerax as sx
 
@@ -19,3 +20,7 @@ def test_recalibration_widens_intervals_to_the_recent_errors_and_moves_no_foreca
     np.testing.assert_allclose(after.covariance, before.covariance * squares / numbers, rtol=1e-10)
     with pytest.raises(sx.ConfigurationError, match="window"):
         sx.recalibrate(model, z, window=0)
+    with pytest.raises(sx.DataError, match="one series"):
+        sx.recalibrate(model, sx.Sequences.from_arrays([z]))
+    with pytest.raises(sx.DataError, match="time-varying"):
+        sx.recalibrate(random_operator(0, 5, 2, 1), np.zeros(5))

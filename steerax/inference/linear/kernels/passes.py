@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel, TimeVaryingLinearGaussianModel
+from ....models.linear_gaussian import AbstractLinearGaussianModel, TimeVaryingLinearGaussianModel
 
 
 class AbstractPasses(eqx.Module):
@@ -45,9 +45,9 @@ class AbstractPasses(eqx.Module):
     the feedback, `n = 0` for the open loop.
     """
 
-    model: eqx.AbstractVar[AbstractLinearGaussianModel]
-    seen: eqx.AbstractVar[Float[Array, "T p one"]]
-    K: eqx.AbstractVar[Float[Array, "T n p d"]]
+    model: AbstractLinearGaussianModel
+    seen: Float[Array, "T p one"]
+    K: Float[Array, "T n p d"]
 
     @abc.abstractmethod
     def backward(
@@ -77,13 +77,9 @@ def cost(
 class TapPasses(AbstractPasses):
     """Passes of a time-invariant process of order m, $O(md^2T)$ each."""
 
-    model: LinearGaussianModel
-    seen: Float[Array, "T p one"]
-    K: Float[Array, "T n p d"]
-
     def backward(self, v, source):
         T, p, k = v.shape
-        m, n, d = min(self.model.order, T), min(self.K.shape[1], T), self.model.n_states
+        m, n, d = min(len(self.model.transition), T), min(self.K.shape[1], T), self.model.n_states
         adjoint_taps = jnp.swapaxes(self.model.transition[:m], 1, 2).transpose(1, 0, 2).reshape(d, m * d)
         feedback = jnp.moveaxis(self.K[:, :n], 1, 2).reshape(T, p, n * d)
         ahead = max(m, n)
@@ -101,7 +97,7 @@ class TapPasses(AbstractPasses):
 
     def forward(self, y, u):
         T, p, k = u.shape
-        model, m, n, d = self.model, min(self.model.order, T), min(self.K.shape[1], T), self.model.n_states
+        model, m, n, d = self.model, min(len(self.model.transition), T), min(self.K.shape[1], T), self.model.n_states
         # stacked from the oldest to the newest, as the windows below are
         taps = jnp.moveaxis(model.transition[:m][::-1], 0, 1).reshape(d, m * d)
         feedback = _transposed_gains(self.K[:, :n])
@@ -146,9 +142,6 @@ class OperatorPasses(AbstractPasses):
     **Attributes:** also `lower`, $I-\mathcal A+\mathcal K^\top H$.
     """
 
-    model: TimeVaryingLinearGaussianModel
-    seen: Float[Array, "T p one"]
-    K: Float[Array, "T n p d"]
     lower: Float[Array, "N N"]
 
     @classmethod
@@ -194,5 +187,4 @@ def make_passes(
     K = jnp.zeros((len(mask), 0, *model.observation.shape), seen.dtype) if K is None else K
     if isinstance(model, TimeVaryingLinearGaussianModel):
         return OperatorPasses.of(model, seen, K)
-    assert isinstance(model, LinearGaussianModel)
     return TapPasses(model, seen, K)
