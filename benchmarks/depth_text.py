@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import steerax as sx
-from steerax.training.optimiser import adamw
+from steerax.training.optimizer import adamw
 
 
 @functools.cache

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from steerax.training.batches import TokenFile
-from steerax.training.optimiser import adamw
+from steerax.training.optimizer import adamw
 from steerax.training.step import Chunk, Step, parts_for_cache, run_chunk
 from steerax.transformer.gpt import GPT, GPTConfig
 

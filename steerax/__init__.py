@@ -23,6 +23,7 @@ _HOME: dict[str, str] = {
     # data
     "Sequences": "steerax.data.sequences",
     "Vocabulary": "steerax.data.vocabulary",
+    "read": "steerax.data.read",
     # models
     "HiddenMarkovModel": "steerax.models.hmm",
     "LinearGaussianModel": "steerax.models.linear_gaussian",

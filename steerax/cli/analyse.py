@@ -36,6 +36,7 @@ def analyse(
 
     from steerax.depth.analysis import analyse as analyse_gpt
     from steerax.depth.measure.telemetry import history
+    from steerax.depth.report.html import write_html
     from steerax.transformer.checkpoint import load_gpt
 
     if telemetry is not None:
@@ -51,7 +52,7 @@ def analyse(
     key = jax.random.key(seed)
     choices: Any = {"refinement": refinement, "memory": memory}
     report = analyse_gpt(gpt, chosen, sample=sample, key=key, progress=not json, **choices)
-    report.to_html(out, telemetry)
+    write_html(report, out, telemetry)
     if json:
         typer.echo(to_json.dumps(report.to_dict() | {"report": str(out)}))
     else:

@@ -145,7 +145,7 @@ def _cross_entropy(scores: TokenScores) -> tuple[float | None, float | None, str
 
 def _read(path: str, options: dict[str, Any], model: sx.HiddenMarkovModel | None) -> sx.Sequences:
     vocabulary = None if model is None else model.vocabulary
-    return sx.Sequences.read(path, options["tokens"], options["sequence"], vocabulary, words=options["words"])
+    return sx.read(path, options["tokens"], options["sequence"], vocabulary, words=options["words"])
 
 
 def _possible(model, data: sx.Sequences, options) -> sx.Sequences:

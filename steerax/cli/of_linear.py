@@ -111,7 +111,7 @@ def _read(path: str, options: dict[str, Any]) -> sx.Sequences:
     if path.startswith(PACKAGED):
         return _packaged(path.removeprefix(PACKAGED), columns)
     table = pathlib.Path(path).suffix in (".csv", ".tsv", ".parquet")
-    data = sx.Sequences.read(path, sequence=options["sequence"], values=columns if table else None)
+    data = sx.read(path, sequence=options["sequence"], values=columns if table else None)
     if data.is_tokens:
         return sx.Sequences.from_arrays([np.where(s < 0, np.nan, s).astype(float) for s in data], names=data.names)
     return data

@@ -49,7 +49,8 @@ def train(
     import numpy as np
 
     from steerax._results import RESULTS
-    from steerax.training.bigram import bigram_loss
+    from steerax.data.baselines import baseline_scores
+    from steerax.data.sequences import Sequences
     from steerax.training.gradient import train_gpt
     from steerax.transformer.checkpoint import save_gpt
     from steerax.transformer.gpt import GPT, GPTConfig
@@ -63,7 +64,10 @@ def train(
     for_model, for_run = jax.random.split(jax.random.key(seed))
     gpt = GPT(config, key=for_model)
     # The bigram table has n_tokens² entries: a comparison for characters, not for large vocabularies.
-    bigram = bigram_loss(np.asarray(training), evaluation, n_tokens) if n_tokens <= 2048 else None
+    bigram = None
+    if n_tokens <= 2048 and len(training) and len(evaluation) > 1:
+        codes = [Sequences.from_arrays([np.asarray(part)]) for part in (training, evaluation)]
+        bigram = baseline_scores(*codes, n_tokens)["bigram"].cross_entropy
     if not json:
         typer.echo(
             f"{gpt.n_parameters:,} parameters, {len(training):,} tokens to train on, {len(evaluation):,} held out"
@@ -145,7 +149,7 @@ def read(source: str, tokenizer: str, vocabulary: int | None) -> "tuple[np.ndarr
 def read_text(source: str) -> str:
     """The text of a file, or Python's own documentation for `pydoc`. Raises `DataError`."""
     if source == "pydoc":
-        from steerax.experiments.compare.sources import pydoc_text
+        from steerax.data.corpora import pydoc_text
 
         return pydoc_text()
     try:

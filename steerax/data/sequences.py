@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -16,7 +15,7 @@ class Sequences:
     """`B` sequences, padded to the longest: tokens (int32 `[B T]`) or observations (float64 `[B T p]`).
 
     A missing token is −1 and a missing observation NaN. Padding looks the same and is told apart by `lengths`.
-    Build one with `Sequences.from_arrays` or `Sequences.read`, which check the data.
+    Build one with `Sequences.from_arrays` or `read`, which check the data.
 
     **Attributes:** `values`; `lengths`, int `[B]`; `vocabulary`, or `None` for observations and for plain codes;
     `names`, one per sequence, or `None`.
@@ -58,22 +57,6 @@ class Sequences:
         for row, part in zip(values, parts, strict=True):
             row[: len(part)] = part
         return cls(values, lengths, vocabulary, None if names is None else tuple(names))
-
-    @classmethod
-    def read(
-        cls,
-        path: str | os.PathLike,
-        tokens: str = "token",
-        sequence: str | None = None,
-        vocabulary: Vocabulary | None = None,
-        *,
-        words: bool = False,
-        values: Sequence[str] | None = None,
-    ) -> "Sequences":
-        """Sequences from a `.txt`, `.csv`, `.tsv`, `.parquet`, `.npy` or `.npz` file; see `steerax.data.read`."""
-        from .read import read
-
-        return read(path, tokens, sequence, vocabulary, words=words, values=values)
 
     def __post_init__(self):
         if len(self.values) != len(self.lengths):

@@ -9,7 +9,8 @@ import importlib
 
 _HOME = {
     "analyse": "analysis",
-    "Report": "analysis",
+    "Report": "report.record",
+    "write_html": "report.html",
     "costates": "measure.costate",
     "ledger_by_source": "measure.costate",
     "stationarity": "measure.stationarity",

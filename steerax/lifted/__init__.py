@@ -3,28 +3,42 @@
 Everything here needs NumPy only; compiled kernels and JAX are loaded where a computation asks for them.
 """
 
-from .certificate.certificate import Certificate as Certificate
-from .certificate.check import CertificateError as CertificateError
-from .certificate.check import check as check
-from .problem import alphabet as alphabet
-from .problem import tasks as tasks
-from .problem.law import Law as Law
-from .problem.problem import Problem as Problem
-from .problem.problem import read_table as read_table
-from .problem.r1 import R1 as R1
-from .problem.r1 import Layer as Layer
-from .problem.r1 import Readout as Readout
-from .problem.r1 import Weights as Weights
-from .search import classes as classes
-from .search.census import Census as Census
-from .search.census import census as census
-from .search.dynamic import Choice as Choice
-from .search.dynamic import FiniteProblem as FiniteProblem
-from .search.dynamic import Policy as Policy
-from .search.dynamic import Reading as Reading
-from .search.dynamic import input_dependent_value as input_dependent_value
-from .search.dynamic import solve_dynamic as solve_dynamic
-from .search.search import LiftedSolution as LiftedSolution
-from .search.search import Report as Report
-from .search.search import solve as solve
-from .search.tables import Reductions as Reductions
+from .certificate.certificate import Certificate
+from .certificate.check import CertificateError, check
+from .problem import alphabet, tasks
+from .problem.law import Law
+from .problem.problem import Problem, read_table
+from .problem.r1 import R1, Layer, Readout, Weights
+from .search import classes
+from .search.census import Census, census
+from .search.dynamic import Choice, FiniteProblem, Policy, Reading, input_dependent_value, solve_dynamic
+from .search.search import LiftedSolution, Report, solve
+from .search.tables import Reductions
+
+__all__ = [
+    "R1",
+    "Census",
+    "Certificate",
+    "CertificateError",
+    "Choice",
+    "FiniteProblem",
+    "Law",
+    "Layer",
+    "LiftedSolution",
+    "Policy",
+    "Problem",
+    "Reading",
+    "Readout",
+    "Reductions",
+    "Report",
+    "Weights",
+    "alphabet",
+    "census",
+    "check",
+    "classes",
+    "input_dependent_value",
+    "read_table",
+    "solve",
+    "solve_dynamic",
+    "tasks",
+]

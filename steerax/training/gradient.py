@@ -19,11 +19,12 @@ from ..runs import loop
 from ..runs.files import RunFolder, content_hash
 from ..runs.models import fill, named_leaves
 from ..transformer.gpt import GPT
-from . import optimiser, throughput
+from . import throughput
 from .batches import Source, source_of
 from .evaluate import HeldOut
 from .loss import PRECISIONS
 from .loss import negative_log_likelihoods as negative_log_likelihoods
+from .optimizer import adamw, learning_rate_for
 from .step import Chunk, Step, parts_for_cache, run_chunk
 
 
@@ -95,8 +96,8 @@ def train_gpt(
     tokens_per_step = check(batch, gpt.config.block_size, steps, accumulate, precision, devices)
     named = {"batch_size": batch_size, "accumulate": accumulate, "precision": precision, "optimizer": "given"}
     if optimizer is None:
-        rate = optimiser.learning_rate_for(gpt.config.n_embd) if learning_rate is None else learning_rate
-        optimizer = optimiser.adamw(steps, rate)
+        rate = learning_rate_for(gpt.config.n_embd) if learning_rate is None else learning_rate
+        optimizer = adamw(steps, rate)
         named["optimizer"] = f"adamw {rate}"
     # A chunk of steps takes over the memory of the state, so it works on a copy of the caller's model.
     state = jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt)))

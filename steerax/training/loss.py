@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from ..maths.nll import nll
 from ..transformer.gpt import GPT
 
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
@@ -14,10 +15,7 @@ def negative_log_likelihoods(
 ) -> Float[Array, "B T"]:
     """-log p(tokens[b, t+1] | tokens[b, :t+1]) in nats, at least float32; 0 where the target is missing. T = N - 1."""
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    logits = jax.vmap(lambda t, k: gpt(t, key=k))(inputs, keys)
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    at_target = jnp.take_along_axis(logits, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
-    return jnp.where(targets >= 0, jax.nn.logsumexp(logits, axis=-1) - at_target, 0)
+    return nll(jax.vmap(lambda t, k: gpt(t, key=k))(inputs, keys), targets)
 
 
 def loss_and_gradient(

@@ -58,7 +58,7 @@ def test_report_reads_as_text_json_and_a_page(report, tmp_path):
     assert "vacuous" in text
     numbers = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert numbers["loss"] == report.loss
-    report.to_html(tmp_path / "report.html")
+    sx.depth.write_html(report, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "still learning" in page
@@ -112,7 +112,7 @@ def test_telemetry_is_stationarity_and_costates_of_the_probe_and_joins_the_page(
     read = history(path)
     assert read["step"].tolist() == [3, 5]
     np.testing.assert_allclose(read["update_ratio"][-1], record["update_ratio"], rtol=1e-15)
-    report.to_html(tmp_path / "page.html", telemetry=path)
+    sx.depth.write_html(report, tmp_path / "page.html", telemetry=path)
     assert "While it trained" in (tmp_path / "page.html").read_text()
 
 

@@ -80,7 +80,7 @@ def test_policies_from_samples_are_consistent_within_the_uniform_bound(four_bits
 
 
 def test_compiled_census_equals_the_plain_one():
-    from steerax.lifted import kernels_numba
+    from steerax.lifted.search import kernels_numba
     from steerax.lifted.search.census import mark_states
     from steerax.lifted.search.tables import Reductions, build_tables
 
@@ -94,7 +94,7 @@ def test_compiled_census_equals_the_plain_one():
 
 
 def test_compiled_last_layer_equals_numpy_on_weights_and_many_words():
-    from steerax.lifted import kernels_numba, kernels_numpy
+    from steerax.lifted.search import kernels_numba, kernels_numpy
     from steerax.lifted.search.tables import Reductions, build_tables, build_target
 
     rng = np.random.default_rng(2)

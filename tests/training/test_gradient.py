@@ -18,7 +18,7 @@ from steerax._errors import CheckpointError, ConfigurationError, DataError
 from steerax.training.batches import TokenFile, Windows
 from steerax.training.evaluate import consecutive_windows, evaluate
 from steerax.training.loss import loss_and_gradient, negative_log_likelihoods
-from steerax.training.optimiser import adamw
+from steerax.training.optimizer import adamw
 from steerax.training.step import Step
 
 CONFIG = sx.GPTConfig(3, 8, 2, 2, 8, dropout=0.1)

@@ -1,4 +1,4 @@
-"""Telemetry measures what the optimiser does to each layer; the bigram loss is what it says."""
+"""Telemetry measures what the optimiser does to each layer."""
 
 import json
 
@@ -6,13 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 import steerax as sx
-from steerax._errors import DataError
 from steerax.runs.loop import Snapshot
-from steerax.training import optimiser, throughput
-from steerax.training.bigram import bigram_loss
+from steerax.training import optimizer, throughput
 from steerax.training.loss import loss_and_gradient
 from steerax.training.telemetry import Telemetry
 
@@ -34,25 +31,12 @@ def test_norms_and_update_ratio_of_each_layer(tmp_path, key):
 
 def test_decay_falls_on_matrices_only(key):
     gpt = sx.GPT(sx.GPTConfig(3, 4, 2, 1, 4), key=key)
-    mask = optimiser.decayed(gpt)
+    mask = optimizer.decayed(gpt)
     assert mask.blocks.qkv.weight
     assert mask.token_embedding
     assert not mask.blocks.qkv.bias
     assert not mask.blocks.ln_mlp.weight
     assert not mask.ln_final.weight
-
-
-def test_the_bigram_loss_is_that_of_its_conditional_table():
-    tokens = np.array([1, 0, 1, 0, 0, 0])
-    f = np.array([5, 3]) / 8  # frequencies with one pseudo-count each
-    p = lambda z, y, n: (n + f[y]) / ({0: 3, 1: 2}[z] + 1)
-    expected = -np.log([p(0, 1, 1), p(1, 0, 2), p(0, 0, 2)]).mean()
-    np.testing.assert_allclose(bigram_loss(tokens, np.array([0, 1, 0, 0]), 2), expected)
-
-
-def test_rejects_a_bigram_of_nothing():
-    with pytest.raises(DataError, match="at least two"):
-        bigram_loss(np.array([0]), np.array([0, 1]), 2)
 
 
 def test_flops_count_six_per_weight_and_token(key):

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError
+from ...maths.nll import nll
 from ...transformer.attention import attend
 from ...transformer.gpt import GPT, Block
 
@@ -38,10 +39,7 @@ def token_losses(gpt: GPT, X: Float[Array, "B T D"], targets: Int[Array, "B T"])
 
     @jax.checkpoint
     def block(X, y):
-        logits = gpt.unembed(X)
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        at_target = jnp.take_along_axis(logits, jnp.maximum(y, 0)[:, None], axis=-1)[:, 0]
-        return jnp.where(y >= 0, jax.nn.logsumexp(logits, axis=-1) - at_target, 0)
+        return nll(gpt.unembed(X), y)
 
     size = min(rows, max(1, LOGITS_AT_ONCE // V))
     n = -(-rows // size)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._errors import DataError
 from ...data.sequences import Sequences
+from ...maths.nll import nll
 
 
 def scored_tokens(network: Any, data: Any, targets: Any = None) -> tuple[Int[Array, "B T"], Int[Array, "B T"]]:
@@ -58,10 +59,7 @@ def summed_loss(network: Callable, tokens: Int[Array, "B T"], targets: Int[Array
 
     def one(now):
         t, y = now
-        logits = network(t)
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        at_target = jnp.take_along_axis(logits, jnp.maximum(y, 0)[:, None], axis=-1)[:, 0]
-        return jnp.where(y >= 0, jax.nn.logsumexp(logits, axis=-1) - at_target, 0).sum()
+        return nll(network(t), y).sum()
 
     return jax.lax.map(one, (tokens, targets), batch_size=8).sum()
 

@@ -30,7 +30,7 @@ def telemetry(tokens: Any, optimizer: Any, path: str | os.PathLike | None = None
 
     **Arguments:** `tokens` int `[B N]`, a fixed probe, best held out; it is cut into `batches` disjoint ones, and about
     three forward and backward passes over it are made at each call. `optimizer`, the one of the run; `path` of a file
-    with one JSON record per line, for `Report.to_html`. **Raises:** `DataError` for fewer sequences than batches.
+    with one JSON record per line, for `write_html`. **Raises:** `DataError` for fewer sequences than batches.
     """
     tokens = np.asarray(tokens)
     size = len(tokens) // max(batches, 1)

@@ -1,31 +1,34 @@
 """The page of the report on a checkpoint: one section for each question a trainer has."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from ...report.figures import Dot, Line, dots, lines, matrix, table
 from ...report.page import Section
 from ...report.page import write as write_page
-from ..analysis import Report
 from ..measure.edges import Edges, ranked
-from ..measure.telemetry import history
-from .text import best_shallower, cheapest_layer, still_learning
+from .record import Report
+from .training import training_section
 
 
-def write(report: Report, path: str | os.PathLike, telemetry: str | os.PathLike | None = None) -> None:
-    """Write the page. Raises `DataError` for a file of telemetry without records."""
+def write_html(report: Report, path: str | os.PathLike, telemetry: str | os.PathLike | None = None) -> None:
+    """Write the report as one self-contained HTML file.
+
+    **Arguments:** `telemetry`, the file that a `telemetry` hook wrote while the network trained, adds a section about it.
+
+    **Raises:** `DataError` if that file holds no such records.
+    """
     parts = [
-        findings_section(report),
-        learning_section(report),
-        importance_section(report),
-        depth_section(report),
-        edges_section(report),
-        ledger_section(report),
-        transport_section(report),
-        flow_section(report),
-        bounds_section(report),
+        _findings_section(report),
+        _learning_section(report),
+        _importance_section(report),
+        _depth_section(report),
+        _edges_section(report),
+        _ledger_section(report),
+        _transport_section(report),
+        _flow_section(report),
+        _bounds_section(report),
     ]
     if telemetry is not None:
         parts.insert(2, training_section(telemetry))
@@ -42,10 +45,10 @@ def write(report: Report, path: str | os.PathLike, telemetry: str | os.PathLike 
     write_page(path, "Depth as time: a report on a checkpoint", lead, parts, facts)
 
 
-def findings_section(report: Report) -> Section:
+def _findings_section(report: Report) -> Section:
     """What to do with this checkpoint."""
-    learning, L = np.flatnonzero(still_learning(report)), report.config["n_layer"]
-    worth, cheap, best = report.importance, cheapest_layer(report), best_shallower(report)
+    learning, L = np.flatnonzero(report.still_learning), report.config["n_layer"]
+    worth, cheap, best = report.importance, report.cheapest_layer, report.best_shallower
     if len(learning) == L:
         text = ["The gradient stands out of its noise in every layer: training longer should pay."]
     else:
@@ -68,12 +71,12 @@ def findings_section(report: Report) -> Section:
     return Section("What to do", text)
 
 
-def half_step_names(L: int) -> list[str]:
+def _half_step_names(L: int) -> list[str]:
     """Names of the 2L half-steps."""
     return [f"{part} {l}" for l in range(L) for part in ("attention", "MLP")]
 
 
-def learning_section(report: Report) -> Section:
+def _learning_section(report: Report) -> Section:
     """Which layers are still learning."""
     found, L = report.learning, report.config["n_layer"]
     share = found.se / np.where(found.batch > 0, found.batch, 1)
@@ -109,53 +112,7 @@ def learning_section(report: Report) -> Section:
     )
 
 
-def training_section(path: str | os.PathLike) -> Section:
-    """What telemetry recorded while the network trained."""
-    found = history(path)
-    steps, L = found["step"], found["signal"].shape[1]
-    shown = sorted({round(i * (L - 1) / 3) for i in range(4)})
-
-    def curves(name: str) -> list[Line]:
-        return [Line(f"layer {l}", steps, found[name][:, l], "transformer") for l in shown]
-
-    last = [
-        [l, found["update_ratio"][-1, l], found["meter"][-1, l], found["costate_norm"][-1, l + 1]] for l in range(L)
-    ]
-    text = (
-        f"Recorded at {len(steps)} steps, {steps[0]} to {steps[-1]}, on a fixed probe ({Path(path).name}). The relative "
-        "step of a layer, update over weight, is the quickest check of the learning rate: near 1e-3 is usual, a layer "
-        "far above its neighbours is about to be overwritten, one far below hardly trains.",
-    )
-    of_layers = f"Layers {', '.join(map(str, shown))} of {L}." if len(shown) < L else "All layers."
-    figures = (
-        lines("Update over weight", of_layers, "step", "relative step", curves("update_ratio"), log_y=True),
-        lines(
-            "Signal share of the gradient",
-            f"{of_layers} Falls towards 0 as a layer has less left to learn; may be below 0 by noise.",
-            "step",
-            "signal over squared batch gradient",
-            curves("meter"),
-            reference=("zero", 0.0),
-        ),
-        lines(
-            "Costate before a layer",
-            f"{of_layers} How strongly the loss feels the state that the layer reads.",
-            "step",
-            "|P| (Frobenius, whole probe)",
-            curves("costate_norm"),
-            log_y=True,
-        ),
-        table(
-            "At the last record",
-            "",
-            ["layer", "update over weight", "signal share", "|P| after"],
-            last,
-        ),
-    )
-    return Section("While it trained", text, figures)
-
-
-def importance_section(report: Report) -> Section:
+def _importance_section(report: Report) -> Section:
     """Which parts could go, at what loss."""
     worth, L = report.importance, report.config["n_layer"]
     rows = [Dot(f"layer {l}", worth.layers[l], None, "transformer") for l in range(L)]
@@ -189,7 +146,7 @@ def importance_section(report: Report) -> Section:
     return Section("What could go, and at what loss", text, figures)
 
 
-def depth_section(report: Report) -> Section:
+def _depth_section(report: Report) -> Section:
     """What a shallower network would do."""
     if not report.depth_changes:
         text = (
@@ -208,7 +165,7 @@ def depth_section(report: Report) -> Section:
     return Section("Other depths", text, (made,))
 
 
-def edges_section(report: Report) -> Section:
+def _edges_section(report: Report) -> Section:
     """Which connections from heads carry what."""
     predicted, L = report.edges.predicted, report.config["n_layer"]
     edges = ranked(predicted)
@@ -231,7 +188,7 @@ def edges_section(report: Report) -> Section:
                 "read by layer",
                 "written by layer",
                 "nats",
-                {"predicted change of the loss": between_layers(predicted)},
+                {"predicted change of the loss": _between_layers(predicted)},
                 diverging=True,
                 columns=readers,
             ),
@@ -239,18 +196,18 @@ def edges_section(report: Report) -> Section:
     )
 
 
-def between_layers(edges: Edges) -> np.ndarray:
+def _between_layers(edges: Edges) -> np.ndarray:
     """Edges summed over heads, `[L 2L+1]`: the attention and the MLP of each layer by turns, then the read-out."""
     attention, mlp = edges.heads.sum((1, 3)), edges.mlp.sum(1)
     by_turns = np.stack([attention, mlp], axis=2).reshape(len(mlp), -1)
     return np.concatenate([by_turns, edges.readout.sum(1)[:, None]], axis=1)
 
 
-def ledger_section(report: Report) -> Section:
+def _ledger_section(report: Report) -> Section:
     """Where the loss gradient goes."""
     ledger, L = report.ledger, report.config["n_layer"]
     entries = [float(np.asarray(ledger.embedding).sum()), *np.asarray(ledger.by_half_step).tolist()]
-    names = ["embedding", *half_step_names(L)]
+    names = ["embedding", *_half_step_names(L)]
     rows = [Dot(name, value, None, "accent") for name, value in zip(names, entries, strict=True)]
     text = (
         "Each entry pairs what a half-layer adds to the residual stream with the gradient of the loss behind it (the "
@@ -285,7 +242,7 @@ def ledger_section(report: Report) -> Section:
     )
 
 
-def transport_section(report: Report) -> Section:
+def _transport_section(report: Report) -> Section:
     """How the law of the states moves."""
     moved, m = report.transport, np.arange(len(report.kinetic_energy)) / 2
     curves = [
@@ -322,22 +279,22 @@ def transport_section(report: Report) -> Section:
     )
 
 
-def flow_section(report: Report) -> Section:
+def _flow_section(report: Report) -> Section:
     """How far the checkpoint is from the flow of its refinement."""
     flow = report.flow
-    finite = [(k, v) for k, v in report.loss_by_refinement.items() if np.isfinite(k)]
+    finite = [(k, v) for k, v in report.flow.losses.items() if np.isfinite(k)]
     curve = Line("k sub-steps", [k for k, _ in finite], [v for _, v in finite], "transformer")
     rows = [[str(k), flow.errors[k], flow.losses[k]] for k in flow.errors]
     rows.append(["flow", 0.0, float(flow.losses[float("inf")])])
     text = (
         f"Every layer is cut into k smaller steps of the same weights ({flow.kind}). At k = 1 this is the checkpoint, for "
         f"large k a continuous flow. The final states of the checkpoint differ from those of its flow by "
-        f"{report.flow_distance:.0%}. If the loss grows with k, the layers are not small steps, and repeating or "
+        f"{report.flow.distance:.0%}. If the loss grows with k, the layers are not small steps, and repeating or "
         "interpolating layers will not work; flow tuning (steerax.depth.tune with substeps=(1, 2)) makes the network "
         f"work at both depths. The flow itself is solved to {flow.reference_error:.0e} by {int(flow.steps.sum())} "
         "adaptive steps.",
     )
-    limit = ("flow", float(report.loss_by_refinement[float("inf")]))
+    limit = ("flow", float(report.flow.losses[float("inf")]))
     return Section(
         "Distance to the flow",
         text,
@@ -350,7 +307,7 @@ def flow_section(report: Report) -> Section:
     )
 
 
-def bounds_section(report: Report) -> Section:
+def _bounds_section(report: Report) -> Section:
     """What the loss on these documents says about others."""
     rows = [
         [b.kind, report.loss, b.right, "vacuous" if b.vacuous else "informative", b.certified] for b in report.bounds

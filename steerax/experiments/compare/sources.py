@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 
 from ..._errors import ConfigurationError, DataError
+from ...data.corpora import pydoc_text
+from ...data.read import read
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
 from ...models.hmm import HiddenMarkovModel
@@ -43,18 +45,10 @@ def resolve(config: Config) -> Source:
         raise ConfigurationError(
             f"{config.source!r} is not a known source; use {', '.join(PROCESSES)}, pydoc, or the path of a file."
         )
-    data = Sequences.read(config.source, config.tokens, config.sequence, words=config.words)
+    data = read(config.source, config.tokens, config.sequence, words=config.words)
     if not data.is_tokens:
         raise DataError(f"{config.source} holds real numbers; compare needs tokens (integers or symbols).")
     return _from_data(config, data, f"the file {config.source}")
-
-
-def pydoc_text() -> str:
-    """All topics of Python's own documentation, in alphabetical order: about 465 000 characters."""
-    import pydoc_data.topics
-
-    topics = pydoc_data.topics.topics
-    return "\n\n".join(topics[name] for name in sorted(topics))
 
 
 def _from_process(config: Config) -> Source:

@@ -14,7 +14,7 @@ from ...models import conditional_entropy, sample_batch, sample_sequences
 from ...models.hmm import HiddenMarkovModel
 from ...runs.files import content_hash
 from ...training.gradient import train_gpt
-from ...training.optimiser import adamw
+from ...training.optimizer import adamw
 from ...transformer.gpt import GPT, GPTConfig
 
 

@@ -13,7 +13,7 @@ from ...depth.theory.hamiltonian import conserved
 from ...models import sample_batch, two_cycle
 from ...report import figures
 from ...training.gradient import train_gpt
-from ...training.optimiser import adamw
+from ...training.optimizer import adamw
 from ...transformer.gpt import GPT, GPTConfig
 from .outcome import FAILS, HOLDS, OPEN, Claim, Outcome, at_most, if_enough
 from .toys import linear_quadratic

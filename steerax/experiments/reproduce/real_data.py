@@ -11,6 +11,7 @@ import tokenize
 import jax
 import numpy as np
 
+from ...data.corpora import pydoc_text
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
@@ -21,7 +22,6 @@ from ...report import figures
 from ...training.gradient import train_gpt
 from ...transformer.gpt import GPT, GPTConfig
 from ..compare.scores import baseline_scores, dual_filter_scores
-from ..compare.sources import pydoc_text
 from .outcome import Claim, Outcome, at_least, at_most, if_enough
 
 TITLE = "Real text and real categories"

@@ -5,7 +5,6 @@ import concurrent.futures
 import dataclasses
 import importlib
 import json
-import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from ... import __version__
 from ..._errors import CheckpointError, ConfigurationError
 from ...report import static
 from ...runs.files import content_hash, read_json, write_whole
+from ...runs.json import plain
 from . import ALONE, EXPERIMENTS, LONG, gallery
 from .outcome import Outcome
 
@@ -76,11 +76,11 @@ def perform(job: Job) -> dict[str, Any]:
         "settings": job.settings(),
         "quick": job.quick,
         "seed": job.seed,
-        "config": as_json(dataclasses.asdict(config)),
+        "config": plain(dataclasses.asdict(config)),
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - used,
         "versions": {"steerax": __version__, "jax": jax.__version__},
-        **as_json(dataclasses.asdict(outcome)),
+        **plain(dataclasses.asdict(outcome)),
     }
 
 
@@ -142,17 +142,6 @@ def reproduce(
         for name in names:
             static.export_all(records[name]["figures"], out / "figures", name, kind)
     return [records[job.stem] for job in jobs]
-
-
-def as_json(value: Any) -> Any:
-    """`value` as JSON values: arrays as lists, numbers that are not finite as null."""
-    if isinstance(value, dict):
-        return {str(k): as_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(v) for v in value]
-    if hasattr(value, "tolist"):
-        return as_json(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def kept(out: pathlib.Path, job: Job) -> dict[str, Any] | None:

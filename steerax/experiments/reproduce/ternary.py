@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from ...lifted.problem.problem import Problem
 from ...lifted.problem.r1 import QUARTERS, Layer, Readout, Weights
-from ...training.optimiser import adamw
+from ...training.optimizer import adamw
 from ...transformer.quantized import embed, registers_after
 
 SHARPNESS = 4.0  # of the logistic loss in the read-out, whose steps are integers
@@ -144,17 +144,17 @@ def train(problem: Problem, depth: int, steps: int, rate: float, exact: bool, ke
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
 def _train(keys, data: Data, depth: int, steps: int, rate: float, exact: bool, levels: int):
-    optimiser = adamw(steps, rate)
+    optimizer = adamw(steps, rate)
 
     def step(state, _):
         free, memory = state
         found = errors(free.quantised(), data, levels)
-        update, memory = optimiser.update(jax.grad(loss)(free, data, levels, exact), memory, free)
+        update, memory = optimizer.update(jax.grad(loss)(free, data, levels, exact), memory, free)
         return (Free(*jax.tree.leaves(optax.apply_updates(free, update))), memory), found
 
     def one(key):
         free = Free(*(a.astype(jnp.float32) for a in Free.random(key, depth)))
-        (free, _), found = jax.lax.scan(step, (free, optimiser.init(free)), None, steps)
+        (free, _), found = jax.lax.scan(step, (free, optimizer.init(free)), None, steps)
         return jnp.append(found, errors(free.quantised(), data, levels)), free
 
     return jax.vmap(one)(keys)
