@@ -18,6 +18,7 @@ from .kernels.detectability import is_undetectable
 from .solvers import ClosedLoop, Direct, OpenLoop, Schur
 from .solvers.open_loop import MOST_GROWTH, impulse_response
 from .solvers.problem import AbstractControlSolver, AbstractSolver, Controls, DualProblem, first_failure
+from .solvers.schur import Predictions
 
 FEW_OBSERVATIONS = 64  # up to which a dense factorisation is chosen
 SMALL_HISTORY = 32  # order times states up to which the feedback of all taps is chosen
@@ -161,7 +162,9 @@ def _last(
             solved[pattern] = _solve(DualProblem(model, mask_b, source), target.F, solver)
         controls, choice = solved[pattern]
         mean, prior = _estimate(model, target.offset, controls.y_0, controls.u, z_b)
-        answers.append(_answer(model, mean, controls, choice, controls=controls.u, prior=prior))
+        radius = None if controls.spectral_radius is None else float(controls.spectral_radius)
+        more = {"controls": controls.u, "prior": prior, "spectral_radius": radius}
+        answers.append(_answer(model, Gaussian(mean, controls.J), controls, choice, **more))
     return answers
 
 
@@ -190,30 +193,39 @@ def _all(
     choice = _Choice(solver, ASKED) if solver is not None else _choose(model, mask, target.F, "all")
     if isinstance(choice.solver, Schur):
         run = choice.solver.predictions(model, z)
-        mean, J = run.x @ target.F + target.offset[None], jnp.einsum("dk,tde,el->tkl", target.F, run.P, target.F)
-        nothing = jnp.zeros(0, z.dtype)
-        controls = Controls(nothing, nothing, J, jnp.asarray(0), run.residual[None], result=run.result)
-        return _answer(model, mean, controls, choice, log_likelihood=run.log_likelihood)
+        predicted = _functionals(run.x, run.P, *target)
+        return _answer(model, predicted, run, choice, log_likelihood=run.log_likelihood)
     assert isinstance(choice.solver, ClosedLoop)
     controls = choice.solver.solve_at(model, mask, target.F, np.arange(len(z) + 1))
-    return _answer(model, _estimate(model, target.offset, controls.y_0, controls.u, z)[0], controls, choice)
+    mean, _ = _estimate(model, target.offset, controls.y_0, controls.u, z)
+    return _answer(model, Gaussian(mean, controls.J), controls, choice)
+
+
+@jax.jit
+def _functionals(
+    x: Float[Array, "T d"], P: Float[Array, "T d d"], F: Float[Array, "d k"], offset: Float[Array, " k"]
+) -> Gaussian:
+    return Gaussian(x @ F + offset[None], jnp.einsum("dk,tde,el->tkl", F, P, F))
 
 
 def _answer(
-    model: AbstractLinearGaussianModel, mean: Float[Array, "*n k"], solved: Controls, choice: _Choice, **more: Any
+    model: AbstractLinearGaussianModel,
+    predicted: Gaussian,
+    solved: Controls | Predictions,
+    choice: _Choice,
+    **more: Any,
 ) -> DualFiltered:
     """The record of one series."""
-    residual, radius, result = float(np.max(solved.residual)), solved.spectral_radius, solved.result
+    residual, result = float(np.max(solved.residual)), solved.result
     if result == RESULTS.successful and isinstance(model, LinearGaussianModel) and is_undetectable(model):
         result = RESULTS.undetectable
     return DualFiltered(
-        Gaussian(mean, solved.J),
+        predicted,
         np.array([np.inf if np.isnan(residual) else residual]),
         int(solved.iterations),
         result,
         solver=type(choice.solver).__name__,
         reason=choice.reason,
-        spectral_radius=None if radius is None else float(radius),
         **more,
     )
 

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -80,7 +81,21 @@ def terms_at(
             raise DataError(f"Time {times.max()} lies beyond the {model.horizon} steps that the operator describes.")
         z, mask = z[: model.horizon], mask[: model.horizon]
     controls = solver.solve_at(model, mask, target.F, times)
+    prior, weights, norms = _terms(model, z, mask, target.offset, controls.y_0, controls.u)
+    return Terms(prior, weights, norms, controls.u, controls.J, controls.result)
+
+
+@jax.jit
+def _terms(
+    model: AbstractLinearGaussianModel,
+    z: Float[Array, "T p"],
+    mask: Bool[Array, "T p"],
+    offset: Float[Array, " k"],
+    y_0: Float[Array, "q d k"],
+    u: Float[Array, "q T p k"],
+) -> tuple[Float[Array, "q k"], Float[Array, "q T k"], Float[Array, "q T"]]:
+    """`(prior, weights, norms)` of given controls."""
     z = jnp.where(mask, z - model.observation_offset[None], 0.0)
-    prior = jnp.einsum("d,qdk->qk", model.initial_mean, controls.y_0) + target.offset[None]
-    weights = -jnp.einsum("qtpk,tp->qtk", controls.u, z)
-    return Terms(prior, weights, jnp.abs(weights).sum(-1), controls.u, controls.J, controls.result)
+    weights = -jnp.einsum("qtpk,tp->qtk", u, z)
+    prior = jnp.einsum("d,qdk->qk", model.initial_mean, y_0) + offset[None]
+    return prior, weights, jnp.abs(weights).sum(-1)

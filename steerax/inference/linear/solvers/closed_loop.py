@@ -52,8 +52,9 @@ class ClosedLoop(AbstractControlSolver):
             part = np.asarray(times[rows])
             padded = np.concatenate([part, np.full(size - len(part), part[-1])])  # one shape, so that it compiles once
             parts.append(_by_time(self.controls(_problem_at(model, mask, F, jnp.asarray(padded))), size))
-        u, y_0, J, iterations, residual = (jnp.concatenate(arrays)[: len(times)] for arrays in zip(*parts, strict=True))
-        return self.judged(Controls(u, y_0, J, iterations.max(), residual))
+        joined = (jnp.concatenate(arrays)[: len(times)] for arrays in zip(*parts, strict=True))
+        u, y_0, J, iterations, residual = joined if len(parts) > 1 else parts[0]
+        return self.judged(Controls(u, y_0, J, np.max(iterations), residual))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Int
 from scipy.fft import next_fast_len
 
 from ....maths.krylov import Krylov, conjugate_gradients
@@ -49,8 +49,8 @@ class OpenLoop(AbstractControlSolver):
         model = problem.model
         assert isinstance(model, LinearGaussianModel)
         if response is None:
-            end = int(np.flatnonzero(np.asarray(problem.source).any((1, 2))).max(initial=0))
-            response = impulse_response(model, problem.source[end], end)
+            end, F = _last_source(problem.source)
+            response = impulse_response(model, F, int(end))
         growth, lags = float(jnp.abs(response).max()), self.lags_of(problem)
         if not np.isfinite(growth):
             return uncontrolled(problem, lags)
@@ -60,6 +60,13 @@ class OpenLoop(AbstractControlSolver):
             checked = stable_residual(problem, controls.u, lags)
             controls = controls._replace(residual=jnp.maximum(controls.residual, checked))
         return controls
+
+
+@jax.jit
+def _last_source(source: Float[Array, "T1 d k"]) -> tuple[Int[Array, ""], Float[Array, "d k"]]:
+    """The last time at which the source is not zero, and the source then."""
+    end = len(source) - 1 - jnp.argmax(jnp.any(source != 0, axis=(1, 2))[::-1])
+    return end, source[end]
 
 
 def _fast(n: int) -> int:

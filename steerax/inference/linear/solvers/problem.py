@@ -31,7 +31,7 @@ class Controls(NamedTuple):
     u: Float[Array, "*n T p k"]
     y_0: Float[Array, "*n d k"]
     J: Float[Array, "*n k k"]
-    iterations: Int[Array, ""]
+    iterations: Int[Array | np.ndarray, ""]
     residual: Float[Array, "*n k"]
     spectral_radius: Float[Array, ""] | None = None
     result: RESULTS = RESULTS.successful

@@ -41,13 +41,15 @@ class Predictions(NamedTuple):
     P: Float[Array, "T1 d d"]
     log_likelihood: Float[Array, ""]
 
+    iterations = 0
+
     @property
-    def residual(self) -> Float[Array, ""]:
-        return jnp.where((jnp.diagonal(self.P, axis1=1, axis2=2) >= 0).all(), 0.0, jnp.inf)
+    def residual(self) -> Float[np.ndarray, ""]:
+        return np.where((np.diagonal(self.P, axis1=1, axis2=2) >= 0).all(), 0.0, np.inf)
 
     @property
     def result(self) -> RESULTS:
-        sound = np.isfinite(self.x).all() and float(self.residual) == 0
+        sound = np.isfinite(self.x).all() and self.residual == 0
         return RESULTS.successful if sound else RESULTS.breakdown
 
 
