@@ -1,33 +1,31 @@
 """`steerax fit`: learn a model from sequences."""
 
-from typing import Annotated
-
-import typer
-
-from .kinds import DATA, module_for, tell
+from .answers import Answer, tell
+from .dispatch import room_of
+from .options import FitOptions, command
 
 
-def fit(
-    data: Annotated[str, typer.Argument(help=DATA)],
-    model: Annotated[str, typer.Option(help="kind of model: hmm (tokens) or linear (real numbers)")] = "hmm",
-    states: Annotated[int, typer.Option(help="number of hidden states")] = 8,
-    order: Annotated[int, typer.Option(help="how many past states the next one depends on")] = 1,
-    restarts: Annotated[int, typer.Option(help="random starts; the best one is kept")] = 3,
-    iterations: Annotated[int, typer.Option(help="largest number of iterations")] = 200,
-    tolerance: Annotated[float, typer.Option(help="stop at a smaller gain, in nats per token")] = 1e-6,
-    pseudocount: Annotated[float, typer.Option(help="added to every expected count; 0 is maximum likelihood")] = 0.1,
-    tokens: Annotated[str, typer.Option(help="column of a table with the tokens, or with the numbers")] = "token",
-    sequence: Annotated[str | None, typer.Option(help="column that names the sequence of each row")] = None,
-    words: Annotated[bool, typer.Option("--words", help="read a .txt file as words, a sequence per line")] = False,
-    cut: Annotated[int | None, typer.Option(help="cut sequences into pieces of at most this length")] = None,
-    held_out: Annotated[float, typer.Option(help="share of the sequences kept to measure the model")] = 0.1,
-    out: Annotated[str | None, typer.Option(help="folder for the model  [default: runs/DATA-MODEL]")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on with a stopped fit of the same data and options (hmm)")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
-) -> None:
+@command
+def fit(options: FitOptions) -> None:
     """Learn a model from sequences and save it. Example: `steerax fit text.txt --states 16 --cut 256`."""
-    options = dict(locals())
-    tell(module_for(model).fit(data, options), json, None)
+    from .._results import RESULTS
+
+    room = room_of(options.model)
+    data = room.read(options.data, options.table)
+    data = data if options.cut is None else data.cut(options.cut)
+    training, held_out = data, None
+    if options.held_out > 0 and data.number > 1:
+        training, held_out = data.split(options.held_out, options.seed)
+    fitted = room.learn(training, options)
+    record, lines = room.measured(fitted, training, held_out)
+    outcome = RESULTS[fitted.result]
+    record |= {
+        "model": str(options.folder),
+        "iterations": len(fitted.log_likelihoods) - 1,
+        "outcome": outcome,
+        "states": options.states,
+        "order": options.order,
+    }
+    more = "go on with --resume" if fitted.result == RESULTS.interrupted else ""
+    lines += [line for line in (outcome, more, f"model in {options.folder}") if line]
+    tell(Answer(record, "\n".join(lines)), options.json)
