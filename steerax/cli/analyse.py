@@ -1,21 +1,21 @@
 """`steerax analyse`: a trained GPT as a controlled flow in depth."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
-from .._errors import CheckpointError, DataError
-from .options import Checkpoint, Heads, Json, command
+import steerax as sx
 
-if TYPE_CHECKING:
-    import numpy as np
+from .._errors import CheckpointError, DataError
+from .answers import Answer
+from .options import Checkpoint, Heads, Options, command
 
 
 @dataclasses.dataclass(frozen=True)
-class AnalyseOptions:
+class AnalyseOptions(Options):
     """Options of `steerax analyse`."""
 
     checkpoint: Checkpoint
@@ -30,11 +30,10 @@ class AnalyseOptions:
     telemetry: Annotated[Path | None, "records of steerax.depth.measure.telemetry to show"] = None
     memory: Annotated[str, "recompute layers on the way back, or store what they need"] = "recompute"
     seed: Annotated[int, "seed of the windows and of the drawn labels"] = 0
-    json: Json = False
 
 
 @command
-def analyse(options: AnalyseOptions) -> None:
+def analyse(options: AnalyseOptions) -> Answer:
     """Which layers still learn, which could go, where the loss gradient flows, and what another depth would do.
 
     Example: `steerax analyse runs/pydoc/model --data book.txt --out report.html`.
@@ -43,11 +42,10 @@ def analyse(options: AnalyseOptions) -> None:
 
     from ..depth.analysis import analyse as analyse_gpt
     from ..depth.measure.telemetry import history
-    from ..transformer.checkpoint import load_gpt
 
     if options.telemetry is not None:
         history(options.telemetry)  # a wrong file shows before the work, not after it
-    gpt = load_gpt(options.checkpoint, options.heads)
+    gpt = sx.load_gpt(options.checkpoint, options.heads)
     codes = _read_codes(options.data, options.checkpoint)
     length = options.length or gpt.config.block_size
     windows = disjoint_windows(codes, length + 1, options.windows, options.seed)
@@ -60,13 +58,10 @@ def analyse(options: AnalyseOptions) -> None:
     key = jax.random.key(options.seed)
     report = analyse_gpt(gpt, windows, sample=options.sample, key=key, progress=not options.json, **choices)
     report.to_html(options.out, options.telemetry)
-    if options.json:
-        typer.echo(json.dumps(report.to_dict() | {"report": str(options.out)}))
-    else:
-        typer.echo(f"{report.summary()}\nReport: {options.out}")
+    return Answer(report.to_dict() | {"report": str(options.out)}, f"{report.summary()}\nReport: {options.out}")
 
 
-def _read_codes(data: Path, checkpoint: Path) -> "np.ndarray":
+def _read_codes(data: Path, checkpoint: Path) -> np.ndarray:
     """The tokens of a file as one row.
 
     **Raises:** `DataError` for a file that cannot be read, or for text where the checkpoint has no tokenizer.
@@ -87,13 +82,11 @@ def _read_codes(data: Path, checkpoint: Path) -> "np.ndarray":
     return tokenizer.encode(text)
 
 
-def disjoint_windows(codes: "np.ndarray", length: int, number: int, seed: int) -> "np.ndarray":
+def disjoint_windows(codes: np.ndarray, length: int, number: int, seed: int) -> np.ndarray:
     """`number` windows that do not overlap, int `[B length]`, in random order of the data.
 
     **Raises:** `DataError` for too few tokens.
     """
-    import numpy as np
-
     if codes.ndim == 2:
         rows = np.asarray(codes)
     elif codes.ndim == 1:

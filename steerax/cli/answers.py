@@ -1,79 +1,70 @@
-"""What a command answers: JSON values, text for a person and a table, and how they are told."""
+"""What a command answers: JSON values, text for a person and a table; and how tokens and losses are written in them."""
 
 import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import typer
 
+import steerax as sx
+
 from .._errors import ConfigurationError
+from ..data.scores import TokenScores
 from ..runs.files import write_whole
 from ..runs.json import plain
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..data.sequences import Sequences
-    from ..inference.results import Explanation
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
     """The answer of a command: a record, the text for a person, and a table whose first row names the columns."""
 
-    record: dict[str, Any]
+    record: Any
     text: str
-    table: list[list[Any]] | None = None
+    table: Sequence[Sequence[Any]] = ()
+
+    def shown(self, as_json: bool) -> str:
+        """The record as JSON, or the text."""
+        return json.dumps(plain(self.record), allow_nan=False) if as_json else self.text
 
 
-def tell(answer: Answer, as_json: bool, out: str | None = None) -> None:
-    """Print an answer, and write its table to `out` (CSV) if asked. **Raises:** `ConfigurationError` if it cannot be."""
-    if out is not None and answer.table is not None:
+def tell(answer: Answer, as_json: bool, out: Any = None) -> None:
+    """Print an answer, and write its table, if it has one, to `out` (CSV) if that is asked for.
+
+    **Raises:** `ConfigurationError` if the file cannot be written.
+    """
+    if answer.table and out is not None:
         lines = io.StringIO(newline="")
         csv.writer(lines).writerows(answer.table)
         try:
             write_whole(out, lines.getvalue())
         except OSError as error:
             raise ConfigurationError(f"{out} cannot be written ({error.strerror}); choose another --out.") from None
-    typer.echo(json.dumps(plain(answer.record), allow_nan=False) if as_json else answer.text)
+    typer.echo(answer.shown(as_json))
 
 
-def names_of(data: "Sequences") -> Sequence[str]:
-    """The names of the sequences, their numbers where they have none."""
-    return data.names or [str(i) for i in range(data.number)]
+def symbols_of(model: Any) -> tuple[str, ...]:
+    """The names of a hidden Markov model's tokens, by code."""
+    return (model.vocabulary or sx.Vocabulary.of_codes(model.n_tokens)).symbols
 
 
-@dataclasses.dataclass(frozen=True)
-class Terms:
-    """One prediction as a `prior` and `values`, one term per observation before `time`; `largest` holds positions."""
+def ranked(symbols: Sequence[str], p: np.ndarray, codes: np.ndarray) -> str:
+    """Some tokens and their probabilities in one line."""
+    return "  ".join(f"{symbols[code]!r} {p[code]:.4f}" for code in codes)
 
-    time: int
-    prior: float
-    values: "np.ndarray"
-    largest: list[int]
 
-    @classmethod
-    def of(cls, explanation: "Explanation", top: int) -> "Terms":
-        """The terms of the first query and the first column of an explanation, and the `top` largest of them."""
-        import numpy as np
+def standard_error(scores: TokenScores) -> float | None:
+    """Nats per token; `None` for one sequence, which has no spread to judge by, and for an infinite loss."""
+    return scores.standard_error if len(scores.scored) > 1 and math.isfinite(scores.cross_entropy) else None
 
-        time = int(explanation.queries[0])
-        values = np.asarray(explanation.weights)[0, :time, 0]
-        return cls(time, float(explanation.prior[0, 0]), values, np.argsort(-np.abs(values))[:top].tolist())
 
-    @property
-    def sum(self) -> float:
-        return float(self.values.sum())
-
-    def answer(self, record: dict[str, Any], text: str, column: str, observed: Sequence[Any], form: str) -> Answer:
-        """The answer of `explain`: `record` and `text` say what was predicted; `column` names the observations, of
-        which `form` is the format in the text."""
-        rows = [(s, observed[s], self.values[s]) for s in range(self.time)]
-        largest = [rows[s] for s in self.largest]
-        record |= {"time": self.time, "prior": self.prior, "sum_of_all_terms": self.sum}
-        record["terms"] = [{"position": s, column: value, "term": term} for s, value, term in largest]
-        lines = [text, *(f"{s:8d} {form.format(value)} {term:+.6f}" for s, value, term in largest)]
-        return Answer(record, "\n".join(lines), [["position", column, "term"], *map(list, rows)])
+def in_words(scores: TokenScores) -> str:
+    """The cross-entropy and its standard error."""
+    if not math.isfinite(scores.cross_entropy):
+        return "infinite"
+    error = standard_error(scores)
+    return f"{scores.cross_entropy:.4f}{'' if error is None else f' ± {error:.4f}'} nats per token"

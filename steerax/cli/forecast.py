@@ -1,12 +1,59 @@
 """`steerax forecast`: the distributions of the next observations."""
 
-from .answers import tell
-from .dispatch import one, opened
-from .options import ForecastOptions, command
+import dataclasses
+from typing import Annotated, Any
+
+import numpy as np
+
+import steerax as sx
+
+from .answers import Answer, ranked, symbols_of
+from .inputs import one, opened
+from .options import ModelOptions, Number, command
+
+
+@dataclasses.dataclass(frozen=True)
+class ForecastOptions(ModelOptions):
+    """Options of `steerax forecast`."""
+
+    _: dataclasses.KW_ONLY
+    steps: Annotated[int, "how far to look ahead"] = 5
+    number: Number = 0
+    coverage: Annotated[float, "probability that the set shown at each step covers"] = 0.9
 
 
 @command
-def forecast(options: ForecastOptions) -> None:
+def forecast(options: ForecastOptions) -> Answer:
     """Forecast the next observations of a sequence. Example: `steerax forecast runs/text-hmm text.txt --steps 5`."""
-    model, room, data = opened(options)
-    tell(room.forecast(model, one(data, options.number), options), options.json, options.out)
+    model, data = opened(options)
+    z = one(data, options.number)
+    skip = {"on_impossible": options.on_impossible} if data.is_tokens else {}
+    ahead = sx.forecast(model, z, options.steps, **skip)
+    sets = np.asarray(ahead.interval(options.coverage))
+    steps, lines, table = _tokens(model, ahead, sets) if data.is_tokens else _series(ahead, sets)
+    return Answer({"coverage": options.coverage, "steps": steps}, "\n".join(lines), table)
+
+
+def _tokens(model: Any, ahead: Any, sets: np.ndarray) -> tuple[list, list[str], list]:
+    """The distribution of each of the next tokens, and the smallest set that covers it."""
+    symbols = symbols_of(model)
+    steps, lines, table = [], [], [["step", "token", "probability"]]
+    for step, (p, chosen) in enumerate(zip(np.asarray(ahead.probabilities), sets, strict=True), start=1):
+        order = np.argsort(-p)
+        members = order[chosen[order]]
+        steps.append({symbols[code]: p[code] for code in members})
+        more = f"  … {len(members)} tokens" if len(members) > 8 else ""
+        lines.append(f"+{step}: {ranked(symbols, p, members[:8])}{more}")
+        table += [[step, *row] for row in zip(symbols, p, strict=True)]
+    return steps, lines, table
+
+
+def _series(ahead: Any, ends: np.ndarray) -> tuple[list, list[str], list]:
+    """Mean and interval of each of the next observations."""
+    steps, lines, table = [], [], [["step", "channel", "mean", "low", "high"]]
+    for step, (mean, interval) in enumerate(zip(np.asarray(ahead.mean), ends, strict=True), start=1):
+        rows = [(m, low, high) for m, (low, high) in zip(mean, interval, strict=True)]
+        steps.append({"mean": mean, "interval": interval})
+        lines.append(f"+{step}: " + "  ".join(f"{m:.6g} [{low:.6g}, {high:.6g}]" for m, low, high in rows))
+        table += [[step, channel, *row] for channel, row in enumerate(rows)]
+    return steps, lines, table

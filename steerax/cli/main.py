@@ -1,28 +1,17 @@
 """The `steerax` command: its subcommands, and how errors reach a user."""
 
-import dataclasses
 import importlib
-import json
 import os
 import sys
 
 import typer
 
 from .._errors import SteeraxError
-from .options import Json, command
+from .answers import Answer
+from .options import Options, command
 
-_COMMANDS = (
-    "compare",
-    "fit",
-    "predict",
-    "explain",
-    "forecast",
-    "train",
-    "sample",
-    "analyse",
-    "solve",
-    "reproduce",
-)
+# each is the function of the same name in the module of the same name
+_COMMANDS = ("compare", "fit", "predict", "explain", "forecast", "train", "sample", "analyse", "solve", "reproduce")
 
 app = typer.Typer(
     name="steerax",
@@ -39,30 +28,20 @@ def steerax() -> None:
     """Transformers as optimal-control problems: infer with them, analyse them, train them."""
 
 
-@dataclasses.dataclass(frozen=True)
-class VersionOptions:
-    """Options of `steerax version`."""
-
-    _: dataclasses.KW_ONLY
-    json: Json = False
-
-
 @app.command()
 @command
-def version(options: VersionOptions) -> None:
+def version(options: Options) -> Answer:
     """Print the version of steerax, JAX and the devices found. Example: `steerax version`."""
     import jax
 
     from .. import __version__
 
     devices = sorted({device.device_kind for device in jax.devices()})
-    if options.json:
-        typer.echo(json.dumps({"steerax": __version__, "jax": jax.__version__, "devices": devices}))
-    else:
-        typer.echo(f"steerax {__version__}, jax {jax.__version__}, {', '.join(devices)}")
+    record = {"steerax": __version__, "jax": jax.__version__, "devices": devices}
+    return Answer(record, f"steerax {__version__}, jax {jax.__version__}, {', '.join(devices)}")
 
 
-for _name in _COMMANDS:  # the function of the same name in the module of the same name
+for _name in _COMMANDS:
     app.command(_name)(getattr(importlib.import_module(f".{_name}", __package__), _name))
 
 

@@ -1,17 +1,17 @@
 """`steerax reproduce`: the papers' figures, tables and theorems, run again."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import Seed, command
+from .answers import Answer
+from .options import Options, Seed, command
 
 
 @dataclasses.dataclass(frozen=True)
-class ReproduceOptions:
+class ReproduceOptions(Options):
     """Options of `steerax reproduce`."""
 
     name: Annotated[str, "an experiment, or all"] = "all"
@@ -25,11 +25,10 @@ class ReproduceOptions:
         list[str] | None, typer.Option("--figures", help="also write every figure as svg or pdf (may be repeated)")
     ] = None
     again: Annotated[bool, "run also what is already there"] = False
-    json: Annotated[bool, "print the claims with their verdicts as JSON"] = False
 
 
 @command
-def reproduce(options: ReproduceOptions) -> None:
+def reproduce(options: ReproduceOptions) -> Answer:
     """Run the experiments of the papers and write a gallery of verdicts, figures and numbers.
 
     Example: `steerax reproduce layers --quick`.
@@ -59,10 +58,8 @@ def reproduce(options: ReproduceOptions) -> None:
             tell=_tell,
             formats=options.formats or (),
         )
-    if options.json:
-        typer.echo(json.dumps([{k: r[k] for k in ("name", "seed", "claims")} for r in records], indent=1))
-    else:
-        typer.echo(f"gallery: {options.out / 'index.html'}")
+    claims = [{key: record[key] for key in ("name", "seed", "claims")} for record in records]
+    return Answer(claims, f"gallery: {options.out / 'index.html'}")
 
 
 def _tell(record: dict[str, Any], kept: bool) -> None:

@@ -1,21 +1,21 @@
 """`steerax sample`: continue a text, or tokens, with a trained GPT."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
+import numpy as np
+
+import steerax as sx
 
 from .._errors import CheckpointError, DataError
-from .options import Checkpoint, Heads, command
-
-if TYPE_CHECKING:
-    import numpy as np
+from ..runs.files import write_whole
+from .answers import Answer
+from .options import Checkpoint, Heads, Options, command
 
 
 @dataclasses.dataclass(frozen=True)
-class SampleOptions:
+class SampleOptions(Options):
     """Options of `steerax sample`."""
 
     checkpoint: Checkpoint
@@ -28,29 +28,25 @@ class SampleOptions:
     heads: Heads = None
     out: Annotated[Path | None, "file to write to instead of the terminal"] = None
     seed: Annotated[int, "seed of the draws"] = 0
-    json: Annotated[bool, "print prompt, codes and text as JSON"] = False
 
 
 @command
-def sample(options: SampleOptions) -> None:
+def sample(options: SampleOptions) -> Answer | None:
     """Draw continuations of a prompt from a GPT.
 
     Example: `steerax sample runs/pydoc/model --prompt "The import statement" --temperature 0.7`.
     """
     import jax
 
-    from ..runs.files import write_whole
-    from ..transformer.checkpoint import load_gpt
-    from ..transformer.sample import sample_tokens
     from ..transformer.tokenizer import load_tokenizer
 
-    gpt = load_gpt(options.checkpoint, options.heads)
+    gpt = sx.load_gpt(options.checkpoint, options.heads)
     try:
         tokenizer = load_tokenizer(options.checkpoint)
     except CheckpointError:
         tokenizer = None
     prompt = options.prompt
-    drawn = sample_tokens(
+    drawn = sx.sample_tokens(
         gpt,
         tokenizer.encode(prompt) if tokenizer else _codes_of(prompt),
         options.tokens,
@@ -60,20 +56,15 @@ def sample(options: SampleOptions) -> None:
         samples=options.samples,
     )
     texts = [prompt + tokenizer.decode(row.tolist()) if tokenizer else ",".join(map(str, row)) for row in drawn]
-    if options.json:
-        shown = json.dumps({"prompt": prompt, "codes": drawn.tolist(), "texts": texts}, indent=1)
-    else:
-        shown = "\n---\n".join(texts)
+    answer = Answer({"prompt": prompt, "codes": drawn, "texts": texts}, "\n---\n".join(texts))
     if options.out is None:
-        typer.echo(shown)
-    else:
-        write_whole(options.out, shown + "\n")
+        return answer
+    write_whole(options.out, answer.shown(options.json) + "\n")
+    return None
 
 
-def _codes_of(prompt: str) -> "np.ndarray":
+def _codes_of(prompt: str) -> np.ndarray:
     """Codes from `3,1,4`; a lone 0 if the prompt is only white space. **Raises:** `DataError` for anything else."""
-    import numpy as np
-
     try:
         return np.asarray([int(code) for code in prompt.split(",")] if prompt.strip() else [0], np.int32)
     except (ValueError, OverflowError):

@@ -1,23 +1,21 @@
 """`steerax train`: a GPT on a text or a token file."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
+import steerax as sx
+
 from .._errors import ConfigurationError, DataError
-from .options import Json, Seed, command
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..training.gradient import TrainingRun
+from .answers import Answer
+from .options import Options, Seed, command
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Options):
     """Options of `steerax train`."""
 
     source: Annotated[str, "pydoc, a .txt file, or tokens in a .npy or .bin (uint16) file"]
@@ -43,101 +41,80 @@ class TrainOptions:
     data_parallel: Annotated[bool, "split batches over all devices"] = False
     resume: Annotated[bool, "continue the run in the folder"] = False
     seed: Seed = 0
-    json: Json = False
 
 
 @command
-def train(options: TrainOptions) -> None:
+def train(options: TrainOptions) -> Answer:
     """Train a GPT and keep its checkpoints, its log and the best model.
 
     Example: `steerax train pydoc --steps 500 --out runs/pydoc`, then `steerax sample runs/pydoc/model`.
     """
     import jax
-    import numpy as np
 
-    from .._results import RESULTS
     from ..training.bigram import bigram_loss
-    from ..transformer.checkpoint import save_gpt
-    from ..transformer.gpt import GPT, GPTConfig
 
-    if not 0 < options.held_out < 1:
-        raise ConfigurationError(f"--held-out is {options.held_out}; it must lie between 0 and 1.")
-    tokens, symbols, n_tokens = _read(options.source, options.tokenizer, options.vocabulary)
-    cut = int((1 - options.held_out) * len(tokens))
+    o = options
+    if not 0 < o.held_out < 1:
+        raise ConfigurationError(f"--held-out is {o.held_out}; it must lie between 0 and 1.")
+    tokens, symbols, n_tokens = _read(o.source, o.tokenizer, o.vocabulary)
+    cut = int((1 - o.held_out) * len(tokens))
     training, held_out = tokens[:cut], np.asarray(tokens[cut:], np.int32)
-    o, (for_model, for_run) = options, jax.random.split(jax.random.key(options.seed))
-    config = GPTConfig(n_tokens, o.block, o.layers, o.heads, o.width, bias=o.bias, dropout=o.dropout)
-    gpt = GPT(config, key=for_model)
+    config = sx.GPTConfig(n_tokens, o.block, o.layers, o.heads, o.width, bias=o.bias, dropout=o.dropout)
+    for_model, for_run = jax.random.split(jax.random.key(o.seed))
+    gpt = sx.GPT(config, key=for_model)
     # The bigram table has n_tokens² entries: a comparison for characters, not for large vocabularies.
     bigram = bigram_loss(np.asarray(training), held_out, n_tokens) if n_tokens <= 2048 else None
-    if not options.json:
+    if not o.json:
         typer.echo(f"{gpt.n_parameters:,} parameters, {len(training):,} tokens to train on, {len(held_out):,} held out")
         if bigram is not None:
             typer.echo(f"bigram model: {bigram:.4f} nats per held-out token")
-    run = _trained(gpt, training, held_out, for_run, options)
-    save_gpt(run.best_model, options.out / "model", symbols)
-    if run.result == RESULTS.diverged:
-        typer.echo("steerax: the loss is no longer finite; try a lower --learning-rate.", err=True)
-        raise typer.Exit(1)
-    more = {"parameters": gpt.n_parameters, "bigram_loss": bigram, "model": str(options.out / "model")}
-    numbers = _numbers(run, options.every) | more
-    typer.echo(json.dumps(numbers, indent=1) if options.json else _said(numbers))
-
-
-def _trained(
-    gpt: Any, training: "np.ndarray", held_out: "np.ndarray", key: Any, options: TrainOptions
-) -> "TrainingRun":
-    """The training run, which tells its loss at every evaluation."""
-    import jax
-
-    from ..training.gradient import train_gpt
-
-    def report(snapshot: Any) -> None:
-        if not options.json:
-            typer.echo(f"step {snapshot.step}: training loss {snapshot.metrics['loss'].mean():.4f}")
-
-    return train_gpt(
+    run = sx.train_gpt(
         gpt,
         training,
-        options.steps,
-        key,
-        batch_size=options.batch,
-        learning_rate=options.learning_rate,
-        accumulate=options.accumulate,
-        precision=options.precision,
+        o.steps,
+        for_run,
+        batch_size=o.batch,
+        learning_rate=o.learning_rate,
+        accumulate=o.accumulate,
+        precision=o.precision,
         held_out=held_out,
-        patience=options.patience,
-        hooks=[report],
-        every=options.every,
-        run_folder=options.out / "run",
-        resume=options.resume,
-        save_every=options.save_every,
-        devices=jax.devices() if options.data_parallel else None,
+        patience=o.patience,
+        hooks=[] if o.json else [_report],
+        every=o.every,
+        run_folder=o.out / "run",
+        resume=o.resume,
+        save_every=o.save_every,
+        devices=jax.devices() if o.data_parallel else None,
     )
+    sx.save_gpt(run.best_model, o.out / "model", symbols)
+    if run.result == sx.RESULTS.diverged:
+        typer.echo("steerax: the loss is no longer finite; try a lower --learning-rate.", err=True)
+        raise typer.Exit(1)
+    more = {"parameters": gpt.n_parameters, "bigram_loss": bigram, "model": str(o.out / "model")}
+    return _answer(run, o.every, more)
 
 
-def _said(numbers: dict[str, Any]) -> str:
-    """The result in one sentence."""
-    best = numbers["held_out_loss"]
-    held = "no evaluation" if best is None else f"{best:.4f} nats per held-out token at step {numbers['best_step']}"
-    return f"{numbers['result']} after {numbers['steps']} steps: {held}; model in {numbers['model']}"
+def _report(snapshot: Any) -> None:
+    typer.echo(f"step {snapshot.step}: training loss {snapshot.metrics['loss'].mean():.4f}")
 
 
-def _numbers(run: "TrainingRun", every: int) -> dict[str, Any]:
-    """What a run reached, as JSON values."""
-    from .._results import RESULTS
-
-    best = run.held_out[run.held_out[:, 1].argmin()] if len(run.held_out) else None
-    return {
+def _answer(run: Any, every: int, more: dict[str, Any]) -> Answer:
+    """What a run reached, and in one sentence."""
+    step, best = run.held_out[run.held_out[:, 1].argmin()] if len(run.held_out) else (None, None)
+    interrupted = run.result == sx.RESULTS.interrupted
+    record = {
         "steps": run.step,
-        "training_loss": float(run.losses[-every:].mean()) if run.losses.size else None,
-        "held_out_loss": None if best is None else float(best[1]),
-        "best_step": None if best is None else int(best[0]),
-        "result": "interrupted" if run.result == RESULTS.interrupted else "stopped" if run.stopped else "finished",
+        "training_loss": run.losses[-every:].mean() if run.losses.size else None,
+        "held_out_loss": best,
+        "best_step": None if step is None else int(step),
+        "result": "interrupted" if interrupted else "stopped" if run.stopped else "finished",
+        **more,
     }
+    held = "no evaluation" if best is None else f"{best:.4f} nats per held-out token at step {step:.0f}"
+    return Answer(record, f"{record['result']} after {run.step} steps: {held}; model in {more['model']}")
 
 
-def _read(source: str, tokenizer: str, vocabulary: int | None) -> "tuple[np.ndarray, Any, int]":
+def _read(source: str, tokenizer: str, vocabulary: int | None) -> tuple[np.ndarray, Any, int]:
     """Tokens [N], what to keep as the model's vocabulary, and the number of tokens."""
     from ..training.batches import open_tokens
     from ..transformer.tokenizer import BPETokenizer, CharTokenizer
