@@ -1,68 +1,74 @@
 """`steerax analyse`: a trained GPT as a controlled flow in depth."""
 
-import json as to_json
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
-from steerax._errors import CheckpointError, DataError
+import steerax as sx
 
-if TYPE_CHECKING:
-    import numpy as np
+from .._errors import CheckpointError, DataError
+from .answers import Answer
+from .options import Checkpoint, Heads, Options, command
 
 
-def analyse(
-    checkpoint: Annotated[Path, typer.Argument(help="a model folder or file that steerax can read")],
-    data: Annotated[Path, typer.Option(help="a .txt file in the model's vocabulary, or codes in a .npy or .bin file")],
-    out: Annotated[Path, typer.Option(help="report to write")] = Path("analyse.html"),
-    windows: Annotated[int, typer.Option(help="sequences to analyse")] = 64,
-    length: Annotated[int | None, typer.Option(help="tokens in a sequence  [default: all the model reads]")] = None,
-    sample: Annotated[int, typer.Option(help="sequences for the parts that need many passes")] = 8,
-    refinement: Annotated[str, typer.Option(help="lie_trotter, joint or sequential")] = "lie_trotter",
-    heads: Annotated[int | None, typer.Option(help="heads, where the checkpoint does not say")] = None,
-    telemetry: Annotated[Path | None, typer.Option(help="records of steerax.depth.measure.telemetry to show")] = None,
-    memory: Annotated[
-        str, typer.Option(help="recompute layers on the way back, or store what they need")
-    ] = "recompute",
-    seed: Annotated[int, typer.Option(help="seed of the windows and of the drawn labels")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class AnalyseOptions(Options):
+    """Options of `steerax analyse`."""
+
+    checkpoint: Checkpoint
+    _: dataclasses.KW_ONLY
+    data: Annotated[Path, "a .txt file in the model's vocabulary, or codes in a .npy or .bin file"]
+    out: Annotated[Path, "report to write"] = Path("analyse.html")
+    windows: Annotated[int, "sequences to analyse"] = 64
+    length: Annotated[int | None, "tokens in a sequence  [default: all the model reads]"] = None
+    sample: Annotated[int, "sequences for the parts that need many passes"] = 8
+    refinement: Annotated[str, "lie_trotter, joint or sequential"] = "lie_trotter"
+    heads: Heads = None
+    telemetry: Annotated[Path | None, "records of steerax.depth.measure.telemetry to show"] = None
+    memory: Annotated[str, "recompute layers on the way back, or store what they need"] = "recompute"
+    seed: Annotated[int, "seed of the windows and of the drawn labels"] = 0
+
+
+@command
+def analyse(options: AnalyseOptions) -> Answer:
     """Which layers still learn, which could go, where the loss gradient flows, and what another depth would do.
 
     Example: `steerax analyse runs/pydoc/model --data book.txt --out report.html`.
     """
     import jax
 
-    from steerax.depth.analysis import analyse as analyse_gpt
-    from steerax.depth.measure.telemetry import history
-    from steerax.depth.report.html import write_html
-    from steerax.transformer.checkpoint import load_gpt
+    from ..depth.analysis import analyse as analyse_gpt
+    from ..depth.measure.telemetry import history
+    from ..depth.report.html import write_html
 
-    if telemetry is not None:
-        history(telemetry)  # a wrong file shows before the work, not after it
-    gpt = load_gpt(checkpoint, heads)
-    codes = read_codes(data, checkpoint)
-    chosen = disjoint_windows(codes, (length or gpt.config.block_size) + 1, windows, seed)
-    if not json:
+    if options.telemetry is not None:
+        history(options.telemetry)  # a wrong file shows before the work, not after it
+    gpt = sx.load_gpt(options.checkpoint, options.heads)
+    codes = _read_codes(options.data, options.checkpoint)
+    length = options.length or gpt.config.block_size
+    windows = disjoint_windows(codes, length + 1, options.windows, options.seed)
+    if not options.json:
         typer.echo(
-            f"{gpt.n_parameters:,} parameters; {len(chosen)} sequences of {chosen.shape[1]} tokens; about "
-            f"{6 * gpt.n_parameters * chosen.size * 1e-9 * 2:,.0f} GFLOP"
+            f"{gpt.n_parameters:,} parameters; {len(windows)} sequences of {windows.shape[1]} tokens; about "
+            f"{6 * gpt.n_parameters * windows.size * 1e-9 * 2:,.0f} GFLOP"
         )
-    key = jax.random.key(seed)
-    choices: Any = {"refinement": refinement, "memory": memory}
-    report = analyse_gpt(gpt, chosen, sample=sample, key=key, progress=not json, **choices)
-    write_html(report, out, telemetry)
-    if json:
-        typer.echo(to_json.dumps(report.to_dict() | {"report": str(out)}))
-    else:
-        typer.echo(f"{report.summary()}\nReport: {out}")
+    choices: Any = {"refinement": options.refinement, "memory": options.memory}
+    key = jax.random.key(options.seed)
+    report = analyse_gpt(gpt, windows, sample=options.sample, key=key, progress=not options.json, **choices)
+    write_html(report, options.out, options.telemetry)
+    return Answer(report.to_dict() | {"report": str(options.out)}, f"{report.summary()}\nReport: {options.out}")
 
 
-def read_codes(data: Path, checkpoint: Path) -> "np.ndarray":
-    """The tokens of a file as one row. Raises `DataError`, or `CheckpointError` if text needs a missing tokenizer."""
-    from steerax.training.batches import open_tokens
-    from steerax.transformer.tokenizer import load_tokenizer
+def _read_codes(data: Path, checkpoint: Path) -> np.ndarray:
+    """The tokens of a file as one row.
+
+    **Raises:** `DataError` for a file that cannot be read, or for text where the checkpoint has no tokenizer.
+    """
+    from ..training.batches import open_tokens
+    from ..transformer.tokenizer import load_tokenizer
 
     if data.suffix in (".npy", ".bin"):
         return open_tokens(data)
@@ -77,10 +83,11 @@ def read_codes(data: Path, checkpoint: Path) -> "np.ndarray":
     return tokenizer.encode(text)
 
 
-def disjoint_windows(codes: "np.ndarray", length: int, number: int, seed: int) -> "np.ndarray":
-    """`number` windows that do not overlap, int [B length], in random order. Raises `DataError` for too few tokens."""
-    import numpy as np
+def disjoint_windows(codes: np.ndarray, length: int, number: int, seed: int) -> np.ndarray:
+    """`number` windows that do not overlap, int `[B length]`, in random order of the data.
 
+    **Raises:** `DataError` for too few tokens.
+    """
     if codes.ndim == 2:
         rows = np.asarray(codes)
     elif codes.ndim == 1:

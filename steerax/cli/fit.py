@@ -1,33 +1,126 @@
 """`steerax fit`: learn a model from sequences."""
 
-from typing import Annotated
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
 
-import typer
+import steerax as sx
 
-from .kinds import DATA, module_for, tell
+from .._errors import ConfigurationError
+from ..data.sequences import Sequences
+from .answers import Answer, in_words, standard_error
+from .inputs import read_series, read_tokens
+from .options import PACKAGED, Data, Seed, TableOptions, command
 
 
-def fit(
-    data: Annotated[str, typer.Argument(help=DATA)],
-    model: Annotated[str, typer.Option(help="kind of model: hmm (tokens) or linear (real numbers)")] = "hmm",
-    states: Annotated[int, typer.Option(help="number of hidden states")] = 8,
-    order: Annotated[int, typer.Option(help="how many past states the next one depends on")] = 1,
-    restarts: Annotated[int, typer.Option(help="random starts; the best one is kept")] = 3,
-    iterations: Annotated[int, typer.Option(help="largest number of iterations")] = 200,
-    tolerance: Annotated[float, typer.Option(help="stop at a smaller gain, in nats per token")] = 1e-6,
-    pseudocount: Annotated[float, typer.Option(help="added to every expected count; 0 is maximum likelihood")] = 0.1,
-    tokens: Annotated[str, typer.Option(help="column of a table with the tokens, or with the numbers")] = "token",
-    sequence: Annotated[str | None, typer.Option(help="column that names the sequence of each row")] = None,
-    words: Annotated[bool, typer.Option("--words", help="read a .txt file as words, a sequence per line")] = False,
-    cut: Annotated[int | None, typer.Option(help="cut sequences into pieces of at most this length")] = None,
-    held_out: Annotated[float, typer.Option(help="share of the sequences kept to measure the model")] = 0.1,
-    out: Annotated[str | None, typer.Option(help="folder for the model  [default: runs/DATA-MODEL]")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on with a stopped fit of the same data and options (hmm)")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class FitOptions(TableOptions):
+    """Options of `steerax fit`."""
+
+    data: Data
+    _: dataclasses.KW_ONLY
+    model: Annotated[str, "kind of model: hmm (tokens) or linear (real numbers)"] = "hmm"
+    states: Annotated[int, "number of hidden states"] = 8
+    order: Annotated[int, "how many past states the next one depends on"] = 1
+    restarts: Annotated[int, "random starts; the best one is kept (hmm)"] = 3
+    iterations: Annotated[int, "largest number of iterations"] = 200
+    tolerance: Annotated[float, "stop at a smaller gain, in nats per observation"] = 1e-6
+    pseudocount: Annotated[float, "added to every expected count; 0 is maximum likelihood (hmm)"] = 0.1
+    cut: Annotated[int | None, "cut sequences into pieces of at most this length"] = None
+    held_out: Annotated[float, "share of the sequences kept to measure the model"] = 0.1
+    out: Annotated[str | None, "folder for the model  [default: runs/DATA-MODEL]"] = None
+    resume: Annotated[bool, "go on with a stopped fit of the same data and options (hmm)"] = False
+    seed: Seed = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the model goes."""
+        return Path(self.out or f"runs/{Path(self.data.removeprefix(PACKAGED)).stem}-{self.model}")
+
+    @property
+    def unfinished(self) -> Path:
+        """Where a fit is kept while it runs: beside the folder of the model."""
+        return Path(f"{self.folder}.unfinished")
+
+
+@command
+def fit(options: FitOptions) -> Answer:
     """Learn a model from sequences and save it. Example: `steerax fit text.txt --states 16 --cut 256`."""
-    options = dict(locals())
-    tell(module_for(model).fit(data, options), json, None)
+    if options.model not in ("hmm", "linear"):
+        raise ConfigurationError(f"There is no model called {options.model!r}; choose hmm or linear.")
+    is_hmm = options.model == "hmm"
+    data = (read_tokens if is_hmm else read_series)(options.data, options)
+    data = data if options.cut is None else data.cut(options.cut)
+    training, held_out = data, None
+    if options.held_out > 0 and data.number > 1:
+        training, held_out = data.split(options.held_out, options.seed)
+    if not options.resume:
+        if any(options.unfinished.glob("checkpoints/[0-9]*")):
+            raise ConfigurationError(
+                f"{options.unfinished} holds a fit that was stopped; go on with --resume, or remove it to start again."
+            )
+        shutil.rmtree(options.unfinished, ignore_errors=True)
+    fitted = (_fit_tokens if is_hmm else _fit_series)(training, options)
+    sx.save(fitted.model, options.folder)
+    interrupted = fitted.result == sx.RESULTS.interrupted
+    if not interrupted:
+        shutil.rmtree(options.unfinished, ignore_errors=True)
+    outcome, n_iterations = sx.RESULTS[fitted.result], len(fitted.log_likelihoods) - 1
+    record = {"model": str(options.folder), "iterations": n_iterations, "outcome": outcome}
+    record |= {"states": options.states, "order": options.order}
+    measured, lines = (_measure_tokens if is_hmm else _measure_series)(fitted, training, held_out)
+    more = "go on with --resume" if interrupted else ""
+    lines += [line for line in (outcome, more, f"model in {options.folder}") if line]
+    return Answer(record | measured, "\n".join(lines))
+
+
+def _fit_tokens(training: Sequences, options: FitOptions) -> Any:
+    return sx.fit(
+        sx.HMM(options.states, order=options.order),
+        training,
+        options.seed,
+        restarts=options.restarts,
+        max_iterations=options.iterations,
+        tolerance=options.tolerance,
+        pseudocounts=options.pseudocount,
+        run_folder=options.unfinished,
+        resume=options.resume,
+    )
+
+
+def _fit_series(training: Sequences, options: FitOptions) -> Any:
+    if options.resume:
+        raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
+    kind = sx.LinearGaussian(options.states, options.order)
+    return sx.fit(kind, training, options.seed, max_iterations=options.iterations, tolerance=options.tolerance)
+
+
+def _measure_tokens(fitted: Any, training: Sequences, held_out: Sequences | None) -> tuple[dict, list[str]]:
+    """Cross-entropies of the training and the held-out sequences, as a record and as lines."""
+    nats = -fitted.log_likelihood / training.n_observed
+    record = {"training_cross_entropy": nats, "tokens": training.n_observed}
+    lines = [
+        f"{training.n_observed} tokens of {training.n_tokens} symbols in {training.number} sequences",
+        f"training cross-entropy {nats:.4f} nats per token after {len(fitted.log_likelihoods) - 1} iterations",
+    ]
+    if held_out is not None and held_out.n_observed:
+        scores = sx.score(fitted.model, held_out, on_impossible="skip")
+        record["held_out_cross_entropy"] = scores.cross_entropy
+        record["held_out_standard_error"] = standard_error(scores)
+        lines.append(f"held-out cross-entropy {in_words(scores)} ({held_out.n_observed} tokens)")
+    return record, lines
+
+
+def _measure_series(fitted: Any, training: Sequences, held_out: Sequences | None) -> tuple[dict, list[str]]:
+    """Log-likelihoods of the training and the held-out sequences, as a record and as lines."""
+    record = {"log_likelihood": fitted.log_likelihood, "bic": fitted.bic, "observed": fitted.n_observed}
+    lines = [
+        f"{fitted.n_observed} observed numbers in {training.number} sequences",
+        f"log-likelihood {fitted.log_likelihood:.4f} nats after {len(fitted.log_likelihoods) - 1} iterations, "
+        f"BIC {fitted.bic:.2f}",
+    ]
+    if held_out is not None:
+        record["held_out_log_likelihood"] = -sx.score(fitted.model, held_out).cross_entropy
+        lines.append(f"held-out log-likelihood {record['held_out_log_likelihood']:.4f} nats per number")
+    return record, lines

@@ -1,27 +1,59 @@
-"""`steerax forecast`: the laws of the next observations."""
+"""`steerax forecast`: the distributions of the next observations."""
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
-import typer
+import numpy as np
 
-from .kinds import DATA, loaded, tell
+import steerax as sx
+
+from .answers import Answer, ranked, symbols_of
+from .inputs import one, opened
+from .options import ModelOptions, Number, command
 
 
-def forecast(
-    model: Annotated[str, typer.Argument(help="folder of a saved model")],
-    data: Annotated[str, typer.Argument(help=DATA)],
-    steps: Annotated[int, typer.Option(help="how far to look ahead")] = 5,
-    number: Annotated[int, typer.Option(help="which sequence, counted from 0")] = 0,
-    coverage: Annotated[float, typer.Option(help="probability that the set shown at each step covers")] = 0.9,
-    tokens: Annotated[str, typer.Option(help="token column of a table")] = "token",
-    sequence: Annotated[str | None, typer.Option(help="column that names the sequence of each row")] = None,
-    words: Annotated[bool, typer.Option("--words", help="read a .txt file as words, a sequence per line")] = False,
-    on_impossible: Annotated[str, typer.Option(help="raise, or skip a token of probability zero")] = "raise",
-    out: Annotated[str | None, typer.Option(help="CSV file for all probabilities")] = None,
-    seed: Annotated[int, typer.Option(help="unused; every command takes it")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class ForecastOptions(ModelOptions):
+    """Options of `steerax forecast`."""
+
+    _: dataclasses.KW_ONLY
+    steps: Annotated[int, "how far to look ahead"] = 5
+    number: Number = 0
+    coverage: Annotated[float, "probability that the set shown at each step covers"] = 0.9
+
+
+@command
+def forecast(options: ForecastOptions) -> Answer:
     """Forecast the next observations of a sequence. Example: `steerax forecast runs/text-hmm text.txt --steps 5`."""
-    options = dict(locals())
-    found, module = loaded(model)
-    tell(module.forecast(found, data, options), json, out)
+    model, data = opened(options)
+    z = one(data, options.number)
+    skip = {"on_impossible": options.on_impossible} if data.is_tokens else {}
+    ahead = sx.forecast(model, z, options.steps, **skip)
+    sets = np.asarray(ahead.interval(options.coverage))
+    steps, lines, table = _tokens(model, ahead, sets) if data.is_tokens else _series(ahead, sets)
+    return Answer({"coverage": options.coverage, "steps": steps}, "\n".join(lines), table)
+
+
+def _tokens(model: Any, ahead: Any, sets: np.ndarray) -> tuple[list, list[str], list]:
+    """The distribution of each of the next tokens, and the smallest set that covers it."""
+    symbols = symbols_of(model)
+    steps, lines, table = [], [], [["step", "token", "probability"]]
+    for step, (p, chosen) in enumerate(zip(np.asarray(ahead.probabilities), sets, strict=True), start=1):
+        order = np.argsort(-p)
+        members = order[chosen[order]]
+        steps.append({symbols[code]: p[code] for code in members})
+        more = f"  … {len(members)} tokens" if len(members) > 8 else ""
+        lines.append(f"+{step}: {ranked(symbols, p, members[:8])}{more}")
+        table += [[step, *row] for row in zip(symbols, p, strict=True)]
+    return steps, lines, table
+
+
+def _series(ahead: Any, ends: np.ndarray) -> tuple[list, list[str], list]:
+    """Mean and interval of each of the next observations."""
+    steps, lines, table = [], [], [["step", "channel", "mean", "low", "high"]]
+    for step, (mean, interval) in enumerate(zip(np.asarray(ahead.mean), ends, strict=True), start=1):
+        rows = [(m, low, high) for m, (low, high) in zip(mean, interval, strict=True)]
+        steps.append({"mean": mean, "interval": interval})
+        lines.append(f"+{step}: " + "  ".join(f"{m:.6g} [{low:.6g}, {high:.6g}]" for m, low, high in rows))
+        table += [[step, channel, *row] for channel, row in enumerate(rows)]
+    return steps, lines, table

@@ -1,13 +1,17 @@
 """The `steerax` command: its subcommands, and how errors reach a user."""
 
 import importlib
-import importlib.util
 import os
 import sys
 
 import typer
 
-from steerax._errors import SteeraxError
+from .._errors import SteeraxError
+from .answers import Answer
+from .options import Options, command
+
+# each is the function of the same name in the module of the same name
+_COMMANDS = ("compare", "fit", "predict", "explain", "forecast", "train", "sample", "analyse", "solve", "reproduce")
 
 app = typer.Typer(
     name="steerax",
@@ -25,36 +29,20 @@ def steerax() -> None:
 
 
 @app.command()
-def version() -> None:
+@command
+def version(options: Options) -> Answer:
     """Print the version of steerax, JAX and the devices found. Example: `steerax version`."""
     import jax
 
-    from steerax import __version__
+    from .. import __version__
 
-    devices = ", ".join(sorted({d.device_kind for d in jax.devices()}))
-    typer.echo(f"steerax {__version__}, jax {jax.__version__}, {devices}")
-
-
-def _register() -> None:
-    """Add every subcommand: the function of the same name in the module of the same name."""
-    for name in (
-        "compare",
-        "fit",
-        "predict",
-        "explain",
-        "forecast",
-        "train",
-        "sample",
-        "analyse",
-        "solve",
-        "reproduce",
-    ):
-        if importlib.util.find_spec(f"steerax.cli.{name}") is not None:
-            module = importlib.import_module(f"steerax.cli.{name}")
-            app.command(name)(getattr(module, name))
+    devices = sorted({device.device_kind for device in jax.devices()})
+    record = {"steerax": __version__, "jax": jax.__version__, "devices": devices}
+    return Answer(record, f"steerax {__version__}, jax {jax.__version__}, {', '.join(devices)}")
 
 
-_register()
+for _name in _COMMANDS:
+    app.command(_name)(getattr(importlib.import_module(f".{_name}", __package__), _name))
 
 
 def main() -> None:

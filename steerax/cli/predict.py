@@ -1,25 +1,58 @@
 """`steerax predict`: what comes next in each sequence, and how well a model predicted it so far."""
 
-from typing import Annotated
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-import typer
+import numpy as np
 
-from .kinds import DATA, loaded, tell
+import steerax as sx
+
+from ..data.sequences import Sequences
+from .answers import Answer, in_words, ranked, symbols_of
+from .inputs import opened
+from .options import ModelOptions, command
 
 
-def predict(
-    model: Annotated[str, typer.Argument(help="folder of a saved model")],
-    data: Annotated[str, typer.Argument(help=DATA)],
-    top: Annotated[int, typer.Option(help="likeliest tokens to show for each sequence")] = 3,
-    tokens: Annotated[str, typer.Option(help="token column of a table")] = "token",
-    sequence: Annotated[str | None, typer.Option(help="column that names the sequence of each row")] = None,
-    words: Annotated[bool, typer.Option("--words", help="read a .txt file as words, a sequence per line")] = False,
-    on_impossible: Annotated[str, typer.Option(help="raise, or skip a token of probability zero")] = "raise",
-    out: Annotated[str | None, typer.Option(help="CSV file for all probabilities")] = None,
-    seed: Annotated[int, typer.Option(help="unused; every command takes it")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
-) -> None:
-    """Predict the next token of each sequence. Example: `steerax predict runs/text-hmm text.txt`."""
-    options = dict(locals())
-    found, module = loaded(model)
-    tell(module.predict(found, data, options), json, out)
+@dataclasses.dataclass(frozen=True)
+class PredictOptions(ModelOptions):
+    """Options of `steerax predict`."""
+
+    _: dataclasses.KW_ONLY
+    top: Annotated[int, "likeliest tokens to show for each sequence"] = 3
+
+
+@command
+def predict(options: PredictOptions) -> Answer:
+    """Predict the next observation of each sequence. Example: `steerax predict runs/text-hmm text.txt`."""
+    model, data = opened(options)
+    names = data.names or [str(i) for i in range(data.number)]
+    return _tokens(model, data, names, options) if data.is_tokens else _series(model, data, names)
+
+
+def _tokens(model: Any, data: Sequences, names: Sequence[str], options: PredictOptions) -> Answer:
+    """The likeliest next tokens of each sequence, and the cross-entropy so far."""
+    ahead = sx.forecast(model, data, 1, on_impossible=options.on_impossible)
+    scores = sx.score(model, data, on_impossible=options.on_impossible)
+    symbols = symbols_of(model)
+    rows, lines, table = [], [], [["sequence", "token", "probability"]]
+    for name, p in zip(names, np.asarray(ahead.probabilities)[:, 0], strict=True):
+        best = np.argsort(-p)[: options.top]
+        rows.append({"sequence": name, "next": {symbols[z]: p[z] for z in best}})
+        lines.append(f"{name}: {ranked(symbols, p, best)}")
+        table += [[name, *row] for row in zip(symbols, p, strict=True)]
+    lines.append(f"cross-entropy so far {in_words(scores)}")
+    return Answer({"sequences": rows, "cross_entropy": scores.cross_entropy}, "\n".join(lines), table)
+
+
+def _series(model: Any, data: Sequences, names: Sequence[str]) -> Answer:
+    """The next observation of each sequence, with its standard deviation."""
+    ahead = sx.forecast(model, data, 1)
+    means = np.asarray(ahead.mean)[:, 0]
+    sds = np.sqrt(np.diagonal(np.asarray(ahead.covariance)[:, 0], axis1=1, axis2=2))
+    rows, lines, table = [], [], [["sequence", "channel", "mean", "sd"]]
+    for name, mean, sd in zip(names, means, sds, strict=True):
+        rows.append({"sequence": name, "mean": mean, "sd": sd})
+        lines.append(f"{name}: " + "  ".join(f"{m:.6g} ± {s:.3g}" for m, s in zip(mean, sd, strict=True)))
+        table += [[name, channel, mean[channel], sd[channel]] for channel in range(len(mean))]
+    return Answer({"sequences": rows}, "\n".join(lines), table)

@@ -1,8 +1,8 @@
-"""The options of `steerax compare`, with a reason beside each default."""
+"""The options of `steerax compare`: what the command line says of each, its default, and the reason for it."""
 
 import dataclasses
 import pathlib
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from ..._errors import ConfigurationError
 
@@ -40,25 +40,30 @@ class Config:
     **Raises:** `ConfigurationError` for a value that cannot work.
     """
 
-    source: str = "two-cycle"
-    out: str | None = None  # compare/SOURCE
-    tokens: str = "token"  # column of a table
-    sequence: str | None = None  # column that names the sequence of a row
-    words: bool = False  # a text file as whitespace-separated tokens, one sequence per line
-    states: int | None = None  # None: the true model of a named process, 16 states for data
-    restarts: int = 3  # Baum-Welch finds local optima; three starts rarely agree on a bad one
-    iterations: int = 200  # Baum-Welch steps per start at most; it stops earlier once it no longer gains
-    length: int = 64  # window, and block size of the GPT: four to ten cycles of the default process
-    layers: int | None = None
-    heads: int | None = None
-    width: int | None = None
-    steps: int | None = None
-    batch: int = 64
-    held_out: float = 0.1  # share of the data kept for the comparison
-    reference: str | None = None  # distribution of the continuations that contributions are averaged over
-    samples: int = 256  # continuations per step; standard errors are shown
-    seed: int = 0
-    quick: bool = False  # a fifth of the training steps
+    source: Annotated[str, "two-cycle, casino, mess3, pydoc, or a file"] = "two-cycle"
+    _: dataclasses.KW_ONLY
+    out: Annotated[str | None, "folder to write to  [default: compare/SOURCE]"] = None
+    tokens: Annotated[str, "token column of a .csv, .tsv or .parquet file"] = "token"
+    sequence: Annotated[str | None, "column that names the sequence of each row"] = None
+    words: Annotated[bool, "read a .txt file as words, a sequence per line"] = False
+    states: Annotated[int | None, "hidden states to learn, 16 for data; a named process keeps its own model"] = None
+    # Baum-Welch finds local optima; three starts rarely agree on a bad one
+    restarts: Annotated[int, "random starts of Baum-Welch"] = 3
+    iterations: Annotated[int, "largest number of Baum-Welch steps per start; it stops when it no longer gains"] = 200
+    # four to ten cycles of the default process
+    length: Annotated[int, "tokens in a window, and the block size of the GPT"] = 64
+    layers: Annotated[int | None, "layers of the GPT"] = None
+    heads: Annotated[int | None, "heads of the GPT"] = None
+    width: Annotated[int | None, "embedding dimension of the GPT"] = None
+    steps: Annotated[int | None, "training steps of the GPT"] = None
+    batch: Annotated[int, "windows in a training step"] = 64
+    held_out: Annotated[float, "share of the data kept for the comparison"] = 0.1
+    reference: Annotated[
+        str | None, "continuations for contributions: support, uniform or hmm  [default: by source]"
+    ] = None
+    samples: Annotated[int, "sampled continuations per step, from which come standard errors"] = 256
+    seed: Annotated[int, "seed of everything random"] = 0
+    quick: Annotated[bool, "a fifth of the training steps"] = False
 
     def __post_init__(self):
         counts = ("restarts", "iterations", "length", "layers", "heads", "width", "steps", "batch", "samples", "states")

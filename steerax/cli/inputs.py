@@ -1,0 +1,72 @@
+"""What a command reads: a saved model, and the tokens or the series of a file."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from .._errors import ConfigurationError, DataError
+from ..data.read import read
+from ..data.sequences import Sequences
+from ..data.vocabulary import Vocabulary
+from .options import PACKAGED, ModelOptions, TableOptions
+
+
+def opened(options: ModelOptions) -> tuple[Any, Sequences]:
+    """A saved model, and data that it can read.
+
+    **Raises:** `CheckpointError` or `DataError` if one cannot be read; `ConfigurationError` for another kind of model.
+    """
+    from ..runs.models import kind_of, load
+
+    model = load(options.model)
+    match kind_of(model):
+        case "hidden_markov_model":
+            return model, read_tokens(options.data, options, model.vocabulary)
+        case "linear_gaussian_model" | "time_varying_linear_gaussian_model":
+            return model, read_series(options.data, options)
+        case kind:
+            raise ConfigurationError(f"{options.model} holds a model of kind {kind!r}, which this command cannot use.")
+
+
+def one(data: Sequences, number: int) -> np.ndarray:
+    """One sequence. **Raises:** `DataError` for a number beyond the last."""
+    if not 0 <= number < data.number:
+        raise DataError(f"There is no sequence {number}; the data hold {data.number}, counted from 0.")
+    return data[number]
+
+
+def read_tokens(path: str, table: TableOptions, vocabulary: Vocabulary | None = None) -> Sequences:
+    """Sequences of tokens. **Raises:** `DataError` for a file that does not hold them."""
+    return read(path, table.tokens, table.sequence, vocabulary, words=table.words)
+
+
+def read_series(path: str, table: TableOptions) -> Sequences:
+    """Series of numbers; in a table `--tokens a,b` names their columns. **Raises:** `DataError` if there are none."""
+    columns = table.tokens.split(",")
+    if path.startswith(PACKAGED):
+        return _packaged(path.removeprefix(PACKAGED), columns)
+    is_table = pathlib.Path(path).suffix in (".csv", ".tsv", ".parquet")
+    data = read(path, sequence=table.sequence, values=columns if is_table else None)
+    if data.is_tokens:
+        return Sequences.from_arrays([np.where(s < 0, np.nan, s).astype(float) for s in data], names=data.names)
+    return data
+
+
+def _packaged(name: str, columns: list[str]) -> Sequences:
+    """Columns of a data set that comes with statsmodels, as one sequence."""
+    try:
+        import statsmodels.datasets as datasets
+    except ImportError:
+        raise ConfigurationError(
+            f"{PACKAGED}{name} needs the package statsmodels; install it or give a file."
+        ) from None
+    load = getattr(getattr(datasets, name, None), "load_pandas", None)
+    if load is None:
+        raise DataError(f"statsmodels has no data set {name!r}; sunspots, co2 and macrodata are three that it has.")
+    table = load().data
+    if missing := [c for c in columns if c not in table]:
+        raise DataError(
+            f"The data set {name!r} has no column {missing[0]!r}; name some of {', '.join(table)} with --tokens."
+        )
+    return Sequences.from_arrays([np.asarray(table[columns], float)], names=[name])

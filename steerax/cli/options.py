@@ -1,0 +1,92 @@
+"""The options of commands as frozen dataclasses, from which the command line is made.
+
+A field `name: Annotated[type, "help"]` is one option. What commands share is a base class here, or an alias.
+"""
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .answers import Answer, tell
+
+PACKAGED = "statsmodels:"  # in front of the name of a data set instead of a file
+
+Data = Annotated[str, f".txt, .csv, .tsv, .parquet, .npy or .npz file; for linear models also {PACKAGED}NAME"]
+Checkpoint = Annotated[Path, "a model folder or file that steerax can read"]
+Heads = Annotated[int | None, "heads, where the checkpoint does not say"]
+Number = Annotated[int, "which sequence, counted from 0"]
+Seed = Annotated[int, "seed of everything random"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What every command has."""
+
+    _: dataclasses.KW_ONLY
+    json: Annotated[bool, "print the numbers as JSON"] = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions(Options):
+    """How a file is read as sequences."""
+
+    _: dataclasses.KW_ONLY
+    tokens: Annotated[str, "column of a table with the tokens; for linear models columns of numbers, such as a,b"] = (
+        "token"
+    )
+    sequence: Annotated[str | None, "column that names the sequence of each row"] = None
+    words: Annotated[bool, "read a .txt file as words, a sequence per line"] = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions(TableOptions):
+    """A saved model, data that it reads, and a file for a table of all that is found."""
+
+    model: Annotated[str, "folder of a saved model"]
+    data: Data
+    _: dataclasses.KW_ONLY
+    on_impossible: Annotated[str, "raise, or skip a token of probability zero"] = "raise"
+    out: Annotated[str | None, "CSV file for all numbers, not only those shown"] = None
+
+
+def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
+    """A command as Typer reads it, from a function of dataclasses, the last of them `Options`, whose answer is told.
+
+    Their positional fields are the arguments and their keyword-only ones the options; a `bool` that is off by default is
+    a switch. The annotation of a field holds the help text, or a whole `typer.Option`.
+    """
+    kinds = [kind for name, kind in typing.get_type_hints(function).items() if name != "return"]
+
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        filled = (kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}) for kind in kinds)
+        if (answer := function(*filled)) is not None:
+            tell(answer, values["json"], values.get("out"))
+
+    called: Any = run
+    called.__signature__ = inspect.Signature([parameter for kind in kinds for parameter in _parameters(kind)])
+    return called
+
+
+def _parameters(kind: Any) -> list[inspect.Parameter]:
+    """One parameter for each field; a class's own fields stand before those of its bases."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    order = [name for each in kind.__mro__ for name in inspect.get_annotations(each)]
+    parameters = []
+    for field in sorted(dataclasses.fields(kind), key=lambda field: order.index(field.name)):
+        info = hints[field.name].__metadata__[0]
+        if isinstance(info, str):
+            switch = [f"--{field.name.replace('_', '-')}"] if field.default is False else []
+            info = typer.Option(*switch, help=info) if field.kw_only else typer.Argument(help=info)
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        annotation: Any = Annotated[hints[field.name].__origin__, info]
+        parameters.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    return parameters
