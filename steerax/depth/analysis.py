@@ -83,6 +83,15 @@ def analyse(
             connections = edge_importance(gpt, few[:paired], few_targets[:paired], labels_key, draws)
         with clock("depth changes"):
             changes = _depth_changes(gpt, few, few_targets)
+    parts = {"transport": moved, "flow": flow, "importance": removed, "depth_changes": changes}
+    numbers = {"costates": B, "batches": batches, "flow, importance, depth changes": sample, "edges": paired}
+    return _report(gpt, sweep, parts | {"edges": jax.tree.map(np.asarray, connections)}, numbers, clock.seconds)
+
+
+def _report(
+    gpt: GPT, sweep: "_Sweep", parts: dict[str, Any], sequences: dict[str, int], seconds: dict[str, float]
+) -> Report:
+    """The record of all parts."""
     risk, affordable = _sampling_bounds(gpt, sweep.sequence_losses)
     return Report(
         config=gpt.to_config(),
@@ -92,17 +101,13 @@ def analyse(
         states=sweep.kept.get("states"),
         learning=sweep.learning,
         ledger=sweep.ledger,
-        flow=flow,
         kinetic_energy=sweep.kinetic,
-        transport=moved,
-        importance=removed,
-        edges=jax.tree.map(np.asarray, connections),
-        depth_changes=changes,
         bounds=risk,
         affordable_bits=affordable,
-        sequences={"costates": B, "batches": batches, "flow, importance, depth changes": sample, "edges": paired},
-        seconds=clock.seconds,
+        sequences=sequences,
+        seconds=seconds,
         peak_memory=_peak_memory(),
+        **parts,
     )
 
 

@@ -75,58 +75,58 @@ def train_gpt(
     the same device. The first token of a window is read and not scored.
 
     **Arguments:** `data`, one of: `Sequences` of tokens (windows drawn uniformly over all starts); a function
-    `(key, step) -> tokens [B T+1]`, traced into the step, for fresh sequences of a process; a 1-D integer array or
-    the path of a token file (`.npy`, or `.bin` of uint16), which stays on disk. A token -1 is missing: its target is
-    not scored. `optimizer`, any optax transformation; by default AdamW with warm-up and cosine decay from
-    `learning_rate` (by default what suits the width). `batch_size`, where the data do not fix it; `accumulate`, parts
-    a batch is taken in to save memory (by default 1, on a single CPU what suits its cache, see `parts_for_cache`);
-    `precision`, "float32" or "bfloat16" arithmetic (parameters stay float32); `held_out`, data evaluated every `every` steps; `patience`, evaluations without a new best before the run stops;
-    `hooks`, called every `every` steps with a `Snapshot` (its state is `(model, optimizer_state)`, its metrics
-    hold the losses); `run_folder`, where checkpoints go every `save_every` steps; `resume`, whether to continue a run
-    found there; `progress`, a bar on a terminal; `devices`, to split each batch over.
+    `(key, step) -> tokens [B T+1]`, traced into the step; a 1-D integer array or the path of a token file (`.npy`, or
+    `.bin` of uint16), which stays on disk. The target of a missing token (−1) is not scored. `optimizer`, any optax
+    transformation; by default AdamW with warm-up and cosine decay from `learning_rate` (by default what suits the width).
+    `accumulate`, parts a batch is taken in to save memory; `precision`, "float32" or "bfloat16" arithmetic; `held_out`, data
+    evaluated every `every` steps; `patience`, evaluations without a new best before the run stops; `hooks`, called every
+    `every` steps with a `Snapshot` (its state is `(model, optimizer_state)`); `run_folder`, where checkpoints go every
+    `save_every` steps; `resume`, whether to continue the run in it; `devices`, to split each batch over.
 
     **Returns:** `TrainingRun`. Ctrl-C ends the run after the current steps with `result` interrupted and, with a
     run folder, a checkpoint. Raises `DataError`, `ConfigurationError`, `CheckpointError`.
     """
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)
-    batch = shape_of_batch(source)
-    if accumulate is None:
-        alone = len(batch) == 2 and devices is None and jax.default_backend() == "cpu"
-        accumulate = parts_for_cache(gpt.config, batch) if alone else 1
-    tokens_per_step = check(batch, gpt.config.block_size, steps, accumulate, precision, devices)
+    accumulate = _parts(gpt, source, devices) if accumulate is None else accumulate
+    tokens = check(shape_of_batch(source), gpt.config.block_size, steps, accumulate, precision, devices)
     named = {"batch_size": batch_size, "accumulate": accumulate, "precision": precision, "optimizer": "given"}
     if optimizer is None:
         rate = learning_rate_for(gpt.config.n_embd) if learning_rate is None else learning_rate
-        optimizer = adamw(steps, rate)
-        named["optimizer"] = f"adamw {rate}"
-    # A chunk of steps takes over the memory of the state, so it works on a copy of the caller's model.
-    state = jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt)))
+        optimizer, named["optimizer"] = adamw(steps, rate), f"adamw {rate}"
     placed = Placement.over(devices)
-    advance = advancer(Step(optimizer, accumulate, precision, placed.batch), source, key, placed)
-
-    store = None
+    # A chunk of steps takes over the memory of the state, so it works on a copy of the caller's model.
+    state = placed.replicate(jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt))))
     watch = None if held_out is None else HeldOut(held_out, patience, folder=run_folder and Path(run_folder) / "best")
+    store = None
     if run_folder is not None:
-        identified = identity(gpt, data, steps, key) | named
-        folder = RunFolder(run_folder, identified, resume, writes=jax.process_index() == 0)
-        template = jax.eval_shape(lambda: state)
-        unpack = lambda arrays: placed.replicate(fill(template, arrays, str(folder.path)))
-        store = loop.Store(folder, pack, unpack, save_every)
-        if watch is not None and resume:
-            folder.latest()  # cuts the log back to the checkpoint
-            watch.restore(folder.records())
-    done = loop.run(
-        advance,
-        placed.replicate(state),
-        steps,
-        every=every,
-        hooks=[log_loss, *([watch] if watch else []), *hooks, stop_if_diverged],
-        store=store,
-        title="training",
-        shown=progress,
-        describe=throughput.describer(gpt, tokens_per_step, devices),
-        largest=source.longest_chunk,
-    )
+        folder = RunFolder(run_folder, identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0)
+        store = _store(folder, state, placed, save_every, watch if resume else None)
+    advance = advancer(Step(optimizer, accumulate, precision, placed.batch), source, key, placed)
+    all_hooks = [log_loss, *([watch] if watch else []), *hooks, stop_if_diverged]
+    said = throughput.describer(gpt, tokens, devices)
+    shown = {"title": "training", "shown": progress, "describe": said, "largest": source.longest_chunk}
+    return _training_run(loop.run(advance, state, steps, every=every, hooks=all_hooks, store=store, **shown), watch)
+
+
+def _parts(gpt: GPT, source: Source, devices: Sequence[Any] | None) -> int:
+    """Parts that a batch is taken in by default: on a single CPU what suits its cache."""
+    batch = shape_of_batch(source)
+    alone = len(batch) == 2 and devices is None and jax.default_backend() == "cpu"
+    return parts_for_cache(gpt.config, batch) if alone else 1
+
+
+def _store(folder: RunFolder, state: Any, placed: "Placement", every: int, watch: HeldOut | None) -> loop.Store:
+    """Where checkpoints go; `watch` takes up the evaluations of the run that is resumed."""
+    template = jax.eval_shape(lambda: state)
+    if watch is not None:
+        folder.latest()  # cuts the log back to the checkpoint
+        watch.restore(folder.records())
+    unpack = lambda arrays: placed.replicate(fill(template, arrays, str(folder.path)))
+    return loop.Store(folder, pack, unpack, every)
+
+
+def _training_run(done: loop.Finished, watch: HeldOut | None) -> TrainingRun:
+    """What the loop reached, and the best model that was evaluated."""
     model, memory = done.state
     losses = done.metrics.get("loss", np.zeros(0, np.float32))
     diverged = bool(losses.size) and not np.isfinite(losses[-1])

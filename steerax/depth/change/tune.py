@@ -47,6 +47,13 @@ def batch_loss(network: GPT | GroupedGPT, tokens: Int[Array, "B N"], k: int) -> 
     return token_losses(head, X, targets).sum() / jnp.maximum((targets >= 0).sum(), 1)
 
 
+def _check(network: Any, steps: int, substeps: Sequence[int]) -> None:
+    if steps < 1 or not substeps or min(substeps) < 1:
+        raise ConfigurationError("Tuning needs at least one step and sub-steps of at least 1.")
+    if isinstance(network, GroupedGPT) and tuple(substeps) != (1,):
+        raise ConfigurationError("A grouped network is tuned with one sub-step per layer.")
+
+
 def tune(
     network: GPT | GroupedGPT | Resampled | Pruned,
     data: Any,
@@ -69,10 +76,7 @@ def tune(
     import optax
 
     inner: Any = network.network if isinstance(network, Resampled | Pruned) else network
-    if steps < 1 or not substeps or min(substeps) < 1:
-        raise ConfigurationError("Tuning needs at least one step and sub-steps of at least 1.")
-    if isinstance(inner, GroupedGPT) and tuple(substeps) != (1,):
-        raise ConfigurationError("A grouped network is tuned with one sub-step per layer.")
+    _check(inner, steps, substeps)
     config = inner.config
     source = source_of(data, batch_size, config.block_size + 1, config.vocab_size, config.missing)
     schedule = optax.linear_schedule(learning_rate, learning_rate / 100, steps)

@@ -107,18 +107,9 @@ def risk_bound(
         )
     if trivial is None:
         trivial = 1.0 if kind == "realisable" else B
-    return RiskBound(
-        kind,
-        left,
-        sampling + float(depth_error),
-        sampling,
-        float(depth_error),
-        number,
-        delta,
-        not any(isinstance(c, Estimated) for c in constants),
-        trivial,
-        "; ".join(c.source for c in constants) or "range given by the caller",
-    )
+    certified = not any(isinstance(c, Estimated) for c in constants)
+    source, extra = "; ".join(c.source for c in constants) or "range given by the caller", float(depth_error)
+    return RiskBound(kind, left, sampling + extra, sampling, extra, number, delta, certified, trivial, source)
 
 
 def needed(kind: str, name: str, value):

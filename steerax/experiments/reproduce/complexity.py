@@ -1,8 +1,6 @@
 """What inference costs: time and memory against the length of the sequence and the number of states, with fitted orders."""
 
 import dataclasses
-import time
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +16,7 @@ from ...models import random_hmm
 from ...models.linear_gaussian import TimeVaryingLinearGaussianModel
 from ...report import figures
 from ...transformer.gpt import GPT, GPTConfig
+from .costs import in_turns, temporary, traced
 from .outcome import Claim, Outcome, at_least, at_most
 
 TITLE = "What inference costs"
@@ -238,39 +237,6 @@ def vocabulary_costs(config: Config, seed: int) -> dict[int, Cost]:
     calls = {V: dual_layer(config.layer_lengths[-1], config.layer_states[0], V, seed) for V in config.vocabularies}
     times = in_turns({str(V): call for V, (call, _) in calls.items()}, config.repeats)
     return {V: Cost(times[str(V)], temporary(compiled)) for V, (_, compiled) in calls.items()}
-
-
-def in_turns(functions: dict[str, Callable], repeats: int, least: float = 5e-3) -> dict[str, list[float]]:
-    """Seconds of each call, taken in turns after a warm-up; a short function is called in a loop of at least `least`."""
-    calls = {}
-    for name, function in functions.items():
-        function()
-        started = time.perf_counter()
-        function()
-        calls[name] = max(1, int(least / (time.perf_counter() - started)))
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            started = time.perf_counter()
-            for _ in range(calls[name]):
-                function()
-            times[name].append((time.perf_counter() - started) / calls[name])
-    return times
-
-
-def traced(function: Callable) -> int:
-    """Peak bytes that NumPy allocates in a call."""
-    tracemalloc.start()
-    function()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return int(peak)
-
-
-def temporary(compiled: Any) -> int:
-    """Bytes of temporaries and results of a compiled function."""
-    memory = compiled.memory_analysis()
-    return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
 
 
 def claims(orders: dict[str, dict[str, Order]], words: dict[int, Cost], passes: dict[str, int]) -> list[Claim]:

@@ -100,6 +100,13 @@ def claims(n: dict) -> list[Claim]:
             1,
             f"{n['value']} wrong strings against {n['input_dependent_value']}",
         ),
+        *claims_about_values(n),
+    ]
+
+
+def claims_about_values(n: dict) -> list[Claim]:
+    """Concavity, continuity and consistency of the value."""
+    return [
         at_least(
             "The value is concave along segments of laws",
             "consequence of linearity",

@@ -86,11 +86,42 @@ def run(config: Config, seed: int) -> Outcome:
     )
 
 
+def claims_about_training(config: Config, fall: float, change: float) -> list[Claim]:
+    """What the gradient shows of training; `fall` is NaN where the first looks do not resolve it."""
+    unknown = not np.isfinite(fall)
+    return [
+        if_enough(
+            Claim(
+                "The unbiased stationarity residual falls during training",
+                "measured here",
+                OPEN if unknown else HOLDS if fall <= 0.5 else FAILS,
+                "At the first looks it is not above its error."
+                if unknown
+                else f"Last fifth of the looks over the first fifth: {fall:.2g} (asked: at most 0.5).",
+            ),
+            config.steps,
+            config.decisive_steps,
+            "training steps",
+        ),
+        if_enough(
+            Claim(
+                "The square of one batch's gradient does not show it",
+                "measured here",
+                OPEN if unknown else HOLDS if change > 2 * fall else FAILS,
+                f"It changes by a factor {change:.2g}, the unbiased square "
+                + ("by one that is not known." if unknown else f"by {fall:.2g} (asked: at least twice as much)."),
+            ),
+            config.steps,
+            config.decisive_steps,
+            "training steps",
+        ),
+    ]
+
+
 def claims(
     config: Config, exact: dict[str, float], fall: float, change: float, drift: list[float], order: float
 ) -> list[Claim]:
-    """Identities, laws, and stationarity as predicates; `fall` is NaN where the first looks do not resolve it."""
-    unknown = not np.isfinite(fall)
+    """Identities, laws, and stationarity as predicates."""
     return [
         at_most(
             "Costates propagated through the layers are the gradients",
@@ -120,31 +151,7 @@ def claims(
             2e-2,
             f"Largest relative defect {exact['ledger']:.0e}",
         ),
-        if_enough(
-            Claim(
-                "The unbiased stationarity residual falls during training",
-                "measured here",
-                OPEN if unknown else HOLDS if fall <= 0.5 else FAILS,
-                "At the first looks it is not above its error."
-                if unknown
-                else f"Last fifth of the looks over the first fifth: {fall:.2g} (asked: at most 0.5).",
-            ),
-            config.steps,
-            config.decisive_steps,
-            "training steps",
-        ),
-        if_enough(
-            Claim(
-                "The square of one batch's gradient does not show it",
-                "measured here",
-                OPEN if unknown else HOLDS if change > 2 * fall else FAILS,
-                f"It changes by a factor {change:.2g}, the unbiased square "
-                + ("by one that is not known." if unknown else f"by {fall:.2g} (asked: at least twice as much)."),
-            ),
-            config.steps,
-            config.decisive_steps,
-            "training steps",
-        ),
+        *claims_about_training(config, fall, change),
         at_most(
             "On the linear-quadratic problem the Hamiltonian is constant in depth, to first order",
             "Pontryagin",

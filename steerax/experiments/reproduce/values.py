@@ -9,7 +9,7 @@ from ...depth.theory.control import cell_averages, objective, optimal_control, o
 from ...depth.theory.flow import fitted_order
 from ...depth.theory.hamiltonian import range_estimate
 from ...report import figures
-from .outcome import Outcome, at_least, at_most
+from .outcome import Claim, Outcome, at_least, at_most
 from .toys import linear_quadratic, optimal_value
 
 TITLE = "Optimal values and recovery"
@@ -26,6 +26,37 @@ class Config:
 QUICK = Config(depths=(32, 64, 128), problems=2)
 
 
+def claims(off: float, off_recovery: float, norm: list, pointwise: list) -> list[Claim]:
+    """The theorems on values, recovery and ranges, as predicates."""
+    smallest = min(*norm, *(p[0] for p in pointwise))
+    return [
+        at_most(
+            "Optimal values converge to the deep limit at first order",
+            "optimal values",
+            off,
+            0.1,
+            f"Fitted orders differ from 1 by at most {off:.3f}",
+            margin=0.1,
+        ),
+        at_most(
+            "Averages of a deep optimal control are near-optimal for shallow networks, at first order",
+            "recovery",
+            off_recovery,
+            0.1,
+            f"Fitted orders differ from 1 by at most {off_recovery:.3f}",
+            margin=0.1,
+        ),
+        at_least(
+            "Both range estimates hold",
+            "range estimates",
+            smallest,
+            1.0,
+            f"The norm estimate is {min(norm):.1f} to {max(norm):.1f} times too large, the pointwise one "
+            f"{min(p[0] for p in pointwise):.1f} to {max(p[1] for p in pointwise):.1f} times",
+        ),
+    ]
+
+
 def run(config: Config, seed: int) -> Outcome:
     """Solve every problem at every depth by Newton's method; average the deepest optimum over cells."""
     rows = [solve(config, jax.random.key(1000 * seed + i)) for i in range(config.problems)]
@@ -33,7 +64,6 @@ def run(config: Config, seed: int) -> Outcome:
     off_recovery = max(abs(row["recovery_order"] - 1) for row in rows)
     norm = [row["norm_looseness"] for row in rows]
     pointwise = [row["pointwise_looseness"] for row in rows]
-    smallest = min(*norm, *(p[0] for p in pointwise))
     steps = 1 / np.array(config.depths)
     gap = lambda name: np.abs(np.array(rows[0][name]) - rows[0]["limit"])
     return Outcome(
@@ -44,32 +74,7 @@ def run(config: Config, seed: int) -> Outcome:
             "solved by Newton steps on the whole control. Recovery: the optimal control of a network twice as deep as the "
             "deepest, averaged over the cells of a shallower one.",
         ],
-        [
-            at_most(
-                "Optimal values converge to the deep limit at first order",
-                "optimal values",
-                off,
-                0.1,
-                f"Fitted orders differ from 1 by at most {off:.3f}",
-                margin=0.1,
-            ),
-            at_most(
-                "Averages of a deep optimal control are near-optimal for shallow networks, at first order",
-                "recovery",
-                off_recovery,
-                0.1,
-                f"Fitted orders differ from 1 by at most {off_recovery:.3f}",
-                margin=0.1,
-            ),
-            at_least(
-                "Both range estimates hold",
-                "range estimates",
-                smallest,
-                1.0,
-                f"The norm estimate is {min(norm):.1f} to {max(norm):.1f} times too large, the pointwise one "
-                f"{min(p[0] for p in pointwise):.1f} to {max(p[1] for p in pointwise):.1f} times",
-            ),
-        ],
+        claims(off, off_recovery, norm, pointwise),
         [
             figures.lines(
                 "Distance to the continuous optimum, first problem",

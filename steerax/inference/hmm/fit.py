@@ -73,26 +73,28 @@ def fit_tokens(
             RunFolder(run_folder, _identity(data, starts, counts, tolerance, screening), resume), runs, save_every
         )
         record.restore()
+    prepared = Prepared.of(data, starts[0])
+    loop_settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
+    best, stopped, compared = _climbed(runs, loop_settings, max_iterations, screening)
+    return _fitted(best, data, stopped, compared)
+
+
+def _climbed(
+    runs: list[Restart], settings: tuple, max_iterations: int, screening: int
+) -> tuple[Restart, RESULTS, np.ndarray]:
+    """The best restart after all iterations, how it ended if not by itself, and log-likelihoods after screening."""
+    prepared, counts, least_gain, on_iteration, record, progress = settings
     compared_at = max_iterations if len(runs) == 1 else min(screening, max_iterations)
     with loop.interruptible() as interrupted:
-        climb = EMLoop(
-            Prepared.of(data, starts[0]),
-            counts,
-            tolerance * data.n_observed,
-            on_iteration,
-            interrupted,
-            threading.Event(),
-            record,
-            progress,
-        )
+        stop = threading.Event()
+        climb = EMLoop(prepared, counts, least_gain, on_iteration, interrupted, stop, record, progress)
         climb(runs, compared_at)
         best = max(runs, key=lambda run: run.objective[min(compared_at, len(run.objective) - 1)])
         climb([best], max_iterations)
         stopped = RESULTS.interrupted if interrupted() else RESULTS.max_steps_reached
     if record is not None:
         record.save()
-    compared = np.array([run.log_likelihoods[min(compared_at, len(run.objective) - 1)] for run in runs])
-    return _fitted(best, data, stopped, compared)
+    return best, stopped, np.array([run.log_likelihoods[min(compared_at, len(run.objective) - 1)] for run in runs])
 
 
 def _fitted(best: Restart, data: Sequences, stopped: RESULTS, compared: np.ndarray) -> Fitted:

@@ -47,22 +47,12 @@ def chunk_blocks(length: int, batch: int, d: int, block: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("block", "per_chunk"))
 def expected_counts(
-    mu: Float[Array, " d"],
-    A,
-    C: Float[Array, "d V"],
-    rows: Int[Array, "T B"],
-    lengths: Int[Array, " B"],
-    block: int,
-    per_chunk: int,
+    mu, A, C: Float[Array, "d V"], rows: Int[Array, "T B"], lengths: Int[Array, " B"], block: int, per_chunk: int
 ) -> ExpectedCounts:
     """`ExpectedCounts` of sequences given by rows of the emission table (0 for missing, and beyond the end)."""
-    T, B = rows.shape
-    d, V = C.shape
+    (_, B), (d, V) = rows.shape, C.shape
     chain, table = as_transition(A), emission_table(C)
-    size = block * per_chunk
-    n_chunks = max(1, -(-T // size))
-    rows = jnp.pad(rows, ((0, n_chunks * size - T), (0, 0)))
-    chunks = rows.reshape(n_chunks, per_chunk, block, B)
+    chunks = _in_chunks(rows, block, per_chunk)
 
     def forward_block(p, rows):
         after = []
@@ -96,7 +86,7 @@ def expected_counts(
         return end, (p, mass)
 
     start = jnp.broadcast_to(mu, (B, d))
-    if n_chunks == 1:
+    if len(chunks) == 1:
         _, (kept, mass) = lax.scan(forward_block, start, chunks[0])
         starts, masses = start[None], mass[None]
     else:
@@ -109,14 +99,21 @@ def expected_counts(
         a = lax.scan(forward_block, p, rows)[1][0] if kept is None else kept
         return lax.scan(backward_block, carry, (time, rows, mass, a), reverse=True)
 
-    one = jnp.ones((B, d), mu.dtype)
-    carry = (one, one, jnp.zeros(chain.free.shape, mu.dtype), jnp.zeros((V, d), mu.dtype), one)
-    times = (block * jnp.arange(n_chunks * per_chunk)).reshape(n_chunks, per_chunk)
-    (_, _, transition, emission, first), _ = lax.scan(
-        backward_chunk, carry, (times, starts, chunks, safe), reverse=True
-    )
-    initial = jnp.where(lengths[:, None] > 0, first, 0).sum(0)
-    return ExpectedCounts(initial, chain.free * transition, emission.T, jnp.log(safe).sum(), masses.min())
+    one, none = jnp.ones((B, d), mu.dtype), jnp.zeros((V, d), mu.dtype)
+    carry = (one, one, jnp.zeros_like(chain.free, mu.dtype), none, one)
+    times = (block * jnp.arange(len(chunks) * per_chunk)).reshape(-1, per_chunk)
+    carry, _ = lax.scan(backward_chunk, carry, (times, starts, chunks, safe), reverse=True)
+    _, _, transition, emission, first = carry
+    first = jnp.where(lengths[:, None] > 0, first, 0).sum(0)
+    return ExpectedCounts(first, chain.free * transition, emission.T, jnp.log(safe).sum(), masses.min())
+
+
+def _in_chunks(rows: Int[Array, "T B"], block: int, per_chunk: int) -> Int[Array, "n c b B"]:
+    """Rows by chunk, block and time, padded with missing tokens."""
+    T, B = rows.shape
+    n_chunks = max(1, -(-T // (block * per_chunk)))
+    rows = jnp.pad(rows, ((0, n_chunks * block * per_chunk - T), (0, 0)))
+    return rows.reshape(n_chunks, per_chunk, block, B)
 
 
 def _token_counts(gamma: Float[Array, "n d"], rows: Int[Array, " n"], V: int) -> Float[Array, "V d"]:
