@@ -21,7 +21,7 @@ def main() -> None:
         start = time.perf_counter()
         solution = solve(tasks.parity(n), depth)
         seconds = time.perf_counter() - start
-        checked = check(solution.certificate, "witness" if solution.value == 0 else "sample")
+        checked = check(solution, "witness" if solution.value == 0 else "sample")
         rows.append(
             {
                 "n": n, "depth": depth, "value": solution.value, "lower": solution.lower, "status": solution.status,

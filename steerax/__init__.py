@@ -14,7 +14,6 @@ __version__ = importlib.metadata.version("steerax")
 _HOME: dict[str, str] = {
     # errors and results
     "RESULTS": "steerax._results",
-    "Solution": "steerax._results",
     "SteeraxError": "steerax._errors",
     "DataError": "steerax._errors",
     "ImpossibleTokenError": "steerax._errors",

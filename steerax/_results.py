@@ -1,4 +1,4 @@
-"""How a computation ended, and what it returns."""
+"""How a computation ended."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ class RESULTS(eqx.Enumeration):
         "allow more steps or ask for less accuracy."
     )
     interrupted = "The run was interrupted before its last step; what it returns is the state it had reached."
+    stopped = "A hook, such as an early stop, ended the run before its last step."
     diverged = (
         "The iteration diverged: its residual grows without bound. Plain (Picard) iteration of layers diverges for "
         "ordinary models; choose a Krylov solver."
@@ -33,14 +34,3 @@ class RESULTS(eqx.Enumeration):
 def name_of(result: Any) -> str:
     """The name of a member of `RESULTS`, for files and logs; `getattr(RESULTS, name)` is the way back."""
     return next(name for name in RESULTS._name_to_item if bool(getattr(RESULTS, name) == result))
-
-
-class Solution(eqx.Module):
-    """What `solve` verbs return: the value, how the iteration ended, and counted facts about it.
-
-    **Attributes:** `value`; `result`, a member of `RESULTS`; `statistics`, name → number.
-    """
-
-    value: Any
-    result: RESULTS
-    statistics: dict[str, Any]

@@ -54,9 +54,9 @@ def solve(options: SolveOptions) -> Answer:
             seed=options.seed,
             progress=lambda r: bar.update(1000 * r.done // r.total, f"{r.lower} ≤ errors ≤ {r.upper}"),
         )
-    checked = lifted.check(solution.certificate, options.check)
+    checked = lifted.check(solution, options.check)
     if out is not None:
-        solution.certificate.save(out / "certificate")
+        solution.save(out / "certificate")
         write_network(solution.network, out)
         write_whole(out / "network.trits", weights_to_bytes(problem.model, solution.weights))
     record = {

@@ -103,14 +103,15 @@ def _report(snapshot: Any) -> None:
 
 def _answer(run: Any, every: int, more: dict[str, Any]) -> Answer:
     """What a run reached, and in one sentence."""
+    from .._results import name_of
+
     step, best = run.held_out[run.held_out[:, 1].argmin()] if len(run.held_out) else (None, None)
-    interrupted = run.result == sx.RESULTS.interrupted
     record = {
         "steps": run.step,
         "training_loss": run.losses[-every:].mean() if run.losses.size else None,
         "held_out_loss": best,
         "best_step": None if step is None else int(step),
-        "result": "interrupted" if interrupted else "stopped" if run.stopped else "finished",
+        "result": "finished" if run.result == sx.RESULTS.successful else name_of(run.result),
         **more,
     }
     held = "no evaluation" if best is None else f"{best:.4f} nats per held-out token at step {step:.0f}"

@@ -12,7 +12,7 @@ from .problem.r1 import R1, Layer, Readout, Weights
 from .search import classes
 from .search.census import Census, census
 from .search.dynamic import Choice, FiniteProblem, Policy, Reading, input_dependent_value, solve_dynamic
-from .search.search import LiftedSolution, Report, solve
+from .search.search import SearchProgress, solve
 from .search.tables import Reductions
 
 __all__ = [
@@ -24,13 +24,12 @@ __all__ = [
     "FiniteProblem",
     "Law",
     "Layer",
-    "LiftedSolution",
     "Policy",
     "Problem",
     "Reading",
     "Readout",
     "Reductions",
-    "Report",
+    "SearchProgress",
     "Weights",
     "alphabet",
     "census",

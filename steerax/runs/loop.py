@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._results import RESULTS, name_of
 from .files import RunFolder
 from .progress import Progress
 
@@ -32,12 +33,12 @@ Hook = Callable[[Snapshot], dict[str, Any] | None]
 
 
 class Finished(NamedTuple):
-    """How a loop ended. `reason` is "finished", "stopped" (a hook asked for it) or "interrupted" (Ctrl-C)."""
+    """What a loop reached, and its `result`: `successful`, `stopped` (a hook asked for it) or `interrupted` (Ctrl-C)."""
 
     state: Any
     step: int
     metrics: dict[str, np.ndarray]
-    reason: str
+    result: RESULTS
 
 
 class Store(NamedTuple):
@@ -105,9 +106,9 @@ def run(
     state, step, done = resume(state, store)
     pieces = [done] if done else []
     since: list[dict[str, np.ndarray]] = []
-    reason, count, saved = "finished", 1, step
+    result, count, saved = RESULTS.successful, 1, step
     with interruptible() as interrupted, Progress(title, steps, step, shown) as bar:
-        while step < steps and reason == "finished":
+        while step < steps and result == RESULTS.successful:
             due = [every - step % every, steps - step, count, largest]
             if store:
                 due.append(store.every - step % store.every)
@@ -122,15 +123,15 @@ def run(
             bar.update(step, describe(metrics, each) if describe else "")
             if step % every == 0 or step == steps:
                 if call_hooks(hooks, Snapshot(step, state, join(since)), store):
-                    reason = "stopped"
+                    result = RESULTS.stopped
                 since = []
             if interrupted() and step < steps:
-                reason = "interrupted"
-            if store and step != saved and (step % store.every == 0 or step == steps or reason != "finished"):
+                result = RESULTS.interrupted
+            if store and step != saved and (step % store.every == 0 or step == steps or result != RESULTS.successful):
                 arrays = {f"metric:{name}": value for name, value in join(pieces).items()}
-                store.folder.save(step, store.pack(state) | arrays, {"reason": reason})
+                store.folder.save(step, store.pack(state) | arrays, {"result": name_of(result)})
                 saved = step
-    return Finished(state, step, join(pieces), reason)
+    return Finished(state, step, join(pieces), result)
 
 
 def call_hooks(hooks: Sequence[Hook], snapshot: Snapshot, store: Store | None) -> bool:

@@ -34,8 +34,8 @@ class TrainingRun(eqx.Module):
     **Attributes:** `model`, after the last step; `losses` [steps], nats per scored token of each step's batch before
     its update; `step`, how many steps were made; `held_out` [n 2], steps and losses on held-out data; `best_model`,
     the one with the lowest held-out loss (`model` without held-out data); `optimizer_state`; `result`, a member of
-    `RESULTS`: `successful`, `interrupted` (Ctrl-C) or `diverged` (a loss that is not finite); `stopped`, whether
-    a hook, such as the early stop, ended the run before its last step.
+    `RESULTS`: `successful`, `stopped` (by a hook, such as the early stop), `interrupted` (Ctrl-C) or `diverged` (a loss that
+    is not finite).
     """
 
     model: GPT
@@ -45,7 +45,6 @@ class TrainingRun(eqx.Module):
     best_model: GPT
     optimizer_state: Any
     result: RESULTS
-    stopped: bool
 
 
 def train_gpt(
@@ -130,7 +129,6 @@ def _training_run(done: loop.Finished, watch: HeldOut | None) -> TrainingRun:
     model, memory = done.state
     losses = done.metrics.get("loss", np.zeros(0, np.float32))
     diverged = bool(losses.size) and not np.isfinite(losses[-1])
-    interrupted = done.reason == "interrupted"
     return TrainingRun(
         model=model,
         losses=losses,
@@ -138,8 +136,7 @@ def _training_run(done: loop.Finished, watch: HeldOut | None) -> TrainingRun:
         held_out=np.asarray(watch.losses if watch else [], np.float64).reshape(-1, 2),
         best_model=watch.best_model if watch and watch.best_model is not None else model,
         optimizer_state=memory,
-        result=RESULTS.diverged if diverged else RESULTS.interrupted if interrupted else RESULTS.successful,
-        stopped=done.reason == "stopped" and not diverged,
+        result=RESULTS.diverged if diverged else done.result,
     )
 
 

@@ -15,7 +15,7 @@ from steerax.lifted.problem.alphabet import score_matrices, ternary
 def small(task, depth, number=150):
     problem = task(4)
     model = R1(4, matrices=score_matrices()[::number], rows=ternary(2)[::2])
-    return solve(dataclasses.replace(problem, model=model), depth, backend="numpy").certificate
+    return solve(dataclasses.replace(problem, model=model), depth, backend="numpy")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,6 @@ def test_full_check_of_three_bits_in_the_whole_class():
     parity = tasks.parity(3)
     tokens = np.concatenate([parity.tokens, parity.tokens[:1]])  # one string with both labels: 1 error at least
     problem = Problem.create(tokens, np.append(parity.labels, 1 - parity.labels[0]), model=parity.model)
-    certificate = solve(problem, 2, backend="numpy").certificate
+    certificate = solve(problem, 2, backend="numpy")
     assert certificate.lower == 1
     assert check(certificate, "full").examined > 1000

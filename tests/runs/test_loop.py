@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 
+from steerax._results import RESULTS
 from steerax.runs import loop
 from steerax.runs.files import RunFolder
 
@@ -32,7 +33,8 @@ WHOLE = advance(1, 0, STEPS)
 @pytest.mark.parametrize("options", [{}, {"every": 7}, {"largest": 3}, {"seconds": 0.0}, {"every": 100}])
 def test_the_cut_into_chunks_does_not_matter(options):
     done = loop.run(advance, 1, STEPS, **options)
-    assert (done.state, done.step, done.reason) == (WHOLE[0], STEPS, "finished")
+    assert (done.state, done.step) == (WHOLE[0], STEPS)
+    assert done.result == RESULTS.successful
     np.testing.assert_array_equal(done.metrics["x"], WHOLE[1]["x"])
 
 
@@ -46,7 +48,8 @@ def test_hooks_are_called_on_time_and_see_every_metric_once():
 def test_a_stopped_run_resumes_to_the_same_end(tmp_path):
     stop = lambda s: {"stop": s.step >= 28}
     first = loop.run(advance, 1, STEPS, every=7, hooks=[stop], store=store(tmp_path))
-    assert (first.step, first.reason) == (28, "stopped")
+    assert first.step == 28
+    assert first.result == RESULTS.stopped
     done = loop.run(advance, 1, STEPS, store=store(tmp_path, resume=True))
     assert done.state == WHOLE[0]
     np.testing.assert_array_equal(done.metrics["x"], WHOLE[1]["x"])
@@ -60,7 +63,7 @@ def test_ctrl_c_ends_after_the_step_and_leaves_a_checkpoint(tmp_path):
 
     before = signal.getsignal(signal.SIGINT)
     first = loop.run(interrupt, 1, STEPS, largest=4, store=store(tmp_path))
-    assert first.reason == "interrupted"
+    assert first.result == RESULTS.interrupted
     assert 20 < first.step < STEPS
     assert signal.getsignal(signal.SIGINT) is before
     done = loop.run(advance, 1, STEPS, store=store(tmp_path, resume=True))

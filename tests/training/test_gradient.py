@@ -78,7 +78,8 @@ def test_resuming_gives_the_same_losses_bit_for_bit(tmp_path, gpt, whole):
     stop = lambda s: {"stop": s.step >= 15}
     options = {"every": 5, "save_every": 7, "run_folder": tmp_path / "run"}
     part = sx.train_gpt(gpt, cycle, 40, KEY, SGD, hooks=[stop], **options)
-    assert (part.step, part.stopped) == (15, True)
+    assert part.step == 15
+    assert part.result == sx.RESULTS.stopped
     same(sx.train_gpt(gpt, cycle, 40, KEY, SGD, resume=True, **options), whole)
     # a finished run resumes to itself
     same(sx.train_gpt(gpt, cycle, 40, KEY, SGD, resume=True, **options), whole)
@@ -171,7 +172,7 @@ def test_early_stop_keeps_the_best_model(tmp_path, gpt):
         "save_every": 5,
     }
     run = sx.train_gpt(gpt, data(), 400, KEY, optax.sgd(0.3), **options)
-    assert run.stopped
+    assert run.result == sx.RESULTS.stopped
     assert run.step < 400
     best = run.held_out[:, 1].argmin()
     assert best == len(run.held_out) - 3

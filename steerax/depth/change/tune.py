@@ -113,4 +113,4 @@ def tune(
     if isinstance(network, Resampled | Pruned):
         model = dataclasses.replace(network, network=model)
     finished = RESULTS.successful if np.isfinite(losses[-1]) else RESULTS.diverged
-    return TuningRun(model, losses, RESULTS.interrupted if done.reason == "interrupted" else finished)
+    return TuningRun(model, losses, finished if done.result == RESULTS.successful else done.result)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError
-from ..._results import RESULTS, Solution
+from ..._results import RESULTS
 from .field import Field
 from .flow import Convergence, fitted_order
 
@@ -135,13 +135,21 @@ def continuous_costates(
     return found[1][::-1]
 
 
+class OptimizedControl(eqx.Module):
+    """What `optimal_control` returns: `value` `[L p]`; `result`, how the iteration ended; `statistics`, name → number."""
+
+    value: Float[Array, "L p"]
+    result: RESULTS
+    statistics: dict[str, Any]
+
+
 def optimal_control(
     problem: ControlProblem,
     layers: int,
     start: Float[Array, "L p"] | None = None,
     max_steps: int = 60,
     tolerance: float | None = None,
-) -> Solution:
+) -> OptimizedControl:
     r"""A local minimiser of $J^\varepsilon$ by damped Newton steps on the whole control, `[L p]`.
 
     A step solves $(\nabla^2J+\mu I)d=-\nabla J$ with the smallest $\mu$ (0, then powers of 4) that makes the matrix
@@ -175,7 +183,7 @@ def optimal_control(
             break
         flat = jnp.asarray(found, theta.dtype)
     statistics = {"objective": float(value), "gradient_norm": norm, "steps": steps}
-    return Solution(flat.reshape(layers, p), result, statistics)
+    return OptimizedControl(flat.reshape(layers, p), result, statistics)
 
 
 @eqx.filter_jit

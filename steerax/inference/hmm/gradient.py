@@ -110,8 +110,7 @@ def fit_by_gradient(
     fitted = free
     if isinstance(free, _Logits):
         fitted = HiddenMarkovModel(*free.model().arrays, data.vocabulary)
-    result = RESULTS.interrupted if done.reason == "interrupted" else RESULTS.successful
-    return FittedByGradient(fitted, done.metrics["loss"], result)
+    return FittedByGradient(fitted, done.metrics["loss"], done.result)
 
 
 def _store(run_folder, resume: bool, save_every: int, start: tuple, data: Sequences, key, size: int) -> loop.Store:

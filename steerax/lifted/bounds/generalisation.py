@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 
 from ..._errors import ConfigurationError
+from ...maths import concentration
 from ...maths.lipschitz import Certified
-from ..problem.r1 import R1
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,6 @@ class GeneralisationBound:
         return self.width.value >= 1
 
 
-def count_settings(model: R1, depth: int) -> int:
-    """Networks of the class as weight settings: matrices up to scale, rows of V, read-outs with thresholds and sign."""
-    layer = len(model.matrices) * len(model.rows) ** 2
-    thresholds = sum(2 * model.levels * (abs(int(a)) + abs(int(b))) for a, b in model.directions)
-    return layer**depth * (2 * thresholds + 2)  # and the two constants
-
-
 def generalisation_bound(
     class_size: int, samples: int, error_probability: float = 0.05, realisable: bool = False
 ) -> GeneralisationBound:
@@ -42,7 +35,7 @@ def generalisation_bound(
     if class_size < 1 or samples < 1 or not 0 < error_probability < 1:
         raise ConfigurationError("A bound needs a class, a sample and an error probability between 0 and 1.")
     if realisable:
-        width = (math.log(class_size) - math.log(error_probability)) / samples
+        width = concentration.realisable(samples, error_probability, math.log(class_size))
     else:
-        width = math.sqrt((math.log(class_size) + math.log(2 / error_probability)) / (2 * samples))
+        width = concentration.finite_class(1.0, samples, error_probability, math.log(class_size))
     return GeneralisationBound(Certified(width, "union bound over a finite class"), realisable)

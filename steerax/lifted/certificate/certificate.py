@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from ..._errors import CheckpointError
 from ...runs.files import content_hash, read_json, write_folder
+from ...transformer.quantized import QuantizedNetwork
 from ..problem.problem import Problem
 from ..problem.r1 import R1, Layer, Readout, Weights
 
@@ -40,6 +41,21 @@ class Certificate:
     def status(self) -> str:
         """ "proven" if the bounds meet, else "gap"."""
         return "proven" if self.lower == self.upper else "gap"
+
+    @property
+    def value(self) -> int:
+        """The total weight of the sequences that this network mislabels, `upper`."""
+        return self.upper
+
+    @property
+    def certificate(self) -> "Certificate":
+        """What `solve` returns is its own certificate."""
+        return self
+
+    @property
+    def network(self) -> QuantizedNetwork:
+        """The network as it is deployed, in integers: it maps tokens `[N n]` to labels."""
+        return self.problem.model.network(self.weights, self.problem.name)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write `certificate.json` and `certificate.npz` into a folder, whole or not at all."""

@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Int, UInt
 
 from ..._errors import ConfigurationError
-from ...transformer.quantized import QuantizedNetwork
 from ..certificate.certificate import Certificate
 from ..problem.problem import Problem
 from ..problem.r1 import Layer, Readout, Weights
@@ -32,7 +31,7 @@ Actions = tuple[tuple[int, int, int], ...]  # (B, row of V, row of V), as indice
 
 
 @dataclass(frozen=True)
-class Report:
+class SearchProgress:
     """What a search knows so far: bounds, states finished of those after the first layer, states seen in all."""
 
     lower: int
@@ -40,54 +39,6 @@ class Report:
     done: int
     total: int
     states: int
-
-
-@dataclass(frozen=True, eq=False)
-class LiftedSolution:
-    """The best network found and what is proven about it.
-
-    **Attributes:** `value` = `upper`, the weight of mislabelled sequences; `lower`, what no network of the class can
-    beat; `status`, "proven" if they meet, else "gap"; `weights`; `network`, which maps tokens `[N n]` to labels;
-    `certificate`; `statistics`, name → count.
-    """
-
-    certificate: Certificate
-
-    @property
-    def value(self) -> int:
-        """The total weight of the mislabelled sequences."""
-        return self.upper
-
-    @property
-    def lower(self) -> int:
-        """No network of the class does better."""
-        return self.certificate.lower
-
-    @property
-    def upper(self) -> int:
-        """What this network achieves."""
-        return self.certificate.upper
-
-    @property
-    def status(self) -> str:
-        """ "proven" or "gap"."""
-        return self.certificate.status
-
-    @property
-    def weights(self) -> Weights:
-        """The layers and the read-out."""
-        return self.certificate.weights
-
-    @property
-    def statistics(self) -> dict[str, Any]:
-        """Counts and seconds of the search."""
-        return self.certificate.statistics
-
-    @property
-    def network(self) -> QuantizedNetwork:
-        """The network as it is deployed, in integers."""
-        problem = self.certificate.problem
-        return problem.model.network(self.weights, problem.name)
 
 
 def solve(
@@ -100,8 +51,8 @@ def solve(
     reductions: Reductions | None = None,
     backend: Literal["auto", "numpy", "numba"] = "auto",
     seed: int = 0,
-    progress: Callable[[Report], None] | None = None,
-) -> LiftedSolution:
+    progress: Callable[[SearchProgress], None] | None = None,
+) -> Certificate:
     """The network of the class with the fewest errors, with proof.
 
     **Arguments:** `depth`, layers; `time_limit`, seconds after which the bounds reached are returned; `memory_limit`,
@@ -121,7 +72,7 @@ def solve(
             f"One expansion takes up to {search.memory / 2**20:.0f} MiB, more than the memory limit of "
             f"{memory_limit / 2**20:.0f} MiB; raise it, or solve for fewer sequences."
         )
-    return LiftedSolution(search.run(depth))
+    return search.run(depth)
 
 
 class _Search:
@@ -135,7 +86,7 @@ class _Search:
         devices: int | None,
         seed: int,
         time_limit: float | int | None,
-        progress: Callable[[Report], None] | None,
+        progress: Callable[[SearchProgress], None] | None,
         depth: int,
     ):
         self.problem, self.reductions, self.progress = problem, reductions, progress
@@ -258,9 +209,9 @@ class _Search:
         return wave.take(shuffled[np.argsort(wave.bounds[shuffled], kind="stable")])
 
     def tell(self, bounds: np.ndarray, done: int, total: int) -> None:
-        """Report to whoever listens."""
+        """Call the progress callback, if there is one."""
         if self.progress is not None:
-            self.progress(Report(min(self.upper, int(bounds.min())), self.upper, done, total, self.states))
+            self.progress(SearchProgress(min(self.upper, int(bounds.min())), self.upper, done, total, self.states))
 
     def as_node(self, action: Any) -> list[int]:
         """An action as the eight weights it stands for."""
