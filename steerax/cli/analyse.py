@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-import steerax as sx
-
-from .._errors import CheckpointError, DataError
+from .._errors import DataError
 from .answers import Answer
+from .inputs import CODES, read_codes
 from .options import Checkpoint, Heads, Options, command
 
 
@@ -38,16 +37,18 @@ def analyse(options: AnalyseOptions) -> Answer:
 
     Example: `steerax analyse runs/pydoc/model --data book.txt --out report.html`.
     """
-    import jax
-
     from ..depth.analysis import analyse as analyse_gpt
     from ..depth.measure.telemetry import history
     from ..depth.report.html import write_html
+    from ..transformer.checkpoint import open_checkpoint
 
     if options.telemetry is not None:
         history(options.telemetry)  # a wrong file shows before the work, not after it
-    gpt = sx.load_gpt(options.checkpoint, options.heads)
-    codes = _read_codes(options.data, options.checkpoint)
+    checkpoint = open_checkpoint(options.checkpoint, options.heads)
+    if checkpoint.tokenizer is None and options.data.suffix not in CODES:
+        raise DataError(f"{options.data} is text and the checkpoint has no tokenizer; give codes as .npy.")
+    codes, _ = read_codes(options.data, lambda text: checkpoint.tokenizer)
+    gpt = checkpoint.gpt
     length = options.length or gpt.config.block_size
     windows = disjoint_windows(codes, length + 1, options.windows, options.seed)
     if not options.json:
@@ -56,31 +57,9 @@ def analyse(options: AnalyseOptions) -> Answer:
             f"{6 * gpt.n_parameters * windows.size * 1e-9 * 2:,.0f} GFLOP"
         )
     choices: Any = {"refinement": options.refinement, "memory": options.memory}
-    key = jax.random.key(options.seed)
-    report = analyse_gpt(gpt, windows, sample=options.sample, key=key, progress=not options.json, **choices)
+    report = analyse_gpt(gpt, windows, sample=options.sample, key=options.seed, progress=not options.json, **choices)
     write_html(report, options.out, options.telemetry)
     return Answer(report.to_dict() | {"report": str(options.out)}, f"{report.summary()}\nReport: {options.out}")
-
-
-def _read_codes(data: Path, checkpoint: Path) -> np.ndarray:
-    """The tokens of a file as one row.
-
-    **Raises:** `DataError` for a file that cannot be read, or for text where the checkpoint has no tokenizer.
-    """
-    from ..training.batches import open_tokens
-    from ..transformer.tokenizer import load_tokenizer
-
-    if data.suffix in (".npy", ".bin"):
-        return open_tokens(data)
-    try:
-        text = data.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{data} cannot be read as text ({error}).") from None
-    try:
-        tokenizer: Any = load_tokenizer(checkpoint)
-    except CheckpointError as error:
-        raise DataError(f"{data} is text and the checkpoint has no tokenizer ({error}); give codes as .npy.") from None
-    return tokenizer.encode(text)
 
 
 def disjoint_windows(codes: np.ndarray, length: int, number: int, seed: int) -> np.ndarray:

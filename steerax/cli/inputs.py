@@ -1,15 +1,18 @@
-"""What a command reads: a saved model, and the tokens or the series of a file."""
+"""What a command reads: a saved model, and the tokens, the codes or the series of a file."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .._errors import ConfigurationError, DataError
-from ..data.read import read
+from ..data.read import open_tokens, read
 from ..data.sequences import Sequences
 from ..data.vocabulary import Vocabulary
 from .options import PACKAGED, ModelOptions, TableOptions
+
+CODES = (".npy", ".bin")  # the endings of files of token codes
 
 
 def opened(options: ModelOptions) -> tuple[Any, Sequences]:
@@ -51,6 +54,29 @@ def read_series(path: str, table: TableOptions) -> Sequences:
     if data.is_tokens:
         return Sequences.from_arrays([np.where(s < 0, np.nan, s).astype(float) for s in data], names=data.names)
     return data
+
+
+def read_codes(source: str | pathlib.Path, tokenizer: Callable[[str], Any]) -> tuple[np.ndarray, Any]:
+    """The codes of a `.npy` or `.bin` file and `None`; or those of a text, by the tokenizer that `tokenizer(text)`
+    gives, and that tokenizer. The text is that of a UTF-8 file, or Python's own documentation for `pydoc`.
+
+    **Raises:** `DataError` for a file that cannot be read, or a text too short to predict.
+    """
+    if pathlib.Path(source).suffix in CODES:
+        return open_tokens(source), None
+    if source == "pydoc":
+        from ..data.corpora import pydoc_text
+
+        text = pydoc_text()
+    else:
+        try:
+            text = pathlib.Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{source} cannot be read as text ({error}).") from None
+    if len(text) < 2:
+        raise DataError(f"{source} holds {len(text)} characters; there is nothing to predict.")
+    found = tokenizer(text)
+    return found.encode(text), found
 
 
 def _packaged(name: str, columns: list[str]) -> Sequences:

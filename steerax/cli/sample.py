@@ -8,7 +8,7 @@ import numpy as np
 
 import steerax as sx
 
-from .._errors import CheckpointError, DataError
+from .._errors import DataError
 from ..runs.files import write_whole
 from .answers import Answer
 from .options import Checkpoint, Heads, Options, command
@@ -36,21 +36,15 @@ def sample(options: SampleOptions) -> Answer | None:
 
     Example: `steerax sample runs/pydoc/model --prompt "The import statement" --temperature 0.7`.
     """
-    import jax
+    from ..transformer.checkpoint import open_checkpoint
 
-    from ..transformer.tokenizer import load_tokenizer
-
-    gpt = sx.load_gpt(options.checkpoint, options.heads)
-    try:
-        tokenizer = load_tokenizer(options.checkpoint)
-    except CheckpointError:
-        tokenizer = None
-    prompt = options.prompt
+    checkpoint = open_checkpoint(options.checkpoint, options.heads)
+    tokenizer, prompt = checkpoint.tokenizer, options.prompt
     drawn = sx.sample_tokens(
-        gpt,
+        checkpoint.gpt,
         tokenizer.encode(prompt) if tokenizer else _codes_of(prompt),
         options.tokens,
-        jax.random.key(options.seed),
+        options.seed,
         temperature=options.temperature,
         top_k=options.top_k,
         samples=options.samples,

@@ -9,8 +9,9 @@ import typer
 
 import steerax as sx
 
-from .._errors import ConfigurationError, DataError
+from .._errors import ConfigurationError
 from .answers import Answer
+from .inputs import CODES, read_codes
 from .options import Options, Seed, command
 
 
@@ -56,7 +57,10 @@ def train(options: TrainOptions) -> Answer:
     o = options
     if not 0 < o.held_out < 1:
         raise ConfigurationError(f"--held-out is {o.held_out}; it must lie between 0 and 1.")
-    tokens, symbols, n_tokens = _read(o.source, o.tokenizer, o.vocabulary)
+    if Path(o.source).suffix in CODES and o.vocabulary is None:
+        raise ConfigurationError(f"{o.source} holds plain codes; say how many there are with --vocabulary.")
+    tokens, tokenizer = read_codes(o.source, lambda text: _learned(text, o))
+    n_tokens = tokenizer.n_tokens if tokenizer else o.vocabulary
     cut = int((1 - o.held_out) * len(tokens))
     training, held_out = tokens[:cut], np.asarray(tokens[cut:], np.int32)
     config = sx.GPTConfig(n_tokens, o.block, o.layers, o.heads, o.width, bias=o.bias, dropout=o.dropout)
@@ -89,7 +93,7 @@ def train(options: TrainOptions) -> Answer:
         save_every=o.save_every,
         devices=jax.devices() if o.data_parallel else None,
     )
-    sx.save_gpt(run.best_model, o.out / "model", symbols)
+    sx.save_gpt(run.best_model, o.out / "model", tokenizer and tokenizer.to_json())
     if run.result == sx.RESULTS.diverged:
         typer.echo("steerax: the loss is no longer finite; try a lower --learning-rate.", err=True)
         raise typer.Exit(1)
@@ -118,35 +122,12 @@ def _answer(run: Any, every: int, more: dict[str, Any]) -> Answer:
     return Answer(record, f"{record['result']} after {run.step} steps: {held}; model in {more['model']}")
 
 
-def _read(source: str, tokenizer: str, vocabulary: int | None) -> tuple[np.ndarray, Any, int]:
-    """Tokens [N], what to keep as the model's vocabulary, and the number of tokens."""
-    from ..training.batches import open_tokens
+def _learned(text: str, options: TrainOptions) -> Any:
+    """The tokenizer of a text."""
     from ..transformer.tokenizer import BPETokenizer, CharTokenizer
 
-    if source.endswith((".npy", ".bin")):
-        if vocabulary is None:
-            raise ConfigurationError(f"{source} holds plain codes; say how many there are with --vocabulary.")
-        return open_tokens(source), None, vocabulary
-    text = _read_text(source)
-    if tokenizer == "char":
-        found = CharTokenizer.of(text)
-    elif tokenizer == "bpe":
-        found = BPETokenizer.train([text], vocabulary or 1024)
-    else:
-        raise ConfigurationError(f"--tokenizer is {tokenizer!r}; choose char or bpe.")
-    return found.encode(text), found.to_json(), found.n_tokens
-
-
-def _read_text(source: str) -> str:
-    """The text of a file, or Python's own documentation for `pydoc`. **Raises:** `DataError` if there is none."""
-    if source == "pydoc":
-        from ..data.corpora import pydoc_text
-
-        return pydoc_text()
-    try:
-        text = Path(source).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} cannot be read as text ({error}).") from None
-    if len(text) < 2:
-        raise DataError(f"{source} holds {len(text)} characters; there is nothing to predict.")
-    return text
+    if options.tokenizer == "char":
+        return CharTokenizer.of(text)
+    if options.tokenizer == "bpe":
+        return BPETokenizer.train([text], options.vocabulary or 1024)
+    raise ConfigurationError(f"--tokenizer is {options.tokenizer!r}; choose char or bpe.")

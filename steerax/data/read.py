@@ -59,6 +59,21 @@ def read(
     return data
 
 
+def open_tokens(path: str | os.PathLike) -> np.ndarray:
+    """A memory-mapped token file: `.npy` (integers) or `.bin` (raw uint16, nanoGPT's). **Raises:** `DataError`."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise DataError(f"There is no token file {path}; check the path.")
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.suffix == ".bin":
+            return np.memmap(path, dtype=np.uint16, mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as tokens ({error}).") from None
+    raise DataError(f"{path} is no token file; known endings are .npy (integers) and .bin (raw uint16).")
+
+
 def _check_observed(path: pathlib.Path, data: Sequences) -> None:
     empty = np.flatnonzero(~data.mask.any(axis=1))
     if len(empty):

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
 from ..maths.concentration import affordable_bits
+from ..maths.keys import as_key
 from ..runs.clock import Clock
 from ..runs.progress import Progress
 from ..transformer.gpt import GPT, Block
@@ -44,7 +45,7 @@ def analyse(
     batches: int = 8,
     sample: int = 8,
     draws: int = 4,
-    key: PRNGKeyArray | None = None,
+    key: PRNGKeyArray | int | None = None,
     memory: Memory = "recompute",
     progress: bool = False,
 ) -> Report:
@@ -66,7 +67,7 @@ def analyse(
     tokens, targets = scored_tokens(gpt, tokens, targets)
     B = len(tokens)
     sample, batches = _sizes(B, sample, batches, draws)
-    labels_key, direction_key = jax.random.split(jax.random.key(0) if key is None else key)
+    labels_key, direction_key = jax.random.split(as_key(0 if key is None else key))
     few, few_targets = tokens[:sample], targets[:sample]
     paired = max(1, sample // 2)
     with Progress("analysing", 6, 0, progress) as bar:

@@ -51,12 +51,16 @@ class AbstractLinearGaussianModel(eqx.Module):
         observation_noise: Any,
         observation_offset: Any = None,
     ):
-        p, d = _matrix("observation", observation, 2).shape
+        H = _matrix("observation", observation, 2)
+        p, d = H.shape
+        offset = jnp.zeros(p, H.dtype) if observation_offset is None else observation_offset
         self.transition = self.checked_transition(transition, d)
-        for name, value in _common_fields(
-            d, p, initial_mean, initial_covariance, observation, process_noise, observation_noise, observation_offset
-        ).items():
-            setattr(self, name, value)
+        self.observation = H
+        self.initial_mean = _shaped("initial_mean", initial_mean, (d,), H)
+        self.initial_covariance = _covariance("initial_covariance", initial_covariance, (d, d), H)
+        self.process_noise = _covariance("process_noise", process_noise, (d, d), H)
+        self.observation_noise = _covariance("observation_noise", observation_noise, (p, p), H)
+        self.observation_offset = _shaped("observation_offset", offset, (p,), H)
 
     @staticmethod
     @abc.abstractmethod
@@ -145,15 +149,14 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
     def change_basis(self, basis: Float[Array, "d d"]) -> "LinearGaussianModel":
         """The same distribution of observations with the state $MX$ in place of $X$, $M$ = `basis` invertible."""
         back = jnp.linalg.inv(basis)
-        return type(self)(
-            basis @ self.initial_mean,
-            basis @ self.initial_covariance @ basis.T,
-            basis @ self.transition @ back,
-            self.observation @ back,
-            basis @ self.process_noise @ basis.T,
-            self.observation_noise,
-            self.observation_offset,
-        )
+        moved = {
+            "initial_mean": basis @ self.initial_mean,
+            "initial_covariance": basis @ self.initial_covariance @ basis.T,
+            "transition": basis @ self.transition @ back,
+            "observation": self.observation @ back,
+            "process_noise": basis @ self.process_noise @ basis.T,
+        }
+        return type(self)(**{**vars(self), **moved})
 
     def to_config(self) -> dict[str, Any]:
         return {"order": self.order, "n_states": self.n_states, "n_channels": self.n_channels}
@@ -195,15 +198,7 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
         lag = np.subtract.outer(np.arange(T), np.arange(T))
         inside = (lag >= 0) & (lag < model.order)
         A = np.where(inside[:, :, None, None], np.asarray(model.transition)[np.where(inside, lag, 0)], 0.0)
-        return cls(
-            model.initial_mean,
-            model.initial_covariance,
-            A.reshape(T, T, d, d),
-            model.observation,
-            model.process_noise,
-            model.observation_noise,
-            model.observation_offset,
-        )
+        return cls(**{**vars(model), "transition": A.reshape(T, T, d, d)})
 
     def propagate(self, B: Float[Array, "T d"]) -> Float[Array, "T d"]:
         T = len(B) - 1
@@ -218,33 +213,6 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
         return X
 
 
-def _common_fields(d, p, initial_mean, initial_covariance, observation, process_noise, observation_noise, offset):
-    fields = {
-        "initial_mean": _matrix("initial_mean", initial_mean, 1),
-        "initial_covariance": _covariance("initial_covariance", initial_covariance),
-        "observation": _matrix("observation", observation, 2),
-        "process_noise": _covariance("process_noise", process_noise),
-        "observation_noise": _covariance("observation_noise", observation_noise),
-    }
-    dtype = fields["observation"].dtype
-    offset = jnp.zeros(p, dtype) if offset is None else offset
-    fields["observation_offset"] = _matrix("observation_offset", offset, 1)
-    wanted = {
-        "initial_mean": (d,),
-        "initial_covariance": (d, d),
-        "process_noise": (d, d),
-        "observation_noise": (p, p),
-        "observation_offset": (p,),
-    }
-    for name, shape in wanted.items():
-        if fields[name].shape != shape:
-            raise DataError(
-                f"`{name}` has shape {fields[name].shape}; with {d} states and {p} channels (from `observation`) it "
-                f"must be {shape}."
-            )
-    return fields
-
-
 def _matrix(name: str, value: Any, ndim: int) -> Array:
     """A finite floating array with `ndim` axes; traced values pass unchecked."""
     value = jnp.asarray(value)
@@ -257,14 +225,23 @@ def _matrix(name: str, value: Any, ndim: int) -> Array:
     return value
 
 
-def _covariance(name: str, value: Any) -> Array:
+def _shaped(name: str, value: Any, shape: tuple[int, ...], H: Array) -> Array:
+    """A finite floating array of the shape that goes with the observation matrix."""
+    value = _matrix(name, value, len(shape))
+    if value.shape != shape:
+        p, d = H.shape
+        raise DataError(
+            f"`{name}` has shape {value.shape}; with {d} states and {p} channels (from `observation`) it must be {shape}."
+        )
+    return value
+
+
+def _covariance(name: str, value: Any, shape: tuple[int, ...], H: Array) -> Array:
     """A symmetric positive semidefinite matrix, to the square root of the precision."""
-    S = _matrix(name, value, 2)
+    S = _shaped(name, value, shape, H)
     if isinstance(S, Tracer):
         return S
     host = np.asarray(S)
-    if host.shape[0] != host.shape[1]:
-        raise DataError(f"`{name}` must be a square covariance matrix, but its shape is {host.shape}.")
     slack = np.sqrt(np.finfo(host.dtype).eps) * np.abs(host).max(initial=0.0)
     if np.abs(host - host.T).max() > slack:
         raise DataError(f"`{name}` is not symmetric; a covariance matrix is needed.")

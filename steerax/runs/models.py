@@ -1,6 +1,6 @@
 """Save and load every kind of model: a folder with `model.json` and `arrays.safetensors`.
 
-A class joins in three lines: an entry in `KINDS`; `to_config(self) -> dict` (JSON values); and a class method
+A class joins in three lines: an entry in `_KINDS`; `to_config(self) -> dict` (JSON values); and a class method
 `from_config(config, arrays) -> model`. The arrays are the leaves of the model as a pytree, named by their path
 (`blocks.mlp.up.weight`); `fill` puts them back into a template of the same structure.
 """
@@ -17,10 +17,10 @@ import numpy as np
 from .._errors import CheckpointError
 from . import files
 
-FORMAT, VERSION = "steerax-model", 1
+_FORMAT, _VERSION = "steerax-model", 1
 
 # kind -> "module:Class"; a class is imported when a model of its kind is saved or loaded
-KINDS: dict[str, str] = {
+_KINDS: dict[str, str] = {
     "dual_filter_network": "steerax.inference.hmm.network:DualFilterNetwork",
     "gpt": "steerax.transformer.gpt:GPT",
     "hidden_markov_model": "steerax.models.hmm:HiddenMarkovModel",
@@ -30,20 +30,11 @@ KINDS: dict[str, str] = {
 
 
 def kind_of(model: Any) -> str:
-    """The kind under which a model is registered. Raises `CheckpointError` for any other object."""
+    """The kind under which a model is registered. **Raises:** `CheckpointError` for any other object."""
     home = f"{type(model).__module__}:{type(model).__qualname__}"
-    for kind, place in KINDS.items():
-        if place == home:
-            return kind
-    raise CheckpointError(f"A {type(model).__qualname__} cannot be saved; known kinds are {', '.join(KINDS)}.")
-
-
-def class_of(kind: str) -> type:
-    """The class registered under a kind. Raises `CheckpointError` for an unknown kind."""
-    if kind not in KINDS:
-        raise CheckpointError(f"Models of kind {kind!r} are not known here; known kinds are {', '.join(KINDS)}.")
-    module, name = KINDS[kind].split(":")
-    return getattr(importlib.import_module(module), name)
+    if kind := next((kind for kind, place in _KINDS.items() if place == home), None):
+        return kind
+    raise CheckpointError(f"A {type(model).__qualname__} cannot be saved; known kinds are {', '.join(_KINDS)}.")
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -61,7 +52,8 @@ def fill(template: Any, arrays: Mapping[str, np.ndarray], where: str = "the chec
     """The template with its leaves replaced by the arrays of the same names.
 
     Names and shapes must agree exactly; the dtype is the array's own. The template may hold `jax.ShapeDtypeStruct`.
-    Raises `CheckpointError` naming the first array that is missing, left over or of another shape.
+
+    **Raises:** `CheckpointError` naming the first array that is missing, left over or of another shape.
     """
     import jax
     import jax.numpy as jnp
@@ -84,15 +76,15 @@ def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None) -> None:
     """Write a model to a folder, whole or not at all.
 
     **Arguments:** `model`, of a registered kind; `folder`, replaced if it exists and holds a model; `vocabulary`, a
-    `Vocabulary` (kept as the list of its symbols) or another JSON value, kept beside the model. Raises `CheckpointError`.
+    `Vocabulary` (kept as the list of its symbols) or another JSON value, kept beside the model. **Raises:** `CheckpointError`.
     """
     folder = Path(folder)
     kind = kind_of(model)
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "model.json").exists())):
         raise CheckpointError(f"{folder} exists and is not a model folder; choose another place.")
     record = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": _FORMAT,
+        "version": _VERSION,
         "kind": kind,
         "config": model.to_config(),
         "vocabulary": list(vocabulary.symbols) if hasattr(vocabulary, "symbols") else vocabulary,
@@ -106,30 +98,39 @@ def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None) -> None:
     files.write_folder(folder, fill_folder)
 
 
-def read_record(folder: str | os.PathLike) -> dict[str, Any]:
-    """The checked content of `model.json`: format, version, kind, config, vocabulary. Raises `CheckpointError`."""
-    path = Path(folder) / "model.json"
-    if not path.exists():
-        raise CheckpointError(f"{folder} holds no model: there is no model.json in it.")
-    record = files.read_json(path)
-    if record.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {record.get('format')!r} where {FORMAT!r} is expected.")
-    version = record.get("version")
-    if not isinstance(version, int) or version > VERSION:
-        raise CheckpointError(f"{path} has format version {version}, newer than {VERSION}; upgrade steerax to read it.")
-    if not isinstance(record.get("kind"), str) or not isinstance(record.get("config"), dict):
-        raise CheckpointError(f"{path} lacks the kind or the configuration of its model.")
-    return record
-
-
 def load(folder: str | os.PathLike) -> Any:
-    """Read a model that `save` wrote, of whatever kind. Raises `CheckpointError`."""
-    record = read_record(folder)
+    """Read a model that `save` wrote, of whatever kind. **Raises:** `CheckpointError`."""
+    return load_with_vocabulary(folder)[0]
+
+
+def load_with_vocabulary(folder: str | os.PathLike) -> tuple[Any, Any]:
+    """A model that `save` wrote, and the JSON value of the vocabulary beside it. **Raises:** `CheckpointError`."""
+    record = _read_record(Path(folder) / "model.json")
     arrays = files.read_arrays(Path(folder) / "arrays.safetensors")
-    cls: Any = class_of(record["kind"])
+    module, name = _KINDS[record["kind"]].split(":")
+    cls: Any = getattr(importlib.import_module(module), name)
     try:
-        return cls.from_config(record["config"], arrays)
+        return cls.from_config(record["config"], arrays), record.get("vocabulary")
     except (TypeError, KeyError) as error:
         raise CheckpointError(
             f"{folder} does not fit a model of kind {record['kind']!r}: {error}; it was written by another version."
         ) from None
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The checked content of a `model.json`: format, version, kind, config, vocabulary."""
+    if not path.exists():
+        raise CheckpointError(f"{path.parent} holds no model: there is no model.json in it.")
+    record = files.read_json(path)
+    if record.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} has format {record.get('format')!r} where {_FORMAT!r} is expected.")
+    version, kind = record.get("version"), record.get("kind")
+    if not isinstance(version, int) or version > _VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, newer than {_VERSION}; upgrade steerax to read it."
+        )
+    if not isinstance(kind, str) or not isinstance(record.get("config"), dict):
+        raise CheckpointError(f"{path} lacks the kind or the configuration of its model.")
+    if kind not in _KINDS:
+        raise CheckpointError(f"Models of kind {kind!r} are not known here; known kinds are {', '.join(_KINDS)}.")
+    return record

@@ -1,4 +1,4 @@
-"""Where the tokens of training step n come from: always a pure function of (key, n).
+"""Where the tokens of training step $n$ come from: always a pure function of (key, $n$).
 
 A source has two halves: `fetch(key, first, count)` runs on the host before a chunk of steps and returns arrays (for
 token files that do not fit into memory); `batch(fetched, key, n, i)` runs inside the compiled step and returns tokens
@@ -7,7 +7,6 @@ int32 [B T+1], -1 where nothing is to be predicted.
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -17,10 +16,10 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from .._errors import ConfigurationError, DataError
+from ..data.read import open_tokens
 from ..data.sequences import Sequences
 
-BatchFunction = Callable[..., Any]
-LONGEST_FETCH = 16
+_LONGEST_FETCH = 16
 
 
 @runtime_checkable
@@ -34,14 +33,14 @@ class Source(Protocol):
         ...
 
     def batch(self, fetched: Any, key: Key[Array, ""], n: Int[Array, ""], i: Int[Array, ""]) -> Int[Array, "B T"]:
-        """The tokens of step n, the i-th of its chunk."""
+        """The tokens of step `n`, the `i`-th of its chunk."""
         ...
 
 
-class Generated(eqx.Module):
+class _Generated(eqx.Module):
     """Fresh sequences of a process: `function(key, n) -> tokens [B T+1]`, traced into the step."""
 
-    function: BatchFunction = eqx.field(static=True)
+    function: Callable[..., Any] = eqx.field(static=True)
     longest_chunk: int = eqx.field(static=True, default=1024)
 
     def fetch(self, key, first, count):
@@ -68,7 +67,7 @@ class Windows(eqx.Module):
 
     @classmethod
     def of(cls, data: Sequences, batch_size: int, length: int) -> "Windows":
-        """Windows of a data set. Raises `DataError` if no sequence has two tokens."""
+        """Windows of a data set. **Raises:** `DataError` if no sequence has two tokens."""
         lengths = np.asarray(data.lengths)
         kept = np.flatnonzero(lengths >= 2)
         if not kept.size:
@@ -104,7 +103,7 @@ class Windows(eqx.Module):
 class TokenFile:
     """Windows of one long token array that stays on disk (or in the host's memory)."""
 
-    longest_chunk = LONGEST_FETCH
+    longest_chunk = _LONGEST_FETCH
 
     def __init__(self, tokens: np.ndarray, batch_size: int, length: int, vocab_size: int):
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
@@ -116,7 +115,7 @@ class TokenFile:
         self.tokens, self.batch_size, self.length, self.vocab_size = tokens, batch_size, length, vocab_size
 
     def fetch(self, key, first, count):
-        chunk = np.full((LONGEST_FETCH, self.batch_size, self.length), -1, np.int32)
+        chunk = np.full((_LONGEST_FETCH, self.batch_size, self.length), -1, np.int32)
         words = [int(w) for w in np.asarray(jax.random.key_data(key)).ravel()]
         for i in range(count):
             start = np.random.default_rng([*words, first + i]).integers(
@@ -134,23 +133,8 @@ class TokenFile:
         return fetched[i]
 
 
-def open_tokens(path: str | os.PathLike) -> np.ndarray:
-    """A memory-mapped token file: `.npy` (integers) or `.bin` (raw uint16, nanoGPT's). Raises `DataError`."""
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"There is no token file {path}; check the path.")
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        if path.suffix == ".bin":
-            return np.memmap(path, dtype=np.uint16, mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as tokens ({error}).") from None
-    raise DataError(f"{path} is no token file; known endings are .npy (integers) and .bin (raw uint16).")
-
-
 def check_tokens(data: Sequences | np.ndarray, vocab_size: int, missing: bool) -> None:
-    """Raise `DataError` for sequences that a model cannot read."""
+    """**Raises:** `DataError` for sequences that a model cannot read."""
     if isinstance(data, Sequences) and not data.is_tokens:
         raise DataError("The data are observations, not tokens; a GPT reads tokens.")
     values = data.values if isinstance(data, Sequences) else data
@@ -162,7 +146,7 @@ def check_tokens(data: Sequences | np.ndarray, vocab_size: int, missing: bool) -
 
 
 def source_of(data: Any, batch_size: int, length: int, vocab_size: int, missing: bool) -> Source:
-    """The source behind whatever a user passes as `data`; see `train_gpt`. Raises `DataError`."""
+    """The source behind whatever a user passes as `data`; see `train_gpt`. **Raises:** `DataError`."""
     if isinstance(data, Sequences):
         check_tokens(data, vocab_size, missing)
         return Windows.of(data, batch_size, length)
@@ -171,7 +155,7 @@ def source_of(data: Any, batch_size: int, length: int, vocab_size: int, missing:
     if isinstance(data, np.ndarray):
         return TokenFile(data, batch_size, length, vocab_size)
     if callable(data):
-        return Generated(data)
+        return _Generated(data)
     raise ConfigurationError(
         f"data is a {type(data).__name__}; give Sequences, a function (key, step) -> tokens, a 1-D integer array or a "
         "path to a token file."

@@ -34,7 +34,7 @@ def consecutive_windows(data: Sequences | np.ndarray, block_size: int) -> np.nda
 
 
 @eqx.filter_jit
-def summed(gpt: GPT, tokens: Int[Array, "B N"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
+def _summed(gpt: GPT, tokens: Int[Array, "B N"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """The summed loss and the number of scored tokens."""
     return negative_log_likelihoods(gpt, tokens).sum(), (tokens[:, 1:] >= 0).sum(dtype=jnp.int32)
 
@@ -43,14 +43,16 @@ def evaluate(gpt: GPT, data: Sequences | np.ndarray, batch_size: int = 64) -> fl
     """Mean nats per scored token over all of `data`, in consecutive windows of the block size.
 
     The first token of every sequence is not scored; a token early in a window is predicted from few tokens, as in
-    training. Raises `DataError` for data the model cannot read.
+    training.
+
+    **Raises:** `DataError` for data the model cannot read.
     """
     check_tokens(data, gpt.config.vocab_size, gpt.config.missing)
     windows = consecutive_windows(data, gpt.config.block_size)
     padding = np.full((-len(windows) % batch_size, windows.shape[1]), -1, np.int32)
     total, number = 0.0, 0
     for batch in np.concatenate([windows, padding]).reshape(-1, batch_size, windows.shape[1]):
-        loss, scored = summed(gpt, jnp.asarray(batch))
+        loss, scored = _summed(gpt, jnp.asarray(batch))
         total, number = total + float(loss), number + int(scored)
     return total / max(number, 1)
 

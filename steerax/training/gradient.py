@@ -15,6 +15,7 @@ from jaxtyping import Array, Key
 from .._errors import ConfigurationError
 from .._results import RESULTS
 from ..data.sequences import Sequences
+from ..maths.keys import as_key
 from ..runs import loop
 from ..runs.files import RunFolder, content_hash
 from ..runs.models import fill, named_leaves
@@ -23,7 +24,6 @@ from . import throughput
 from .batches import Source, source_of
 from .evaluate import HeldOut
 from .loss import PRECISIONS
-from .loss import negative_log_likelihoods as negative_log_likelihoods
 from .optimizer import adamw, learning_rate_for
 from .step import Chunk, Step, parts_for_cache, run_chunk
 
@@ -51,7 +51,7 @@ def train_gpt(
     gpt: GPT,
     data: Any,
     steps: int,
-    key: Key[Array, ""],
+    key: Key[Array, ""] | int,
     optimizer: Any = None,
     *,
     batch_size: int = 64,
@@ -68,14 +68,14 @@ def train_gpt(
     progress: bool = True,
     devices: Sequence[Any] | None = None,
 ) -> TrainingRun:
-    """Minimise the mean of -log p(token t+1 | tokens up to t) over random windows of `data`.
+    r"""Minimise the mean of $-\log p(z_{t+1}\mid z_0\dots z_t)$ over random windows of `data`.
 
-    Batch n, dropout masks included, is a pure function of (key, n): a resumed run makes the same steps, bit for bit on
+    Batch $n$, dropout masks included, is a pure function of (key, $n$): a resumed run makes the same steps, bit for bit on
     the same device. The first token of a window is read and not scored.
 
     **Arguments:** `data`, one of: `Sequences` of tokens (windows drawn uniformly over all starts); a function
     `(key, step) -> tokens [B T+1]`, traced into the step; a 1-D integer array or the path of a token file (`.npy`, or
-    `.bin` of uint16), which stays on disk. The target of a missing token (−1) is not scored. `optimizer`, any optax
+    `.bin` of uint16), which stays on disk. The target of a missing token (−1) is not scored. `key`, an integer seed or a typed key; `optimizer`, any optax
     transformation; by default AdamW with warm-up and cosine decay from `learning_rate` (by default what suits the width).
     `accumulate`, parts a batch is taken in to save memory; `precision`, "float32" or "bfloat16" arithmetic; `held_out`, data
     evaluated every `every` steps; `patience`, evaluations without a new best before the run stops; `hooks`, called every
@@ -83,45 +83,117 @@ def train_gpt(
     `save_every` steps; `resume`, whether to continue the run in it; `devices`, to split each batch over.
 
     **Returns:** `TrainingRun`. Ctrl-C ends the run after the current steps with `result` interrupted and, with a
-    run folder, a checkpoint. Raises `DataError`, `ConfigurationError`, `CheckpointError`.
+    run folder, a checkpoint.
+
+    **Raises:** `DataError` for data the model cannot read, `ConfigurationError` for settings that do not fit together,
+    `CheckpointError` for a run folder that holds another run.
     """
+    key = as_key(key)
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)
-    accumulate = _parts(gpt, source, devices) if accumulate is None else accumulate
-    tokens = check(shape_of_batch(source), gpt.config.block_size, steps, accumulate, precision, devices)
+    batch = _shape_of_batch(source)
+    if accumulate is None:
+        alone = len(batch) == 2 and devices is None and jax.default_backend() == "cpu"
+        accumulate = parts_for_cache(gpt.config, batch) if alone else 1
+    _check(batch, gpt.config.block_size, steps, accumulate, precision, devices)
     named = {"batch_size": batch_size, "accumulate": accumulate, "precision": precision, "optimizer": "given"}
     if optimizer is None:
         rate = learning_rate_for(gpt.config.n_embd) if learning_rate is None else learning_rate
         optimizer, named["optimizer"] = adamw(steps, rate), f"adamw {rate}"
-    placed = Placement.over(devices)
+    split = None if devices is None else NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
     # A chunk of steps takes over the memory of the state, so it works on a copy of the caller's model.
-    state = placed.replicate(jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt))))
+    state = _replicated(jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt))), split)
     watch = None if held_out is None else HeldOut(held_out, patience, folder=run_folder and Path(run_folder) / "best")
     store = None
     if run_folder is not None:
-        folder = RunFolder(run_folder, identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0)
-        store = _store(folder, state, placed, save_every, watch if resume else None)
-    advance = advancer(Step(optimizer, accumulate, precision, placed.batch), source, key, placed)
-    all_hooks = [log_loss, *([watch] if watch else []), *hooks, stop_if_diverged]
-    said = throughput.describer(gpt, tokens, devices)
+        folder = RunFolder(run_folder, _identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0)
+        store = _store(folder, state, split, save_every, watch if resume else None)
+    advance = _advancer(Step(optimizer, accumulate, precision, split), source, key)
+    all_hooks = [_log_loss, *([watch] if watch else []), *hooks, _stop_if_diverged]
+    said = throughput.describer(gpt, batch[0] * (batch[1] - 1), devices)
     shown = {"title": "training", "shown": progress, "describe": said, "largest": source.longest_chunk}
     return _training_run(loop.run(advance, state, steps, every=every, hooks=all_hooks, store=store, **shown), watch)
 
 
-def _parts(gpt: GPT, source: Source, devices: Sequence[Any] | None) -> int:
-    """Parts that a batch is taken in by default: on a single CPU what suits its cache."""
-    batch = shape_of_batch(source)
-    alone = len(batch) == 2 and devices is None and jax.default_backend() == "cpu"
-    return parts_for_cache(gpt.config, batch) if alone else 1
+def _shape_of_batch(source: Source) -> tuple[int, ...]:
+    """The shape of the batches of a source."""
+    key = jax.random.key(0)
+    batch = lambda fetched, n: source.batch(fetched, key, n, n)
+    return jax.eval_shape(batch, source.fetch(key, 0, 0), jnp.int32(0)).shape
 
 
-def _store(folder: RunFolder, state: Any, placed: "Placement", every: int, watch: HeldOut | None) -> loop.Store:
+def _check(
+    batch: tuple[int, ...], block_size: int, steps: int, accumulate: int, precision: str, devices: Sequence[Any] | None
+) -> None:
+    """**Raises:** `ConfigurationError` for a setting that cannot work."""
+    if steps < 0:
+        raise ConfigurationError(f"steps is {steps}; it cannot be negative.")
+    if precision not in PRECISIONS:
+        raise ConfigurationError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    if len(batch) != 2 or not 2 <= batch[1] <= block_size + 1:
+        raise ConfigurationError(
+            f"The data give batches of shape {batch}; a model with block_size={block_size} trains on [B N] tokens "
+            f"with N from 2 to {block_size + 1}."
+        )
+    parts = accumulate * len(devices or [None])
+    if accumulate < 1 or batch[0] % parts:
+        raise ConfigurationError(
+            f"A batch of {batch[0]} sequences cannot be taken in {parts} equal parts (accumulate times devices)."
+        )
+
+
+def _replicated(tree: Any, split: NamedSharding | None) -> Any:
+    """The tree with a copy on every device that batches are split over.
+
+    Every process of a cluster calls it with the same values.
+    """
+    return tree if split is None else jax.device_put(tree, NamedSharding(split.mesh, PartitionSpec()))
+
+
+def _identity(gpt: GPT, data: Any, steps: int, key: Key[Array, ""]) -> dict[str, Any]:
+    """What makes two runs the same run. A function that generates data is known by its name only."""
+    values = getattr(data, "values", data)
+    named = values if isinstance(values, np.ndarray) else str(getattr(values, "__qualname__", values))
+    return {
+        "config": gpt.to_config(),
+        "steps": steps,
+        "key": content_hash(np.asarray(jax.random.key_data(key))),
+        "initial": content_hash(*(np.asarray(leaf) for leaf in jax.tree.leaves(gpt))),
+        "data": content_hash(named),
+    }
+
+
+def _store(folder: RunFolder, state: Any, split: NamedSharding | None, every: int, watch: HeldOut | None) -> loop.Store:
     """Where checkpoints go; `watch` takes up the evaluations of the run that is resumed."""
     template = jax.eval_shape(lambda: state)
     if watch is not None:
         folder.latest()  # cuts the log back to the checkpoint
         watch.restore(folder.records())
-    unpack = lambda arrays: placed.replicate(fill(template, arrays, str(folder.path)))
+    pack = lambda state: {name: np.asarray(leaf) for name, leaf in named_leaves(state).items()}
+    unpack = lambda arrays: _replicated(fill(template, arrays, str(folder.path)), split)
     return loop.Store(folder, pack, unpack, every)
+
+
+def _advancer(step: Step, source: Source, key: Key[Array, ""]) -> loop.Advance:
+    """`advance(state, first, count)` for the loop: fetch, run the compiled chunk, bring the losses to the host."""
+    for_data = jax.random.split(key)[0]
+
+    def advance(state, first, count):
+        counters = jnp.asarray(first, jnp.int32), jnp.asarray(count, jnp.int32)
+        chunk = Chunk(step, source, source.fetch(for_data, first, count), key, *counters)
+        state, losses = run_chunk(chunk, state)
+        return state, {"loss": np.asarray(losses)[:count]}
+
+    return advance
+
+
+def _log_loss(snapshot: loop.Snapshot) -> dict[str, Any]:
+    """Record the mean loss since the last record."""
+    return {"loss": float(snapshot.metrics["loss"].mean())}
+
+
+def _stop_if_diverged(snapshot: loop.Snapshot) -> dict[str, Any] | None:
+    """End a run whose loss is not finite."""
+    return None if np.isfinite(snapshot.metrics["loss"][-1]) else {"stop": "diverged"}
 
 
 def _training_run(done: loop.Finished, watch: HeldOut | None) -> TrainingRun:
@@ -138,91 +210,3 @@ def _training_run(done: loop.Finished, watch: HeldOut | None) -> TrainingRun:
         optimizer_state=memory,
         result=RESULTS.diverged if diverged else done.result,
     )
-
-
-def check(
-    batch: tuple[int, ...], block_size: int, steps: int, accumulate: int, precision: str, devices: Sequence[Any] | None
-) -> int:
-    """Tokens scored in one step at most. Raises `ConfigurationError` for a setting that cannot work."""
-    if steps < 0:
-        raise ConfigurationError(f"steps is {steps}; it cannot be negative.")
-    if precision not in PRECISIONS:
-        raise ConfigurationError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-    if len(batch) != 2 or not 2 <= batch[1] <= block_size + 1:
-        raise ConfigurationError(
-            f"The data give batches of shape {batch}; a model with block_size={block_size} trains on [B N] tokens "
-            f"with N from 2 to {block_size + 1}."
-        )
-    parts = accumulate * len(devices or [None])
-    if accumulate < 1 or batch[0] % parts:
-        raise ConfigurationError(
-            f"A batch of {batch[0]} sequences cannot be taken in {parts} equal parts (accumulate times devices)."
-        )
-    return batch[0] * (batch[1] - 1)
-
-
-def shape_of_batch(source: Source) -> tuple[int, ...]:
-    """The shape of the batches of a source."""
-    key = jax.random.key(0)
-    batch = lambda fetched, n: source.batch(fetched, key, n, n)
-    return jax.eval_shape(batch, source.fetch(key, 0, 0), jnp.int32(0)).shape
-
-
-class Placement(eqx.Module):
-    """Where arrays live: on one device, or parameters everywhere and each batch split over the devices."""
-
-    batch: NamedSharding | None
-    everywhere: NamedSharding | None
-
-    @classmethod
-    def over(cls, devices: Sequence[Any] | None) -> "Placement":
-        """The placement over some devices; `None` is JAX's default device."""
-        if devices is None:
-            return cls(None, None)
-        mesh = Mesh(np.asarray(devices), ("data",))
-        return cls(NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec()))
-
-    def replicate(self, tree: Any) -> Any:
-        """The tree with a copy on every device; every process of a cluster calls it with the same values."""
-        return tree if self.everywhere is None else jax.device_put(tree, self.everywhere)
-
-
-def advancer(step: Step, source: Source, key: Key[Array, ""], placed: Placement) -> loop.Advance:
-    """`advance(state, first, count)` for the loop: fetch, run the compiled chunk, bring the losses to the host."""
-    for_data = jax.random.split(key)[0]
-
-    def advance(state, first, count):
-        counters = jnp.asarray(first, jnp.int32), jnp.asarray(count, jnp.int32)
-        chunk = Chunk(step, source, source.fetch(for_data, first, count), key, *counters)
-        state, losses = run_chunk(chunk, state)
-        return state, {"loss": np.asarray(losses)[:count]}
-
-    return advance
-
-
-def pack(state: tuple[GPT, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a training state by name."""
-    return {name: np.asarray(leaf) for name, leaf in named_leaves(state).items()}
-
-
-def identity(gpt: GPT, data: Any, steps: int, key: Key[Array, ""]) -> dict[str, Any]:
-    """What makes two runs the same run. A function that generates data is known by its name only."""
-    values = getattr(data, "values", data)
-    named = values if isinstance(values, np.ndarray) else str(getattr(values, "__qualname__", values))
-    return {
-        "config": gpt.to_config(),
-        "steps": steps,
-        "key": content_hash(np.asarray(jax.random.key_data(key))),
-        "initial": content_hash(*(np.asarray(leaf) for leaf in jax.tree.leaves(gpt))),
-        "data": content_hash(named),
-    }
-
-
-def log_loss(snapshot: loop.Snapshot) -> dict[str, Any]:
-    """Record the mean loss since the last record."""
-    return {"loss": float(snapshot.metrics["loss"].mean())}
-
-
-def stop_if_diverged(snapshot: loop.Snapshot) -> dict[str, Any] | None:
-    """End a run whose loss is not finite."""
-    return None if np.isfinite(snapshot.metrics["loss"][-1]) else {"stop": "diverged"}

@@ -13,7 +13,7 @@ PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 def negative_log_likelihoods(
     gpt: GPT, tokens: Int[Array, "B N"], keys: Key[Array, "B"] | None = None
 ) -> Float[Array, "B T"]:
-    """-log p(tokens[b, t+1] | tokens[b, :t+1]) in nats, at least float32; 0 where the target is missing. T = N - 1."""
+    r"""$-\log p(z_{t+1}\mid z_0\dots z_t)$ in nats, at least float32; 0 where the target is missing. $T=N-1$."""
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     return nll(jax.vmap(lambda t, k: gpt(t, key=k))(inputs, keys), targets)
 

@@ -8,7 +8,7 @@ from .._errors import ConfigurationError
 
 
 def learning_rate_for(n_embd: int) -> float:
-    """A peak rate that suits a width: 0.01·(8/D)^0.6; 1e-2 at width 8, 1e-3 at 384, 6e-4 at 768.
+    r"""A peak rate that suits a width, $0.01\,(8/D)^{0.6}$: 1e-2 at width 8, 1e-3 at 384, 6e-4 at 768.
 
     A rule of thumb through the settings that work for the two-cycle process and nanoGPT's, not a law.
     """
@@ -40,7 +40,9 @@ def adamw(
 
     **Arguments:** `steps` of the whole run; `learning_rate`, the peak; `final` rate (a two-hundredth of the peak);
     `warmup` steps (2 % of the run, at most 100); `weight_decay`, decoupled, on matrices only; `clip`, the largest
-    global norm. Raises `ConfigurationError` for a rate or a warm-up that cannot be.
+    global norm.
+
+    **Raises:** `ConfigurationError` for a rate or a warm-up that cannot be.
     """
     import optax
 

@@ -17,11 +17,11 @@ from ..transformer.gpt import GPT
 from .loss import loss_and_gradient
 
 # More quantities per layer, from the model and the probe batch [B T+1]: name -> array [L] (costates, stationarity, …).
-Probe = Callable[[GPT, Int[Array, "B N"]], dict[str, Float[Array, "..."]]]
+_Probe = Callable[[GPT, Int[Array, "B N"]], dict[str, Float[Array, "..."]]]
 
 
-def norm_per_layer(gpt: GPT) -> Float[Array, "L"]:
-    """|θ_l|₂ of every block, all of its parameters together."""
+def _norm_per_layer(gpt: GPT) -> Float[Array, "L"]:
+    r"""$|\theta_l|_2$ of every block, all of its parameters together."""
     squares = [
         (leaf.astype(jnp.float32) ** 2).reshape(leaf.shape[0], -1).sum(-1) for leaf in jax.tree.leaves(gpt.blocks)
     ]
@@ -44,7 +44,7 @@ class Telemetry:
         tokens: Int[Array, "B N"] | Int[np.ndarray, "B N"],
         optimizer: Any,
         path: str | os.PathLike | None = None,
-        probes: tuple[Probe, ...] = (),
+        probes: tuple[_Probe, ...] = (),
     ):
         self.tokens, self.path, self.probes = jnp.asarray(tokens, jnp.int32), path, probes
 
@@ -52,12 +52,12 @@ class Telemetry:
         def measure(gpt, memory, tokens):
             loss, gradient = loss_and_gradient(gpt, tokens, jax.random.key(0))
             update, _ = optimizer.update(gradient, memory, gpt)
-            weight = norm_per_layer(gpt)
+            weight = _norm_per_layer(gpt)
             return {
                 "probe_loss": loss,
-                "gradient_norm": norm_per_layer(gradient),
+                "gradient_norm": _norm_per_layer(gradient),
                 "weight_norm": weight,
-                "update_ratio": norm_per_layer(update) / weight,
+                "update_ratio": _norm_per_layer(update) / weight,
             }
 
         self._measure = measure

@@ -9,31 +9,31 @@ import numpy as np
 from ..transformer.gpt import GPT
 
 # dense bfloat16 peak in FLOP/s by the name JAX gives a device (vendors' data sheets)
-PEAK = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "TPU v4": 275e12, "TPU v5p": 459e12}
+_PEAK = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "TPU v4": 275e12, "TPU v5p": 459e12}
 
 
 def flops_per_token(gpt: GPT) -> float:
-    """FLOPs of a training step per token: 6 N + 12 L D T, with N the parameters without position embeddings.
+    """FLOPs of a training step per token: $6N+12LDT$, with $N$ the parameters without position embeddings.
 
-    Two per weight forward and four backward, and the same for the two products of attention over T keys
+    Two per weight forward and four backward, and the same for the two products of attention over $T$ keys
     (PaLM, arXiv 2204.02311, appendix B; recomputation is not counted).
     """
     c = gpt.config
     return 6.0 * (gpt.n_parameters - gpt.position_embedding.size) + 12.0 * c.n_layer * c.n_embd * c.block_size
 
 
-def peak_flops(devices: Sequence[Any] | None) -> float | None:
+def _peak_flops(devices: Sequence[Any] | None) -> float | None:
     """The devices' peak in FLOP/s, `None` if it is not known (processors)."""
     devices = jax.devices()[:1] if devices is None else devices
     kind = devices[0].device_kind
-    return next((peak * len(devices) for name, peak in PEAK.items() if name in kind), None)
+    return next((peak * len(devices) for name, peak in _PEAK.items() if name in kind), None)
 
 
 def describer(
     gpt: GPT, tokens_per_step: int, devices: Sequence[Any] | None
 ) -> Callable[[dict[str, np.ndarray], float], str]:
     """The text beside the progress bar, from the metrics of a chunk and the seconds per step."""
-    work, peak = flops_per_token(gpt), peak_flops(devices)
+    work, peak = flops_per_token(gpt), _peak_flops(devices)
 
     def describe(metrics: dict[str, np.ndarray], seconds: float) -> str:
         rate = tokens_per_step / max(seconds, 1e-9)

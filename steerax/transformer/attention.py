@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 
-def causal_mask(n_queries: int, n_keys: int, offset: int | Int[Array, ""]) -> Float[Array, "q s"]:
-    """0 where query `i` at position `offset + i` may look at key `s` (`s <= offset + i`), -inf elsewhere."""
+def _causal_mask(n_queries: int, n_keys: int, offset: int | Int[Array, ""]) -> Float[Array, "q s"]:
+    r"""0 where query $i$, at position $\mathrm{offset}+i$, may look at key $s\le\mathrm{offset}+i$; $-\infty$ elsewhere."""
     position = jnp.arange(n_queries)[:, None] + offset
     return jnp.where(jnp.arange(n_keys)[None, :] <= position, jnp.float32(0.0), -jnp.float32(jnp.inf))
 
@@ -19,9 +19,9 @@ def causal_mask(n_queries: int, n_keys: int, offset: int | Int[Array, ""]) -> Fl
 def scores(
     q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset: int | Int[Array, ""] = 0
 ) -> Float[Array, "H q s"]:
-    """Masked scores ⟨q_i, k_s⟩/√K, in float32 at least; -inf on the future."""
+    r"""Masked scores $\langle q_i,k_s\rangle/\sqrt K$, in float32 at least; $-\infty$ on the future."""
     s = (q * np.asarray(1 / np.sqrt(q.shape[-1]), q.dtype)) @ k.swapaxes(-1, -2)
-    mask = causal_mask(q.shape[-2], k.shape[-2], offset)
+    mask = _causal_mask(q.shape[-2], k.shape[-2], offset)
     dtype = jnp.promote_types(s.dtype, jnp.float32)
     return s.astype(dtype) + mask.astype(dtype)[None]
 
@@ -29,7 +29,7 @@ def scores(
 def attention_weights(
     q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset: int | Int[Array, ""] = 0
 ) -> Float[Array, "H q s"]:
-    """softmax_s ⟨q_i, k_s⟩/√K over the past and present: the matrices people plot; rows sum to 1."""
+    r"""$\mathrm{softmax}_s\langle q_i,k_s\rangle/\sqrt K$ over past and present: the matrices people plot; rows sum to 1."""
     return jax.nn.softmax(scores(q, k, offset), axis=-1)
 
 
@@ -42,7 +42,7 @@ def attend(
     rate: float = 0.0,
     key: Key[Array, ""] | None = None,
 ) -> Float[Array, "H q K"]:
-    """What each head reads: Σ_s softmax_s(⟨q_i, k_s⟩/√K) v_s, with dropout on the weights if a key is given."""
+    r"""Each head's output $\sum_s\mathrm{softmax}_s(\langle q_i,k_s\rangle/\sqrt K)v_s$, with dropout on the weights if a key is given."""
     s = scores(q, k, offset)
     e = jnp.exp(s - jax.lax.stop_gradient(s.max(-1, keepdims=True)))
     z = e.sum(-1, keepdims=True)
@@ -51,9 +51,9 @@ def attend(
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: Key[Array, ""] | None) -> Float[Array, "..."]:
-    """x·m/(1-rate) with independent m in {0, 1}, P(m = 0) = rate; x itself without a key or at rate 0.
+    r"""$x\,m/(1-r)$ with independent $m\in\{0,1\}$, $P(m=0)=r$, the `rate`; $x$ itself without a key or at rate 0.
 
-    The rate is rounded to a multiple of 2⁻¹⁶ (16 random bits per element, half the cost of 32) and the scale is that
+    The rate is rounded to a multiple of $2^{-16}$ (16 random bits per element, half the cost of 32) and the scale is that
     of the rounded rate, so the mean is exact. The mask is a pure function of the key.
     """
     if key is None or rate == 0.0:

@@ -6,6 +6,7 @@ W [in out] (`Conv1D`), nanoGPT Wᵀ [out in]; both call the tensors `transformer
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +19,61 @@ import numpy as np
 from .._errors import CheckpointError, ConfigurationError
 from ..runs import files, models
 from .gpt import GPT, GPTConfig
+from .tokenizer import Tokenizer, tokenizer_of
 
-# our name in a block -> the name both foreign layouts use
-NORMS = {"ln_attention": "ln_1", "ln_mlp": "ln_2"}
-LINEARS = {"qkv": "attn.c_attn", "out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+# our name, or its part before `.weight` and `.bias` -> the name both foreign layouts use
+_NAMES = {
+    "token_embedding": "wte.weight",
+    "position_embedding": "wpe.weight",
+    "unembedding": "lm_head.weight",
+    "ln_final": "ln_f",
+    "blocks.ln_attention": "h.{}.ln_1",
+    "blocks.qkv": "h.{}.attn.c_attn",
+    "blocks.out": "h.{}.attn.c_proj",
+    "blocks.ln_mlp": "h.{}.ln_2",
+    "blocks.up": "h.{}.mlp.c_fc",
+    "blocks.down": "h.{}.mlp.c_proj",
+}
 # buffers that carry no parameters: causal masks
-IGNORED = (".attn.bias", ".attn.masked_bias")
-PREFIXES = ("_orig_mod.", "module.", "model.", "transformer.")
+_IGNORED = (".attn.bias", ".attn.masked_bias")
+_PREFIXES = ("_orig_mod.", "module.", "model.", "transformer.")
+
+_Tensors = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A GPT and what its files say about text.
+
+    **Attributes:** `gpt`; `path`; `vocabulary`, as it was saved with the model.
+    """
+
+    gpt: GPT
+    path: Path
+    vocabulary: Any = None
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of the folder (ours, or Hugging Face's `tokenizer.json`); `None` if the tokens are no text.
+
+        **Raises:** `CheckpointError` for one that cannot be read, `ConfigurationError` if it needs a missing package.
+        """
+        beside = self.path / "tokenizer.json"
+        return tokenizer_of(files.read_json(beside) if beside.exists() else self.vocabulary, str(self.path))
+
+
+def open_checkpoint(path: str | os.PathLike, n_head: int | None = None, *, vocab_size: int | None = None) -> Checkpoint:
+    """A GPT with its tokenizer, from the files and with the arguments of `load_gpt`."""
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"There is no checkpoint {path}; check the path.")
+    if path.is_dir() and (path / "model.json").exists():
+        model, vocabulary = models.load_with_vocabulary(path)
+        if not isinstance(model, GPT):
+            raise CheckpointError(f"{path} holds a {type(model).__name__}, not a GPT; read it with steerax.load.")
+        return Checkpoint(model, path, vocabulary)
+    tensors, hints = _read_tensors(path)
+    return Checkpoint(from_tensors(tensors, hints, n_head, vocab_size, str(path)), path)
 
 
 def load_gpt(path: str | os.PathLike, n_head: int | None = None, *, vocab_size: int | None = None) -> GPT:
@@ -36,43 +85,35 @@ def load_gpt(path: str | os.PathLike, n_head: int | None = None, *, vocab_size: 
     float32.
 
     **Arguments:** `path`; `n_head`, where the file does not say it (a state dictionary does not); `vocab_size`, to
-    cut off the padding rows of a vocabulary rounded up for speed. Raises `CheckpointError` naming the tensor that is
-    missing, left over or of the wrong shape.
+    cut off the padding rows of a vocabulary rounded up for speed.
+
+    **Raises:** `CheckpointError` naming the tensor that is missing, left over or of the wrong shape.
     """
-    path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"There is no checkpoint {path}; check the path.")
-    if path.is_dir() and (path / "model.json").exists():
-        model = models.load(path)
-        if not isinstance(model, GPT):
-            raise CheckpointError(f"{path} holds a {type(model).__name__}, not a GPT; read it with steerax.load.")
-        return model
-    tensors, hints = read_tensors(path)
-    return from_tensors(tensors, hints, n_head, vocab_size, str(path))
+    return open_checkpoint(path, n_head, vocab_size=vocab_size).gpt
 
 
 def save_gpt(gpt: GPT, path: str | os.PathLike, vocabulary: Any = None) -> None:
-    """Write a GPT to a folder in this library's own layout. Raises `CheckpointError`."""
+    """Write a GPT to a folder in this library's own layout. **Raises:** `CheckpointError`."""
     models.save(gpt, path, vocabulary)
 
 
 # ---- reading -----------------------------------------------------------------------------------------------------
 
 
-def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read_tensors(path: Path) -> tuple[_Tensors, dict[str, Any]]:
     """The tensors by name and what the files say about the architecture (Hugging Face's or nanoGPT's words)."""
     if path.is_dir():
-        return read_folder(path)
+        return _read_folder(path)
     if path.suffix == ".safetensors":
         config = path.with_name("config.json")
         hints = files.read_json(config) if config.exists() else {}
-        return files.read_arrays(path), {**hints, **read_metadata(path)}
+        return files.read_arrays(path), {**hints, **_read_metadata(path)}
     if path.suffix in (".pt", ".pth", ".bin"):
-        return read_torch(path)
+        return _read_torch(path)
     raise CheckpointError(f"{path} is no checkpoint; known are folders, .safetensors files and .pt files.")
 
 
-def read_folder(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read_folder(path: Path) -> tuple[_Tensors, dict[str, Any]]:
     """A Hugging Face folder: one `model.safetensors`, or shards listed in `model.safetensors.index.json`."""
     hints = files.read_json(path / "config.json")
     index = path / "model.safetensors.index.json"
@@ -83,7 +124,7 @@ def read_folder(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     weight_map = files.read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index} has no weight_map from tensors to shards.")
-    tensors: dict[str, np.ndarray] = {}
+    tensors: _Tensors = {}
     for shard in sorted(set(weight_map.values())):
         # The index names files beside itself; anything else is not followed.
         if Path(shard).name != shard:
@@ -94,7 +135,7 @@ def read_folder(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return tensors, hints
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def _read_metadata(path: Path) -> dict[str, Any]:
     """The integers in a safetensors file's metadata, such as `n_head`."""
     from safetensors import safe_open
 
@@ -103,7 +144,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return {name: int(value) for name, value in found.items() if value.isdecimal()}
 
 
-def read_torch(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read_torch(path: Path) -> tuple[_Tensors, dict[str, Any]]:
     """A torch checkpoint: nanoGPT's `{"model": …, "model_args": …}` or a bare state dictionary."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
@@ -140,58 +181,71 @@ def from_tensors(
     where: str = "the checkpoint",
 ) -> GPT:
     """A GPT from tensors in the Hugging Face or the nanoGPT layout; see `load_gpt`."""
-    tensors = {bare(name): t for name, t in tensors.items() if not name.endswith(IGNORED)}
-    take = Reader(tensors, where)
-    V, D = take.shape("wte.weight")
-    block_size, _ = take.shape("wpe.weight", (None, D))
-    layers = sorted({int(n.split(".")[1]) for n in tensors if n.startswith("h.") and n.split(".")[1].isdecimal()})
-    if not layers or layers != list(range(len(layers))):
-        raise CheckpointError(f"{where} has layers {layers}; they must be numbered 0, 1, 2, … without a gap.")
-    config = GPTConfig(
-        vocab_size=V,
-        block_size=block_size,
-        n_layer=len(layers),
-        n_head=head_count(n_head, hints, D, where),
-        n_embd=D,
-        bias="ln_f.bias" in tensors,
-        dropout=float(hints.get("dropout", 0.0) or 0.0),
-        tied="lm_head.weight" not in tensors or np.array_equal(tensors["lm_head.weight"], tensors["wte.weight"]),
-        activation=activation(hints, where),
-        epsilon=float(hints.get("layer_norm_epsilon", 1e-5)),
-    )
+    left = {_bare(name): t for name, t in tensors.items() if not name.endswith(_IGNORED)}
+    config = _config_of(left, hints, n_head, where)
+    D = config.n_embd
     # Hugging Face stores W [D 3D], nanoGPT its transpose; the shape tells which.
-    rows, columns = take.shape("h.0.attn.c_attn.weight")
-    if (rows, columns) not in ((D, 3 * D), (3 * D, D)):
+    shape = _matrix_shape(left, "h.0.attn.c_attn.weight", where)
+    if shape not in ((D, 3 * D), (3 * D, D)):
         raise CheckpointError(
-            f"Tensor 'h.0.attn.c_attn.weight' in {where} has shape {(rows, columns)}, neither {(D, 3 * D)} nor its "
-            "transpose."
+            f"Tensor 'h.0.attn.c_attn.weight' in {where} has shape {shape}, neither {(D, 3 * D)} nor its transpose."
         )
-    arrays = {
-        "token_embedding": take("wte.weight", (V, D)),
-        "position_embedding": take("wpe.weight", (block_size, D)),
-        **take.norm("ln_f", "ln_final", D, config.bias),
-        **blocks(take, config, transposed=rows == 3 * D),
-    }
-    if not config.tied:
-        arrays["unembedding"] = take("lm_head.weight", (V, D))
-    take.nothing_left(also="lm_head.weight" if config.tied else None)
+    arrays = {}
+    for ours, leaf in models.named_leaves(GPT.template(config)).items():
+        stem, _, kind = ours.rpartition(".")
+        theirs = _NAMES[ours] if ours in _NAMES else f"{_NAMES[stem]}.{kind}"
+        if not ours.startswith("blocks."):
+            arrays[ours] = _take(left, theirs, leaf.shape, where)
+            continue
+        names = [theirs.format(layer) for layer in range(config.n_layer)]
+        if len(leaf.shape) == 3 and shape == (3 * D, D):
+            arrays[ours] = np.stack([_take(left, name, leaf.shape[:0:-1], where).T for name in names])
+        else:
+            arrays[ours] = np.stack([_take(left, name, leaf.shape[1:], where) for name in names])
+    if config.tied:
+        left.pop("lm_head.weight", None)
+    if left:  # it would be silently ignored
+        raise CheckpointError(f"Tensor {min(left)!r} in {where} has no place in a GPT-2.")
     if vocab_size is not None:
-        if not 1 <= vocab_size <= V:
-            raise ConfigurationError(f"vocab_size is {vocab_size}; {where} has {V} rows, so it must be 1 to {V}.")
+        if not 1 <= vocab_size <= config.vocab_size:
+            raise ConfigurationError(
+                f"vocab_size is {vocab_size}; {where} has {config.vocab_size} rows, so it must be 1 to "
+                f"{config.vocab_size}."
+            )
         config = dataclasses.replace(config, vocab_size=vocab_size)
         for name in {"token_embedding", "unembedding"} & set(arrays):
             arrays[name] = arrays[name][:vocab_size]
     return models.fill(GPT.template(config), arrays, where)
 
 
-def bare(name: str) -> str:
+def _bare(name: str) -> str:
     """A tensor's name without the prefixes that compilers and wrappers put in front."""
-    while match := next((p for p in PREFIXES if name.startswith(p)), None):
+    while match := next((p for p in _PREFIXES if name.startswith(p)), None):
         name = name.removeprefix(match)
     return name
 
 
-def head_count(n_head: int | None, hints: Mapping[str, Any], D: int, where: str) -> int:
+def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, where: str) -> GPTConfig:
+    """The configuration that the shapes of the tensors and the words of the files describe."""
+    V, D = _matrix_shape(tensors, "wte.weight", where)
+    layers = sorted({int(n.split(".")[1]) for n in tensors if n.startswith("h.") and n.split(".")[1].isdecimal()})
+    if not layers or layers != list(range(len(layers))):
+        raise CheckpointError(f"{where} has layers {layers}; they must be numbered 0, 1, 2, … without a gap.")
+    return GPTConfig(
+        vocab_size=V,
+        block_size=_matrix_shape(tensors, "wpe.weight", where)[0],
+        n_layer=len(layers),
+        n_head=_head_count(n_head, hints, D, where),
+        n_embd=D,
+        bias="ln_f.bias" in tensors,
+        dropout=float(hints.get("dropout", 0.0) or 0.0),
+        tied="lm_head.weight" not in tensors or np.array_equal(tensors["lm_head.weight"], tensors["wte.weight"]),
+        activation=_activation(hints, where),
+        epsilon=float(hints.get("layer_norm_epsilon", 1e-5)),
+    )
+
+
+def _head_count(n_head: int | None, hints: Mapping[str, Any], D: int, where: str) -> int:
     """The number of heads: given, or said by the files; tensors alone do not tell it."""
     said = hints.get("n_head")
     if n_head is not None and said is not None and n_head != said:
@@ -204,7 +258,7 @@ def head_count(n_head: int | None, hints: Mapping[str, Any], D: int, where: str)
     return n_head
 
 
-def activation(hints: Mapping[str, Any], where: str) -> str:
+def _activation(hints: Mapping[str, Any], where: str) -> str:
     """Our name of the MLP's activation; nanoGPT's exact GELU where nothing is said."""
     if hints.get("scale_attn_by_inverse_layer_idx") or hints.get("scale_attn_weights") is False:
         raise CheckpointError(f"{where} scales its attention in a way that GPT-2 does not; it cannot be read.")
@@ -215,66 +269,29 @@ def activation(hints: Mapping[str, Any], where: str) -> str:
     return known[said]
 
 
-class Reader:
-    """Tensors taken by name with their shape checked, and a memory of what was taken."""
-
-    def __init__(self, tensors: Mapping[str, np.ndarray], where: str):
-        self.tensors, self.where, self.taken = tensors, where, set()
-
-    def shape(self, name: str, expected: tuple[int | None, int] | None = None) -> tuple[int, int]:
-        """The shape of a matrix that must be there."""
-        if name not in self.tensors:
-            raise CheckpointError(f"Tensor {name!r} is missing from {self.where}; it is no GPT-2 or is cut short.")
-        shape = self.tensors[name].shape
-        if (
-            len(shape) != 2
-            or 0 in shape
-            or (expected and any(e not in (None, s) for e, s in zip(expected, shape, strict=True)))
-        ):
-            raise CheckpointError(f"Tensor {name!r} in {self.where} has shape {shape}; {expected or 'a matrix'} fits.")
-        return shape[0], shape[1]
-
-    def __call__(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        if name not in self.tensors:
-            raise CheckpointError(f"Tensor {name!r} is missing from {self.where}; it is no GPT-2 or is cut short.")
-        tensor = self.tensors[name]
-        if tensor.shape != shape:
-            raise CheckpointError(f"Tensor {name!r} in {self.where} has shape {tensor.shape} where {shape} fits.")
-        if not jnp.issubdtype(tensor.dtype, jnp.floating):
-            raise CheckpointError(f"Tensor {name!r} in {self.where} holds {tensor.dtype}, not real numbers.")
-        self.taken.add(name)
-        return tensor if tensor.dtype.itemsize >= 4 else tensor.astype(np.float32)
-
-    def norm(self, name: str, ours: str, D: int, bias: bool) -> dict[str, np.ndarray]:
-        """A LayerNorm by our names."""
-        found = {f"{ours}.weight": self(f"{name}.weight", (D,))}
-        return found | ({f"{ours}.bias": self(f"{name}.bias", (D,))} if bias else {})
-
-    def nothing_left(self, also: str | None) -> None:
-        """Raise for a tensor nobody asked for: it would be silently ignored."""
-        if left := sorted(set(self.tensors) - self.taken - {also}):
-            raise CheckpointError(f"Tensor {left[0]!r} in {self.where} has no place in a GPT-2.")
+def _present(tensors: _Tensors, name: str, where: str) -> np.ndarray:
+    if name not in tensors:
+        raise CheckpointError(f"Tensor {name!r} is missing from {where}; it is no GPT-2 or is cut short.")
+    return tensors[name]
 
 
-def blocks(take: Reader, config: GPTConfig, transposed: bool) -> dict[str, np.ndarray]:
-    """The tensors of all blocks, stacked, by our names."""
-    D = config.n_embd
-    shapes = {"qkv": (D, 3 * D), "out": (D, D), "up": (D, 4 * D), "down": (4 * D, D)}
+def _matrix_shape(tensors: _Tensors, name: str, where: str) -> tuple[int, ...]:
+    """The shape of a matrix that must be there."""
+    shape = _present(tensors, name, where).shape
+    if len(shape) != 2 or 0 in shape:
+        raise CheckpointError(f"Tensor {name!r} in {where} has shape {shape}; a non-empty matrix fits.")
+    return shape
 
-    def one(layer: int) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
-        for ours, theirs in NORMS.items():
-            found |= take.norm(f"h.{layer}.{theirs}", ours, D, config.bias)
-        for ours, theirs in LINEARS.items():
-            m, n = shapes[ours]
-            weight = take(f"h.{layer}.{theirs}.weight", (n, m) if transposed else (m, n))
-            found[f"{ours}.weight"] = weight.T if transposed else weight
-            if config.bias:
-                found[f"{ours}.bias"] = take(f"h.{layer}.{theirs}.bias", (n,))
-        return found
 
-    layers = [one(layer) for layer in range(config.n_layer)]
-    return {f"blocks.{name}": np.stack([layer[name] for layer in layers]) for name in layers[0]}
+def _take(tensors: _Tensors, name: str, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Remove a tensor of a known shape from the dictionary; half precisions become float32."""
+    tensor = _present(tensors, name, where)
+    if tensor.shape != shape:
+        raise CheckpointError(f"Tensor {name!r} in {where} has shape {tensor.shape} where {shape} fits.")
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        raise CheckpointError(f"Tensor {name!r} in {where} holds {tensor.dtype}, not real numbers.")
+    del tensors[name]
+    return tensor if tensor.dtype.itemsize >= 4 else tensor.astype(np.float32)
 
 
 # ---- parity ------------------------------------------------------------------------------------------------------
@@ -303,7 +320,7 @@ class Parity:
 def parity(gpt: GPT, tokens: np.ndarray, logits: np.ndarray) -> Parity:
     """Compare a loaded model with reference logits [B T V] (or more columns: a padded vocabulary) on tokens [B T].
 
-    Raises `CheckpointError` if the shapes do not go together.
+    **Raises:** `CheckpointError` if the shapes do not go together.
     """
     tokens, logits = np.asarray(tokens), np.asarray(logits)
     V = gpt.config.vocab_size

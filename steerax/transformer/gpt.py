@@ -1,13 +1,14 @@
-"""The GPT-2 / nanoGPT architecture: learned positions, pre-LayerNorm blocks, tied unembedding.
+r"""The GPT-2 / nanoGPT architecture: learned positions, pre-LayerNorm blocks, tied unembedding.
 
-A block is two half-steps on the residual stream X [T D]; with A the attention and M the two-layer perceptron::
+A block is two half-steps on the residual stream $X$ `[T D]`, the attention $A$ and the two-layer perceptron $M$:
 
-    X_{l+1/2} = X_l       + A_l(X_l)           A(X) = Σ_h softmax(q_h k_hᵀ/√K) v_h W_h + b,  q, k, v = LN(X) W + b
-    X_{l+1}   = X_{l+1/2} + M_l(X_{l+1/2})     M(X) = gelu(LN(X) W_up + b) W_down + b
-    logits    = LN_f(X_L) Eᵀ                   X_0  = E[tokens] + P[positions]
+$$X_0=E[z]+P,\qquad X_{l+1/2}=X_l+A_l(X_l),\qquad X_{l+1}=X_{l+1/2}+M_l(X_{l+1/2}),\qquad
+  \mathrm{logits}=\mathrm{LN}_f(X_L)E^\top,$$
+$$A(X)=\sum_h\mathrm{softmax}(q_hk_h^\top/\sqrt K)v_hW_h+b,\quad(q,k,v)=\mathrm{LN}(X)W+b,\qquad
+  M(X)=\mathrm{gelu}(\mathrm{LN}(X)W_\mathrm{up}+b)W_\mathrm{down}+b.$$
 
 Every part can be called alone: `gpt.embed`, `gpt.block(l)` with `block.attention_increment`, `block.head_outputs`,
-`block.mlp_increment`, and `gpt.unembed`; `gpt.hidden_states` gives all X at once. The parameters of all blocks are
+`block.mlp_increment`, and `gpt.unembed`; `gpt.hidden_states` gives all $X$ at once. The parameters of all blocks are
 stacked along a leading layer axis and the layers run in one `lax.scan`: it compiles once per block, not once per
 layer, and on a CPU it keeps XLA from recomputing the whole residual stream in every LayerNorm gradient.
 
@@ -26,21 +27,23 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from .._errors import ConfigurationError, DataError
+from ..maths.keys import as_key
 from .attention import attend, attention_weights, dropout
 
-ACTIVATIONS = ("gelu", "gelu_tanh")
-ONE_HOT_LIMIT = 256  # below this many tokens a product with one-hot rows beats gather and its scattered gradient
+_ACTIVATIONS = ("gelu", "gelu_tanh")
+_ONE_HOT_LIMIT = 256  # below this many tokens a product with one-hot rows beats gather and its scattered gradient
 
 
 @dataclasses.dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a GPT.
+    r"""The shape of a GPT.
 
-    **Arguments:** `vocab_size` V; `block_size`, the longest input; `n_layer` L; `n_head` H; `n_embd` D, a multiple of
-    H; `bias`, in the linear maps and LayerNorms; `dropout`, a rate in [0, 1) used only where a key is given; `tied`,
-    whether the unembedding is the token embedding; `missing`, whether there is an input row for missing tokens (-1);
-    `activation`, "gelu" (nanoGPT) or "gelu_tanh" (Hugging Face GPT-2); `epsilon` of the LayerNorms.
-    Raises `ConfigurationError`.
+    **Arguments:** `vocab_size` $V$; `block_size`, the longest input; `n_layer` $L$; `n_head` $H$; `n_embd` $D$, a
+    multiple of $H$; `bias`, in the linear maps and LayerNorms; `dropout`, a rate in $[0,1)$ used only where a key is
+    given; `tied`, whether the unembedding is the token embedding; `missing`, whether there is an input row for missing
+    tokens (−1); `activation`, "gelu" (nanoGPT) or "gelu_tanh" (Hugging Face GPT-2); `epsilon` of the LayerNorms.
+
+    **Raises:** `ConfigurationError` for a number out of its range or an unknown activation.
     """
 
     vocab_size: int
@@ -66,12 +69,12 @@ class GPTConfig:
             )
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigurationError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
-        if self.activation not in ACTIVATIONS:
-            raise ConfigurationError(f"activation is {self.activation!r}; choose one of {', '.join(ACTIVATIONS)}.")
+        if self.activation not in _ACTIVATIONS:
+            raise ConfigurationError(f"activation is {self.activation!r}; choose one of {', '.join(_ACTIVATIONS)}.")
 
 
 class LayerNorm(eqx.Module):
-    """(x - mean)/√(variance + ε) · weight + bias over the last axis; the statistics in float32 at least."""
+    r"""$(x-\mathrm{mean})/\sqrt{\mathrm{variance}+\epsilon}\cdot\mathrm{weight}+\mathrm{bias}$ over the last axis; statistics in float32 at least."""
 
     weight: Float[Array, "*L D"]
     bias: Float[Array, "*L D"] | None
@@ -86,7 +89,7 @@ class LayerNorm(eqx.Module):
 
 
 class Linear(eqx.Module):
-    """x W + b, with W [in out]."""
+    """$xW+b$, with $W$ `[in out]`."""
 
     weight: Float[Array, "*L m n"]
     bias: Float[Array, "*L n"] | None
@@ -97,7 +100,7 @@ class Linear(eqx.Module):
 
 
 def gelu(x: Float[Array, "..."], kind: str) -> Float[Array, "..."]:
-    """x Φ(x) with Φ the standard normal distribution function, or its approximation by tanh."""
+    r"""$x\Phi(x)$ with $\Phi$ the standard normal distribution function, or its approximation by tanh."""
     if kind == "gelu_tanh":
         return jax.nn.gelu(x, approximate=True)
     return x * (jax.lax.erf(x * np.asarray(0.5**0.5, x.dtype)) * 0.5 + 0.5)
@@ -122,22 +125,22 @@ class Block(eqx.Module):
         return q, k, v
 
     def attention_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
-        """A(X): what the attention half-step adds to the residual stream."""
+        """$A(X)$: what the attention half-step adds to the residual stream."""
         on_weights, on_output = (None, None) if key is None else jax.random.split(key)
         q, k, v = self.project(x)
         read = attend(q, k, v, rate=self.config.dropout, key=on_weights)
         return dropout(self.out(read.transpose(1, 0, 2).reshape(x.shape)), self.config.dropout, on_output)
 
     def mlp_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
-        """M(X): what the MLP half-step adds to the residual stream."""
+        """$M(X)$: what the MLP half-step adds to the residual stream."""
         return dropout(self.down(self.neurons(x)), self.config.dropout, key)
 
     def neurons(self, x: Float[Array, "T D"]) -> Float[Array, "T W"]:
-        """The activations inside the perceptron, W = 4D of them."""
+        """The activations inside the perceptron, $W=4D$ of them."""
         return gelu(self.up(self.ln_mlp(x)), self.config.activation)
 
     def __call__(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
-        """Both half-steps: X_l to X_{l+1}."""
+        """Both half-steps: $X_l$ to $X_{l+1}$."""
         first, second = (None, None) if key is None else jax.random.split(key)
         x = x + self.attention_increment(x, first)
         return x + self.mlp_increment(x, second)
@@ -159,13 +162,14 @@ class Block(eqx.Module):
 
 
 class GPT(eqx.Module):
-    """A GPT on one token sequence: `gpt(tokens) -> logits [T V]`; row t predicts token t + 1.
+    r"""A GPT on one token sequence: `gpt(tokens) -> logits [T V]`; row $t$ predicts token $t+1$.
 
     There is no begin-of-sequence token: the first token is read and never predicted. A loss is therefore scored from
     the second token on, and a filter it is compared with is scored on the same tokens. `jax.vmap` gives batches. The
     parameters are float32 whatever JAX's default is; `gpt.astype(jnp.float64)` changes that.
 
-    **Arguments:** `config`; `key` for the GPT-2 initialisation (normal, 0.02, and 0.02/√(2L) into the residual).
+    **Arguments:** `config`; `key`, an integer seed or a typed key, for the GPT-2 initialisation (normal, of standard
+    deviation 0.02, and $0.02/\sqrt{2L}$ into the residual stream).
     """
 
     token_embedding: Float[Array, "V D"]
@@ -176,9 +180,9 @@ class GPT(eqx.Module):
     unembedding: Float[Array, "V D"] | None
     config: GPTConfig = eqx.field(static=True)
 
-    def __init__(self, config: GPTConfig, *, key: Key[Array, ""]):
+    def __init__(self, config: GPTConfig, *, key: Key[Array, ""] | int):
         D, L = config.n_embd, config.n_layer
-        keys = iter(jax.random.split(key, 8))
+        keys = iter(jax.random.split(as_key(key), 8))
         normal = lambda *shape, scale=0.02: np.float32(scale) * jax.random.normal(next(keys), shape, jnp.float32)
         zeros = lambda *shape: jnp.zeros(shape, jnp.float32) if config.bias else None
         norm = lambda *shape: LayerNorm(jnp.ones(shape, jnp.float32), zeros(*shape), config.epsilon)
@@ -204,8 +208,8 @@ class GPT(eqx.Module):
     def __call__(self, tokens: Int[Array, "T"], *, key: Key[Array, ""] | None = None) -> Float[Array, "T V"]:
         """Logits of the next token at every position; dropout is on only if a key is given.
 
-        Raises `ConfigurationError` for more than `block_size` tokens, and `DataError` for tokens the model does not
-        know; the latter only outside `jit` and `vmap`, where their values can be seen.
+        **Raises:** `ConfigurationError` for more than `block_size` tokens; `DataError` for tokens the model does not
+        know, but only outside `jit` and `vmap`, where their values can be seen.
         """
         if not isinstance(tokens, Tracer) and tokens.size:
             lowest, highest = int(jnp.min(tokens)), int(jnp.max(tokens))
@@ -216,7 +220,7 @@ class GPT(eqx.Module):
         return self.unembed(self.run_blocks(x, key))
 
     def embed(self, tokens: Int[Array, "T"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
-        """X_0: token plus position."""
+        """$X_0$: token plus position."""
         T = tokens.shape[0]
         if self.config.block_size < T:
             raise ConfigurationError(
@@ -225,12 +229,12 @@ class GPT(eqx.Module):
         return dropout(self.token_rows(tokens) + self.position_embedding[:T], self.config.dropout, key)
 
     def embed_one(self, token: Int[Array, ""], position: Int[Array, ""]) -> Float[Array, "D"]:
-        """The row of X_0 of one token at one position."""
+        """The row of $X_0$ of one token at one position."""
         return self.token_rows(token[None])[0] + self.position_embedding[position]
 
     def token_rows(self, tokens: Int[Array, "T"]) -> Float[Array, "T D"]:
-        """E[tokens]. Below 0 stands the row of a missing token, and a row without meaning if the model has none."""
-        if self.config.vocab_size <= ONE_HOT_LIMIT:
+        """$E[z]$. Token −1 gets the missing-token embedding; if the model has none, its row is undefined."""
+        if self.config.vocab_size <= _ONE_HOT_LIMIT:
             x = jax.nn.one_hot(tokens, self.config.vocab_size, dtype=self.token_embedding.dtype) @ self.token_embedding
         else:
             x = self.token_embedding[jnp.maximum(tokens, 0)]
@@ -239,7 +243,7 @@ class GPT(eqx.Module):
         return jnp.where(tokens[:, None] < 0, self.missing_embedding[None], x)
 
     def run_blocks(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
-        """X_L from X_0. Gradients keep the outputs of the linear maps and recompute the rest."""
+        """$X_L$ from $X_0$. Gradients keep the outputs of the linear maps and recompute the rest."""
         keys = None if key is None else jax.random.split(jax.random.fold_in(key, 1), self.config.n_layer)
         step = jax.checkpoint(
             lambda x, block, key: block(x, key),
@@ -249,7 +253,7 @@ class GPT(eqx.Module):
         return jax.lax.scan(lambda x, layer: (step(x, *layer), None), x, (self.blocks, keys))[0]
 
     def unembed(self, x: Float[Array, "T D"]) -> Float[Array, "T V"]:
-        """Logits from X_L: the final LayerNorm, then the unembedding."""
+        """Logits from $X_L$: the final LayerNorm, then the unembedding."""
         matrix = self.token_embedding if self.unembedding is None else self.unembedding
         return self.ln_final(x) @ matrix.T
 
@@ -260,7 +264,7 @@ class GPT(eqx.Module):
         return jax.tree.map(lambda leaf: leaf[layer], self.blocks)
 
     def hidden_states(self, tokens: Int[Array, "T"]) -> Float[Array, "M T D"]:
-        """X_0, X_{1/2}, X_1, …, X_L: the residual stream before and after every half-step; M = 2L + 1."""
+        r"""$X_0,X_{1/2},X_1,\dots,X_L$: the residual stream before and after every half-step; $M=2L+1$."""
 
         def step(x, block):
             half = x + block.attention_increment(x)
@@ -274,7 +278,7 @@ class GPT(eqx.Module):
     def attention(self, tokens: Int[Array, "T"], queries: Int[Array, "q"] | None = None) -> Float[Array, "L H q T"]:
         """Attention matrices of all layers and heads; rows sum to 1, the future has weight 0.
 
-        `queries` asks for the rows of some positions only: memory `L·H·q·T` instead of `L·H·T·T`.
+        `queries` asks for the rows of some positions only: memory $LHqT$ instead of $LHT^2$.
         """
         step = lambda x, block: (block(x), block.attention(x, queries))
         return jax.lax.scan(step, self.embed(tokens), self.blocks)[1]
@@ -296,7 +300,7 @@ class GPT(eqx.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "GPT":
-        """A model from a configuration and its named arrays. Raises `CheckpointError` where they disagree."""
+        """A model from a configuration and its named arrays. **Raises:** `CheckpointError` if they disagree."""
         from ..runs.models import fill
 
         return fill(cls.template(GPTConfig(**config)), arrays)

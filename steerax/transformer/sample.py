@@ -10,37 +10,38 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from .._errors import ConfigurationError, DataError
+from ..maths.keys import as_key
 from .attention import attend
 from .gpt import GPT, Block
 
 
-class Cache(NamedTuple):
+class _Cache(NamedTuple):
     """Keys and values of the tokens read so far, in every layer; places not yet read hold anything."""
 
     k: Float[Array, "L H block_size K"]
     v: Float[Array, "L H block_size K"]
 
 
-def read_prompt(gpt: GPT, tokens: Int[Array, "T"]) -> tuple[Float[Array, "V"], Cache]:
+def read_prompt(gpt: GPT, tokens: Int[Array, "T"]) -> tuple[Float[Array, "V"], _Cache]:
     """Logits of the token after the prompt, and the cache that holds the prompt."""
 
     def step(x, block: Block):
         _, k, v = block.project(x)
-        return block(x), Cache(k, v)
+        return block(x), _Cache(k, v)
 
     x, cache = jax.lax.scan(step, gpt.embed(tokens), gpt.blocks)
     room = ((0, 0), (0, 0), (0, gpt.config.block_size - tokens.shape[0]), (0, 0))
     return gpt.unembed(x[-1:])[0], jax.tree.map(lambda a: jnp.pad(a, room), cache)
 
 
-def read_token(gpt: GPT, cache: Cache, token: Int[Array, ""], t: Int[Array, ""]) -> tuple[Float[Array, "V"], Cache]:
-    """Logits of the token after `token`, which stands at position t, and the cache with it: O(T) instead of O(T²)."""
+def read_token(gpt: GPT, cache: _Cache, token: Int[Array, ""], t: Int[Array, ""]) -> tuple[Float[Array, "V"], _Cache]:
+    """Logits of the token after `token`, which stands at position $t$, and the cache with it: $O(T)$ instead of $O(T^2)$."""
 
     def step(x, layer):
         block, past = layer
         q, k, v = block.project(x)
         put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, t, axis=1)
-        now = Cache(put(past.k, k), put(past.v, v))
+        now = _Cache(put(past.k, k), put(past.v, v))
         x = x + block.out(attend(q, now.k, now.v, t).transpose(1, 0, 2).reshape(x.shape))
         return x + block.mlp_increment(x), now
 
@@ -52,7 +53,7 @@ def read_token(gpt: GPT, cache: Cache, token: Int[Array, ""], t: Int[Array, ""])
 def choose(
     logits: Float[Array, "V"], key: Key[Array, ""], temperature: Float[Array, ""] | float, top_k: int | None
 ) -> Int[Array, ""]:
-    """A token from softmax(logits / temperature) over the `top_k` most likely; the most likely at temperature 0."""
+    r"""A token from $\mathrm{softmax}(\mathrm{logits}/\mathrm{temperature})$ over the `top_k` most likely; the most likely at temperature 0."""
     if top_k is not None and top_k < logits.shape[0]:
         logits = jnp.where(logits >= jax.lax.top_k(logits, top_k)[0][-1], logits, -jnp.inf)
     drawn = jax.random.categorical(key, logits / jnp.where(temperature > 0, temperature, 1))
@@ -60,7 +61,7 @@ def choose(
 
 
 @eqx.filter_jit
-def cached(gpt: GPT, prompt, key, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
+def _cached(gpt: GPT, prompt, key, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
     """`number` tokens after the prompt while all of them fit into the block."""
     logits, cache = read_prompt(gpt, prompt)
 
@@ -73,7 +74,7 @@ def cached(gpt: GPT, prompt, key, number: int, temperature, top_k: int | None) -
 
 
 @eqx.filter_jit
-def sliding(gpt: GPT, window, key, first: int, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
+def _sliding(gpt: GPT, window, key, first: int, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
     """`number` more tokens after a full block: positions move with the window, so everything is read again."""
 
     def step(window, i):
@@ -87,21 +88,22 @@ def sample_tokens(
     gpt: GPT,
     prompt: Int[Array, "T"] | Int[np.ndarray, "T"],
     number: int,
-    key: Key[Array, ""],
+    key: Key[Array, ""] | int,
     *,
     temperature: float = 1.0,
     top_k: int | None = None,
     samples: int = 1,
 ) -> Int[np.ndarray, "samples n"]:
-    """Continuations of a prompt: `number` tokens each, drawn from softmax(logits / temperature).
+    r"""Continuations of a prompt: `number` tokens each, from $\mathrm{softmax}(\mathrm{logits}/\mathrm{temperature})$.
 
-    As long as prompt and continuation fit into the block, keys and values are kept and a token costs O(T); after that
-    the model reads the last `block_size` tokens anew for every token, as nanoGPT does. Token i of a sample is a pure
-    function of (key, sample, i) and the tokens before it.
+    As long as prompt and continuation fit into the block, keys and values are kept and a token costs $O(T)$; after
+    that the model reads the last `block_size` tokens anew for every token, as nanoGPT does. Token $i$ of a sample is a
+    pure function of (key, sample, $i$) and the tokens before it.
 
-    **Arguments:** `prompt`, at least one token; `number` of new tokens; `temperature`, 0 for the most likely token;
+    **Arguments:** `prompt`, at least one token; `number` of new tokens; `key` or seed; `temperature`, 0 for the most likely token;
     `top_k`, how many of the most likely tokens may be drawn; `samples`, independent continuations.
-    Raises `DataError` for an empty prompt or unknown tokens, `ConfigurationError` for the other arguments.
+
+    **Raises:** `DataError` for an empty prompt or unknown tokens, `ConfigurationError` for the other arguments.
     """
     prompt = np.asarray(prompt)
     V, block_size = gpt.config.vocab_size, gpt.config.block_size
@@ -117,11 +119,11 @@ def sample_tokens(
         raise ConfigurationError(f"top_k is {top_k}; at least one token must be allowed.")
     heat = jnp.asarray(temperature, gpt.token_embedding.dtype)
     window = jnp.asarray(prompt[-block_size:], jnp.int32)
-    keys = jax.random.split(key, samples)
+    keys = jax.random.split(as_key(key), samples)
     fitting = min(number, block_size - window.shape[0])
-    drawn = jax.vmap(lambda k: cached(gpt, window, k, fitting, heat, top_k))(keys)
+    drawn = jax.vmap(lambda k: _cached(gpt, window, k, fitting, heat, top_k))(keys)
     if number > fitting:
         text = jnp.concatenate([jnp.broadcast_to(window, (samples, window.shape[0])), drawn], axis=1)
-        more = functools.partial(sliding, gpt, first=fitting, number=number - fitting, temperature=heat, top_k=top_k)
+        more = functools.partial(_sliding, gpt, first=fitting, number=number - fitting, temperature=heat, top_k=top_k)
         drawn = jnp.concatenate([drawn, jax.vmap(more)(text[:, -block_size:], keys)], axis=1)
     return np.asarray(drawn)

@@ -4,9 +4,7 @@ Both are stored in the `vocabulary` of a model folder: the list of characters, o
 """
 
 import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +12,6 @@ from jaxtyping import Int
 
 from .._errors import CheckpointError, ConfigurationError, DataError
 from ..data.vocabulary import Vocabulary
-from ..runs import files, models
 
 
 @runtime_checkable
@@ -71,7 +68,7 @@ class BPETokenizer:
     @classmethod
     def train(cls, texts: Iterable[str], n_tokens: int) -> "BPETokenizer":
         """A tokenizer of at most `n_tokens` codes (at least 256, one per byte) learned from texts."""
-        library = bpe_library()
+        library = _library()
         if n_tokens < 256:
             raise ConfigurationError(f"Byte-pair encoding needs at least 256 tokens, one per byte, not {n_tokens}.")
         inner = library.Tokenizer(library.models.BPE())
@@ -84,8 +81,8 @@ class BPETokenizer:
 
     @classmethod
     def from_json(cls, content: Any, where: str = "the file") -> "BPETokenizer":
-        """A tokenizer from the JSON object that `to_json` gave, or a `tokenizer.json`. Raises `CheckpointError`."""
-        library = bpe_library()
+        """A tokenizer from the JSON object of `to_json` or of a `tokenizer.json`. **Raises:** `CheckpointError`."""
+        library = _library()
         try:
             return cls(library.Tokenizer.from_str(json.dumps(content)))
         except Exception as error:  # the library raises plain Exceptions
@@ -109,8 +106,8 @@ class BPETokenizer:
         return json.loads(self.inner.to_str())
 
 
-def bpe_library() -> Any:
-    """The `tokenizers` package. Raises `ConfigurationError` where it is not installed."""
+def _library() -> Any:
+    """The `tokenizers` package. **Raises:** `ConfigurationError` if it is not installed."""
     try:
         import tokenizers
         import tokenizers.decoders
@@ -124,20 +121,16 @@ def bpe_library() -> Any:
     return tokenizers
 
 
-def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
-    """The tokenizer of a model folder: ours, or a Hugging Face folder with a `tokenizer.json`.
+def tokenizer_of(vocabulary: Any, where: str) -> Tokenizer | None:
+    """The tokenizer that a `vocabulary` in a file describes; `None` if it is neither characters nor byte pairs.
 
-    Raises `CheckpointError` if the model was saved without one.
+    **Raises:** `CheckpointError` for one that cannot be read, `ConfigurationError` if it needs a missing package.
     """
-    folder = Path(folder)
-    if (folder / "tokenizer.json").exists():
-        return BPETokenizer.from_json(files.read_json(folder / "tokenizer.json"), str(folder))
-    vocabulary = models.read_record(folder).get("vocabulary")
     if isinstance(vocabulary, dict):
-        return BPETokenizer.from_json(vocabulary, str(folder))
+        return BPETokenizer.from_json(vocabulary, where)
     if isinstance(vocabulary, list) and vocabulary and all(isinstance(s, str) and len(s) == 1 for s in vocabulary):
         try:
             return CharTokenizer(Vocabulary(tuple(vocabulary)))
         except DataError as error:
-            raise CheckpointError(f"The vocabulary in {folder} cannot be used: {error}") from None
-    raise CheckpointError(f"{folder} has no tokenizer for text; give the prompt as token codes.")
+            raise CheckpointError(f"The vocabulary in {where} cannot be used: {error}") from None
+    return None

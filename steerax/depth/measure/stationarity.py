@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError
-from ...training.gradient import negative_log_likelihoods
+from ...training.loss import negative_log_likelihoods
 from ...transformer.gpt import GPT, Block
 
 
