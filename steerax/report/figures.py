@@ -10,26 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from ..runs.json import plain
+
 ROLES = ("filter", "dual", "transformer", "baseline", "floor", "accent")
 """Colours by meaning: exact filter, dual filter, transformer, simple baselines, a floor or bound, anything else."""
 
+_Reference = tuple[str, float] | None
 
-def _plain(values: Any, digits: int = 5) -> Any:
-    """Arrays as nested lists of numbers with `digits` significant digits; non-finite numbers become None."""
-    array = np.asarray(values)
-    if array.dtype.kind in "iub":
-        return array.tolist()
-    flat = [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in array.ravel().tolist()]
 
-    def nest(items: list, shape: tuple[int, ...]) -> Any:
-        if not shape:
-            return items[0]
-        if len(shape) == 1:
-            return items
-        step = len(items) // shape[0] if shape[0] else 0
-        return [nest(items[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
-
-    return nest(flat, array.shape)
+def _figure(kind: str, arguments: dict[str, Any], digits: int = 5) -> dict:
+    """The arguments of a figure as JSON values, real numbers with `digits` significant digits; None if not finite."""
+    if (reference := arguments.get("reference")) is not None:
+        arguments = arguments | {"reference": {"label": reference[0], "value": reference[1]}}
+    return {"kind": kind, **plain(arguments, digits)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,21 +40,12 @@ def dots(
     caption: str,
     x_label: str,
     rows: Sequence[Dot],
-    reference: tuple[str, float] | None = None,
+    reference: _Reference = None,
     error_label: str = "bar: ± 2 standard errors over sequences",
 ) -> dict:
     """A dot plot, one row per method, with bars of ±2 standard errors and an optional vertical reference line."""
-    return {
-        "kind": "dots",
-        "title": title,
-        "caption": caption,
-        "x_label": x_label,
-        "error_label": error_label,
-        "rows": [
-            {"label": r.label, "value": _plain(r.value), "error": _plain(r.error or 0.0), "role": r.role} for r in rows
-        ],
-        "reference": None if reference is None else {"label": reference[0], "value": _plain(reference[1])},
-    }
+    rows = [dataclasses.replace(row, error=row.error or 0.0) for row in rows]
+    return _figure("dots", locals())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,32 +66,14 @@ def lines(
     x_label: str,
     y_label: str,
     curves: Sequence[Line],
-    reference: tuple[str, float] | None = None,
+    reference: _Reference = None,
     log_x: bool = False,
     log_y: bool = False,
 ) -> dict:
     """Curves on common axes, labelled directly, with an optional horizontal reference line."""
-    return {
-        "kind": "lines",
-        "title": title,
-        "caption": caption,
-        "x_label": x_label,
-        "y_label": y_label,
-        "log_x": log_x,
-        "log_y": log_y,
-        "series": [
-            {
-                "label": c.label,
-                "role": c.role,
-                "x": _plain(c.x),
-                "y": _plain(c.y),
-                "low": None if c.low is None else _plain(c.low),
-                "high": None if c.high is None else _plain(c.high),
-            }
-            for c in curves
-        ],
-        "reference": None if reference is None else {"label": reference[0], "value": _plain(reference[1])},
-    }
+    arguments = locals()
+    arguments["series"] = arguments.pop("curves")
+    return _figure("lines", arguments)
 
 
 def matrix(
@@ -126,19 +92,7 @@ def matrix(
 
     With `link` the row is chosen together with every other figure of the same link (a slider, or a click).
     """
-    return {
-        "kind": "matrix",
-        "title": title,
-        "caption": caption,
-        "x_label": x_label,
-        "y_label": y_label,
-        "value_label": value_label,
-        "choices": {name: _plain(values, 3) for name, values in choices.items()},
-        "diverging": diverging,
-        "link": link,
-        "columns": None if columns is None else list(columns),
-        "row_labels": None if row_labels is None else list(row_labels),
-    }
+    return _figure("matrix", locals(), digits=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,38 +118,14 @@ def profile(
 
     `query_notes[q]` is the sentence shown for query `q`; `highlight[s]` marks steps worth seeing.
     """
-    return {
-        "kind": "profile",
-        "title": title,
-        "caption": caption,
-        "x_label": x_label,
-        "panels": [
-            {
-                "label": p.label,
-                "role": p.role,
-                "choices": {name: _plain(values, 3) for name, values in p.choices.items()},
-            }
-            for p in panels
-        ],
-        "tokens": list(tokens),
-        "link": link,
-        "query_notes": list(query_notes),
-        "highlight": None if highlight is None else [bool(h) for h in highlight],
-    }
+    return _figure("profile", locals(), digits=3)
 
 
 def graph(title: str, caption: str, labels: Sequence[str], transition: Any, filled: Sequence[bool] | Any) -> dict:
     """The states of a Markov chain on a circle, with an arrow for every positive transition probability."""
-    return {
-        "kind": "graph",
-        "title": title,
-        "caption": caption,
-        "labels": list(labels),
-        "edges": [
-            [int(i), int(j), _plain(p, 3)] for (i, j), p in np.ndenumerate(np.asarray(transition, float)) if p > 0
-        ],
-        "filled": [bool(f) for f in filled],
-    }
+    edges = [[i, j, float(p)] for (i, j), p in np.ndenumerate(np.asarray(transition, float)) if p > 0]
+    content = {"title": title, "caption": caption, "labels": labels, "edges": edges, "filled": filled}
+    return _figure("graph", content, digits=3)
 
 
 def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict:
@@ -205,15 +135,16 @@ def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Seque
     """
     cells = [[c if isinstance(c, str) else _number(c) for c in row] for row in rows]
     numeric = [bool(rows) and all(not isinstance(row[i], str) for row in rows) for i in range(len(columns))]
-    return {
-        "kind": "table",
+    stack = any(len(cell) > 40 for row in cells for cell in row)
+    content = {
         "title": title,
         "caption": caption,
-        "columns": list(columns),
+        "columns": columns,
         "rows": cells,
         "numeric": numeric,
-        "stack": any(len(cell) > 40 for row in cells for cell in row),
+        "stack": stack,
     }
+    return _figure("table", content)
 
 
 def _number(value: Any) -> str:

@@ -32,11 +32,11 @@ def render(title: str, lead: str, sections: Sequence[Section], facts: Sequence[t
     **Arguments:** `title`; `lead`, the answer in one or two sentences; `sections`; `facts`, (name, value) pairs for
     the foot of the page: command, versions, time.
     """
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     drawn = [figure for section in sections for figure in section.figures if figure["kind"] != "table"]
     numbers = iter(range(len(drawn)))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_asset("page.html")).render(
+    return environment.from_string(asset("page.html")).render(
         title=title,
         lead=lead,
         sections=sections,
@@ -55,7 +55,8 @@ def write(path: str | os.PathLike, title: str, lead: str, sections: Sequence[Sec
     write_whole(path, render(title, lead, sections, facts))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file that belongs to the page."""
     return importlib.resources.files("steerax.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 

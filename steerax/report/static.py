@@ -5,7 +5,6 @@ curves of one role differ by their dashes, as on the page.
 """
 
 import importlib
-import importlib.resources
 import io
 import re
 from collections.abc import Sequence
@@ -16,10 +15,11 @@ import numpy as np
 
 from .._errors import ConfigurationError
 from ..runs.files import write_whole
+from .page import asset
 
-FORMATS = ("svg", "pdf")
-DASHES = ((), (6, 2), (2, 2), (6, 2, 2, 2))
-STYLE = {
+_FORMATS = ("svg", "pdf")
+_DASHES = ((), (6, 2), (2, 2), (6, 2, 2, 2))
+_STYLE = {
     "font.size": 8,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -44,11 +44,11 @@ def export(figure: dict, path: str | Path) -> None:
     """
     path = Path(path)
     kind = path.suffix.removeprefix(".")
-    if kind not in FORMATS or figure["kind"] not in DRAW:
+    if kind not in _FORMATS or figure["kind"] not in _DRAW:
         raise ConfigurationError(f"{path} cannot be drawn: figures that are no tables are written as .svg or .pdf.")
     matplotlib = _matplotlib()
-    with matplotlib.rc_context(STYLE):
-        drawn = DRAW[figure["kind"]](figure)
+    with matplotlib.rc_context(_STYLE):
+        drawn = _DRAW[figure["kind"]](figure)
         stream = io.BytesIO()
         undated = {"Date": None} if kind == "svg" else {"CreationDate": None, "ModDate": None}
         drawn.savefig(stream, format=kind, bbox_inches="tight", metadata=undated)
@@ -57,7 +57,7 @@ def export(figure: dict, path: str | Path) -> None:
 
 def export_all(figures: list[dict], folder: str | Path, stem: str, kind: str) -> list[Path]:
     """Write every figure that is no table to `folder/STEM-1-TITLE.KIND`, …; the paths, in order."""
-    drawable = [figure for figure in figures if figure["kind"] in DRAW]
+    drawable = [figure for figure in figures if figure["kind"] in _DRAW]
     paths = [
         Path(folder) / f"{stem}-{i}-{re.sub('[^a-z0-9]+', '-', figure['title'].lower()).strip('-')}.{kind}"
         for i, figure in enumerate(drawable, 1)
@@ -70,15 +70,14 @@ def export_all(figures: list[dict], folder: str | Path, stem: str, kind: str) ->
 def check(formats: Sequence[str]) -> None:
     """**Raises:** `ConfigurationError` for an unknown format, or if matplotlib is not installed."""
     for kind in formats:
-        if kind not in FORMATS:
-            raise ConfigurationError(f"Figures are written as {' or '.join(FORMATS)}, not as {kind!r}.")
+        if kind not in _FORMATS:
+            raise ConfigurationError(f"Figures are written as {' or '.join(_FORMATS)}, not as {kind!r}.")
     _matplotlib()
 
 
 def colours() -> dict[str, str]:
     """Role or part of a page → its colour in the light scheme, from the style sheet of the page."""
-    style = importlib.resources.files("steerax.report").joinpath("assets", "page.css").read_text(encoding="utf-8")
-    return dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", style.split("@media")[0]))
+    return dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", asset("page.css").split("@media")[0]))
 
 
 def _matplotlib() -> Any:
@@ -106,15 +105,12 @@ def draw_lines(figure: dict) -> Any:
     """Curves with bands, labelled at their right ends."""
     drawn, axes = _canvas(5.2, 2.9)
     ax, colour, used, ends = axes[0, 0], colours(), dict.fromkeys(colours(), 0), []
-    if figure["log_x"]:
-        ax.set_xscale("log")
-    if figure["log_y"]:
-        ax.set_yscale("log")
+    log = {"x": figure["log_x"], "y": figure["log_y"]}
+    ax.set(**{f"{name}scale": "log" for name, on in log.items() if on})
     for s in figure["series"]:
         x, y = _array(s["x"]), _array(s["y"])
-        kept = np.isfinite(x) & np.isfinite(y)
-        kept &= ((y > 0) | (not figure["log_y"])) & ((x > 0) | (not figure["log_x"]))
-        dashes, used[s["role"]] = DASHES[used[s["role"]] % len(DASHES)], used[s["role"]] + 1
+        kept = np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not log["x"])) & ((y > 0) | (not log["y"]))
+        dashes, used[s["role"]] = _DASHES[used[s["role"]] % len(_DASHES)], used[s["role"]] + 1
         if s["low"] is not None:
             ax.fill_between(x, _array(s["low"]), _array(s["high"]), color=colour[s["role"]], alpha=0.18, lw=0)
         if kept.any():
@@ -125,11 +121,9 @@ def draw_lines(figure: dict) -> Any:
     if figure["reference"]:
         ax.axhline(figure["reference"]["value"], color=colour["floor"], lw=0.8, dashes=(4, 3))
         ends.append((figure["reference"]["value"], figure["reference"]["label"], colour["floor"]))
-    for axis, scale in ((ax.xaxis, figure["log_x"]), (ax.yaxis, figure["log_y"])):
-        if scale:
-            _log_ticks(axis)
-    ax.set_xlabel(figure["x_label"])
-    ax.set_ylabel(figure["y_label"])
+    for axis in (getattr(ax, f"{name}axis") for name, on in log.items() if on):
+        _log_ticks(axis)
+    ax.set(xlabel=figure["x_label"], ylabel=figure["y_label"])
     _label_ends(ax, ends)
     return drawn
 
@@ -153,7 +147,7 @@ def _label_ends(ax: Any, ends: list[tuple[float, str, str]], least: float = 0.06
         ax.text(1.02, last, text, color=colour, transform=ax.transAxes, va="center")
 
 
-def draw_dots(figure: dict) -> Any:
+def _draw_dots(figure: dict) -> Any:
     """One row per method with its value, bars of two standard errors."""
     rows = figure["rows"]
     drawn, axes = _canvas(5.2, 0.5 + 0.24 * len(rows))
@@ -173,7 +167,7 @@ def draw_dots(figure: dict) -> Any:
     return drawn
 
 
-def draw_matrix(figure: dict) -> Any:
+def _draw_matrix(figure: dict) -> Any:
     """A heat map per choice; the scale of each is its own largest value, square roots of sizes as on the page."""
     from matplotlib.colors import FuncNorm, LinearSegmentedColormap
 
@@ -184,17 +178,16 @@ def draw_matrix(figure: dict) -> Any:
     wide = 4.6 if figure["row_labels"] else 2.4
     tall = 0.25 + 0.17 * len(first) if figure["row_labels"] else float(np.clip(2.2 * len(first) / first.shape[1], 1, 3))
     drawn, axes = _canvas(0.8 + wide * columns, (0.5 + tall) * rows, rows, columns)
-    ends = (
-        [colour["filter"], "#ffffff", colour["transformer"]] if figure["diverging"] else ["#ffffff", colour["filter"]]
-    )
+    both = figure["diverging"]
+    ends = [colour["filter"], "#ffffff", colour["transformer"]] if both else ["#ffffff", colour["filter"]]
     shades = LinearSegmentedColormap.from_list("roles", ends)
     for ax, (name, values) in zip(axes.flat, choices.items(), strict=False):
         values = np.array([_array(row) for row in values])
         limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
         root = (lambda v: np.sign(v) * np.sqrt(np.abs(v)), lambda v: np.sign(v) * v**2)
-        norm = FuncNorm(root, vmin=-limit if figure["diverging"] else 0, vmax=limit)
+        norm = FuncNorm(root, vmin=-limit if both else 0, vmax=limit)
         image = ax.imshow(values, cmap=shades, norm=norm, aspect="auto", interpolation="nearest")
-        bar = drawn.colorbar(image, ax=ax, ticks=[-limit, 0, limit] if figure["diverging"] else [0, limit / 4, limit])
+        bar = drawn.colorbar(image, ax=ax, ticks=[-limit, 0, limit] if both else [0, limit / 4, limit])
         bar.ax.set_yticklabels([f"{t:.3g}" for t in bar.get_ticks()])
         bar.set_label(figure["value_label"])
         if len(choices) > 1:
@@ -203,14 +196,13 @@ def draw_matrix(figure: dict) -> Any:
             ax.set_yticks(range(len(values)), figure["row_labels"])
         if figure["columns"] and values.shape[1] <= 72:
             ax.set_xticks(range(values.shape[1]), figure["columns"], fontsize=6)
-        ax.set_xlabel(figure["x_label"])
-        ax.set_ylabel(figure["y_label"])
+        ax.set(xlabel=figure["x_label"], ylabel=figure["y_label"])
     for ax in axes.flat[len(choices) :]:
         ax.set_axis_off()
     return drawn
 
 
-def draw_profile(figure: dict) -> Any:
+def _draw_profile(figure: dict) -> Any:
     """Bars over the steps for the last query, a row of axes per panel, tokens below."""
     panels, tokens = figure["panels"], figure["tokens"]
     drawn, axes = _canvas(6.4, 0.4 + 0.95 * len(panels), len(panels))
@@ -229,7 +221,7 @@ def draw_profile(figure: dict) -> Any:
     return drawn
 
 
-def draw_graph(figure: dict) -> Any:
+def _draw_graph(figure: dict) -> Any:
     """States on a circle, an arrow per positive transition probability, labelled where it is below one."""
     from matplotlib.patches import FancyArrowPatch
 
@@ -258,11 +250,11 @@ def draw_graph(figure: dict) -> Any:
     return drawn
 
 
-DRAW = {
+# kind of figure -> its drawing
+_DRAW = {
     "lines": draw_lines,
-    "dots": draw_dots,
-    "matrix": draw_matrix,
-    "profile": draw_profile,
-    "graph": draw_graph,
+    "dots": _draw_dots,
+    "matrix": _draw_matrix,
+    "profile": _draw_profile,
+    "graph": _draw_graph,
 }
-"""Kind of figure → its drawing."""
