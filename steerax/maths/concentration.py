@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from .._errors import ConfigurationError
 
 
-def checked(width: float, number: int, delta: float) -> None:
-    """Raises `ConfigurationError` for a range that is negative, a sample smaller than one, or δ outside (0, 1)."""
+def _checked(width: float, number: int, delta: float) -> None:
+    """**Raises:** `ConfigurationError` for a range that is negative, a sample smaller than one, or δ outside (0, 1)."""
     if not (width >= 0 and math.isfinite(width)):
         raise ConfigurationError(f"The range of the loss is {width}; it must be finite and not negative.")
     if number < 1:
@@ -31,7 +31,7 @@ def finite_class(width: float, number: int, delta: float, log_size: float) -> fl
 
     `log_size` is $\log M$ in nats; the class is fixed before the sample is seen.
     """
-    checked(width, number, delta)
+    _checked(width, number, delta)
     if log_size < 0:
         raise ConfigurationError(f"The class has log size {log_size}; it holds at least one control, so this is >= 0.")
     return width * math.sqrt((log_size + math.log(2 / delta)) / (2 * number))
@@ -43,7 +43,7 @@ def empirical_bernstein(variance: float, width: float, number: int, delta: float
     $w=\sqrt{2\hat\sigma^2\log(4/\delta)/N}+7B\log(4/\delta)/3(N-1)$: Maurer and Pontil 2009, Theorem 4, on both sides.
     Needs two terms.
     """
-    checked(width, number, delta)
+    _checked(width, number, delta)
     if number < 2:
         raise ConfigurationError("The empirical Bernstein bound needs at least two independent terms.")
     if variance < 0:
@@ -72,14 +72,9 @@ def metric_entropy(
     return min(found)
 
 
-def log_covering_of_ball(dimension: int, radius: float, eta: float) -> float:
-    r"""$\log\mathcal N(\eta)\le p\log(1+2R/\eta)$ for the Euclidean ball of radius $R$ in $\mathbb R^p$."""
-    return dimension * math.log1p(2 * radius / eta)
-
-
 def realisable(number: int, delta: float, log_size: float) -> float:
     r"""Error of any member of a class of $M$ that makes no mistake on the sample: $(\log M+\log(1/\delta))/N$."""
-    checked(1.0, number, delta)
+    _checked(1.0, number, delta)
     if log_size < 0:
         raise ConfigurationError(f"The class has log size {log_size}; it holds at least one control, so this is >= 0.")
     return (log_size + math.log(1 / delta)) / number
@@ -90,7 +85,7 @@ def affordable_bits(gap: float, width: float, number: int, delta: float) -> floa
 
     $\big(2N(\mathrm{gap}/B)^2-\log(2/\delta)\big)/\log2$, or 0 if even a single control is too many.
     """
-    checked(width, number, delta)
+    _checked(width, number, delta)
     if gap <= 0 or width == 0:
         raise ConfigurationError("affordable_bits needs a positive gap and a loss with positive range.")
     return max(0.0, 2 * number * (gap / width) ** 2 - math.log(2 / delta)) / math.log(2)

@@ -1,11 +1,11 @@
-r"""Distances between empirical laws: sorted on a line, matched exactly, or averaged over random lines."""
+r"""Distances between empirical distributions: sorted on a line, or averaged over random lines."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._errors import ConfigurationError
+from .keys import as_key
 
 
 def wasserstein_on_line(a: Float[Array, "n ..."], b: Float[Array, "n ..."], p: int = 2) -> Float[Array, "..."]:
@@ -16,9 +16,9 @@ def wasserstein_on_line(a: Float[Array, "n ..."], b: Float[Array, "n ..."], p: i
     return jnp.mean(jnp.abs(jnp.sort(a, axis=0) - jnp.sort(b, axis=0)) ** p, axis=0)
 
 
-def directions(key: PRNGKeyArray, number: int, dimension: int, dtype=None) -> Float[Array, "D k"]:
-    """`number` unit vectors of $\\mathbb R^D$, uniform on the sphere, as columns."""
-    v = jax.random.normal(key, (dimension, number), dtype or jnp.result_type(float))
+def directions(key: PRNGKeyArray | int, number: int, dimension: int, dtype=None) -> Float[Array, "D k"]:
+    r"""`number` unit vectors of $\mathbb R^D$, uniform on the sphere, as columns."""
+    v = jax.random.normal(as_key(key), (dimension, number), dtype or jnp.result_type(float))
     return v / jnp.linalg.norm(v, axis=0, keepdims=True)
 
 
@@ -34,17 +34,3 @@ def sliced_wasserstein(
     D, k = theta.shape
     each = D * wasserstein_on_line(a @ theta, b @ theta)
     return each.mean(), each.std() / np.sqrt(k)
-
-
-def exact_wasserstein(a: Array | np.ndarray, b: Array | np.ndarray, p: int = 2) -> float:
-    r"""$W_p^p$ between two samples `[n D]` of equal size by an optimal assignment: $O(n^3)$, for $n$ up to ~2000.
-
-    Raises `ConfigurationError` for samples of unequal shape.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape:
-        raise ConfigurationError(f"The samples have shapes {a.shape} and {b.shape}; exact matching needs equal ones.")
-    cost = np.linalg.norm(a[:, None] - b[None], axis=-1) ** p
-    return float(cost[linear_sum_assignment(cost)].mean())

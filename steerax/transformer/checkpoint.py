@@ -34,8 +34,8 @@ _NAMES = {
     "blocks.up": "h.{}.mlp.c_fc",
     "blocks.down": "h.{}.mlp.c_proj",
 }
-# buffers that carry no parameters: causal masks
-_IGNORED = (".attn.bias", ".attn.masked_bias")
+_IGNORED = (".attn.bias", ".attn.masked_bias")  # buffers that carry no parameters: causal masks
+_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 _PREFIXES = ("_orig_mod.", "module.", "model.", "transformer.")
 
 _Tensors = dict[str, np.ndarray]
@@ -181,37 +181,29 @@ def from_tensors(
     where: str = "the checkpoint",
 ) -> GPT:
     """A GPT from tensors in the Hugging Face or the nanoGPT layout; see `load_gpt`."""
-    left = {_bare(name): t for name, t in tensors.items() if not name.endswith(_IGNORED)}
-    config = _config_of(left, hints, n_head, where)
-    D = config.n_embd
+    tensors = {_bare(name): t for name, t in tensors.items() if not name.endswith(_IGNORED)}
+    config = _config_of(tensors, hints, n_head, where)
+    L, V, D = config.n_layer, config.vocab_size, config.n_embd
     # Hugging Face stores W [D 3D], nanoGPT its transpose; the shape tells which.
-    shape = _matrix_shape(left, "h.0.attn.c_attn.weight", where)
-    if shape not in ((D, 3 * D), (3 * D, D)):
-        raise CheckpointError(
-            f"Tensor 'h.0.attn.c_attn.weight' in {where} has shape {shape}, neither {(D, 3 * D)} nor its transpose."
-        )
-    arrays = {}
+    transposed = (
+        _tensor(tensors, where, _NAMES["blocks.qkv"].format(0) + ".weight", (D, 3 * D), (3 * D, D)).shape[1] == D
+    )
+    arrays, left = {}, set(tensors) - ({"lm_head.weight"} if config.tied else set())
     for ours, leaf in models.named_leaves(GPT.template(config)).items():
         stem, _, kind = ours.rpartition(".")
         theirs = _NAMES[ours] if ours in _NAMES else f"{_NAMES[stem]}.{kind}"
-        if not ours.startswith("blocks."):
-            arrays[ours] = _take(left, theirs, leaf.shape, where)
-            continue
-        names = [theirs.format(layer) for layer in range(config.n_layer)]
-        if len(leaf.shape) == 3 and shape == (3 * D, D):
-            arrays[ours] = np.stack([_take(left, name, leaf.shape[:0:-1], where).T for name in names])
-        else:
-            arrays[ours] = np.stack([_take(left, name, leaf.shape[1:], where) for name in names])
-    if config.tied:
-        left.pop("lm_head.weight", None)
+        stacked = ours.startswith("blocks.")
+        shape, names = leaf.shape[stacked:], [theirs.format(layer) for layer in range(L)] if stacked else [theirs]
+        flip = stacked and len(shape) == 2 and transposed
+        found = [_tensor(tensors, where, name, shape[::-1] if flip else shape) for name in names]
+        found = [np.asarray(t.T if flip else t, np.promote_types(t.dtype, np.float32)) for t in found]
+        arrays[ours] = np.stack(found) if stacked else found[0]
+        left -= set(names)
     if left:  # it would be silently ignored
         raise CheckpointError(f"Tensor {min(left)!r} in {where} has no place in a GPT-2.")
     if vocab_size is not None:
-        if not 1 <= vocab_size <= config.vocab_size:
-            raise ConfigurationError(
-                f"vocab_size is {vocab_size}; {where} has {config.vocab_size} rows, so it must be 1 to "
-                f"{config.vocab_size}."
-            )
+        if not 1 <= vocab_size <= V:
+            raise ConfigurationError(f"vocab_size is {vocab_size}; {where} has {V} rows, so it must be 1 to {V}.")
         config = dataclasses.replace(config, vocab_size=vocab_size)
         for name in {"token_embedding", "unembedding"} & set(arrays):
             arrays[name] = arrays[name][:vocab_size]
@@ -227,27 +219,32 @@ def _bare(name: str) -> str:
 
 def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, where: str) -> GPTConfig:
     """The configuration that the shapes of the tensors and the words of the files describe."""
-    V, D = _matrix_shape(tensors, "wte.weight", where)
+    V, D = _tensor(tensors, where, "wte.weight").shape
     layers = sorted({int(n.split(".")[1]) for n in tensors if n.startswith("h.") and n.split(".")[1].isdecimal()})
     if not layers or layers != list(range(len(layers))):
         raise CheckpointError(f"{where} has layers {layers}; they must be numbered 0, 1, 2, … without a gap.")
+    if hints.get("scale_attn_by_inverse_layer_idx") or hints.get("scale_attn_weights") is False:
+        raise CheckpointError(f"{where} scales its attention in a way that GPT-2 does not; it cannot be read.")
+    # nanoGPT's exact GELU where nothing is said
+    said = hints.get("activation_function", "gelu_new" if "model_type" in hints else "gelu")
+    if said not in _ACTIVATIONS:
+        raise CheckpointError(f"{where} has activation {said!r}; known are {', '.join(_ACTIVATIONS)}.")
     return GPTConfig(
         vocab_size=V,
-        block_size=_matrix_shape(tensors, "wpe.weight", where)[0],
+        block_size=_tensor(tensors, where, "wpe.weight").shape[0],
         n_layer=len(layers),
-        n_head=_head_count(n_head, hints, D, where),
+        n_head=_head_count(n_head, hints.get("n_head"), D, where),
         n_embd=D,
         bias="ln_f.bias" in tensors,
         dropout=float(hints.get("dropout", 0.0) or 0.0),
         tied="lm_head.weight" not in tensors or np.array_equal(tensors["lm_head.weight"], tensors["wte.weight"]),
-        activation=_activation(hints, where),
+        activation=_ACTIVATIONS[said],
         epsilon=float(hints.get("layer_norm_epsilon", 1e-5)),
     )
 
 
-def _head_count(n_head: int | None, hints: Mapping[str, Any], D: int, where: str) -> int:
+def _head_count(n_head: int | None, said: Any, D: int, where: str) -> int:
     """The number of heads: given, or said by the files; tensors alone do not tell it."""
-    said = hints.get("n_head")
     if n_head is not None and said is not None and n_head != said:
         raise CheckpointError(f"{where} says n_head={said} and the argument n_head is {n_head}; drop the argument.")
     n_head = said if n_head is None else n_head
@@ -258,40 +255,17 @@ def _head_count(n_head: int | None, hints: Mapping[str, Any], D: int, where: str
     return n_head
 
 
-def _activation(hints: Mapping[str, Any], where: str) -> str:
-    """Our name of the MLP's activation; nanoGPT's exact GELU where nothing is said."""
-    if hints.get("scale_attn_by_inverse_layer_idx") or hints.get("scale_attn_weights") is False:
-        raise CheckpointError(f"{where} scales its attention in a way that GPT-2 does not; it cannot be read.")
-    known = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
-    said = hints.get("activation_function", "gelu_new" if "model_type" in hints else "gelu")
-    if said not in known:
-        raise CheckpointError(f"{where} has activation {said!r}; known are {', '.join(known)}.")
-    return known[said]
-
-
-def _present(tensors: _Tensors, name: str, where: str) -> np.ndarray:
+def _tensor(tensors: _Tensors, where: str, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
+    """A tensor that must be there, of one of the `shapes`; a non-empty matrix if none is given."""
     if name not in tensors:
         raise CheckpointError(f"Tensor {name!r} is missing from {where}; it is no GPT-2 or is cut short.")
-    return tensors[name]
-
-
-def _matrix_shape(tensors: _Tensors, name: str, where: str) -> tuple[int, ...]:
-    """The shape of a matrix that must be there."""
-    shape = _present(tensors, name, where).shape
-    if len(shape) != 2 or 0 in shape:
-        raise CheckpointError(f"Tensor {name!r} in {where} has shape {shape}; a non-empty matrix fits.")
-    return shape
-
-
-def _take(tensors: _Tensors, name: str, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Remove a tensor of a known shape from the dictionary; half precisions become float32."""
-    tensor = _present(tensors, name, where)
-    if tensor.shape != shape:
-        raise CheckpointError(f"Tensor {name!r} in {where} has shape {tensor.shape} where {shape} fits.")
+    tensor = tensors[name]
+    if not (tensor.shape in shapes if shapes else tensor.ndim == 2 and tensor.size):
+        fit = " or ".join(map(str, shapes)) or "a non-empty matrix"
+        raise CheckpointError(f"Tensor {name!r} in {where} has shape {tensor.shape} where {fit} fits.")
     if not jnp.issubdtype(tensor.dtype, jnp.floating):
         raise CheckpointError(f"Tensor {name!r} in {where} holds {tensor.dtype}, not real numbers.")
-    del tensors[name]
-    return tensor if tensor.dtype.itemsize >= 4 else tensor.astype(np.float32)
+    return tensor
 
 
 # ---- parity ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from .._errors import ConfigurationError, DataError
 from ..maths.keys import as_key
+from ..runs.models import fill
 from .attention import attend, attention_weights, dropout
 
 _ACTIVATIONS = ("gelu", "gelu_tanh")
@@ -301,8 +302,6 @@ class GPT(eqx.Module):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "GPT":
         """A model from a configuration and its named arrays. **Raises:** `CheckpointError` if they disagree."""
-        from ..runs.models import fill
-
         return fill(cls.template(GPTConfig(**config)), arrays)
 
     @classmethod

@@ -14,16 +14,20 @@ from jaxtyping import Int
 
 from .._errors import ConfigurationError, DataError
 
-FORMAT = 1
+_FORMAT = 1
 
 
-def _table(values: Any, dimensions: int, what: str) -> Int[np.ndarray, "..."]:
-    table = np.array(values)
-    if table.dtype.kind not in "iu" or table.ndim != dimensions or table.size == 0:
-        raise ConfigurationError(f"{what} is a non-empty table of integers with {dimensions} axes.")
-    table = table.astype(np.int64)
-    table.setflags(write=False)
-    return table
+def _freeze(record: Any, **n_axes: int) -> None:
+    """Make the named tables of a frozen record int64 and read-only. **Raises:** `ConfigurationError`."""
+    for name, n in n_axes.items():
+        table = np.array(getattr(record, name))
+        if table.dtype.kind not in "iu" or table.ndim != n or table.size == 0:
+            raise ConfigurationError(
+                f"`{name}` of a {type(record).__name__} is a non-empty table of integers with {n} axes."
+            )
+        table = table.astype(np.int64)
+        table.setflags(write=False)
+        object.__setattr__(record, name, table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +54,9 @@ class Pool:
     rounding: Literal["up", "odd"] = "up"
 
     def __post_init__(self):
-        object.__setattr__(self, "score", _table(self.score, 2, "The score of a Pool"))
-        object.__setattr__(self, "values", _table(self.values, 1, "The values of a Pool"))
+        _freeze(self, score=2, values=1)
         if self.weights is not None:
-            object.__setattr__(self, "weights", _table(self.weights, 1, "The weights of a Pool"))
+            _freeze(self, weights=1)
         weights = self.score if self.weights is None else self.weights
         if weights.min() < 0:
             raise ConfigurationError("Attention weights are integers ≥ 0.")
@@ -64,7 +67,7 @@ class Pool:
             raise ConfigurationError("Values times attention weights must stay below 2**50; use fewer bits.")
 
     def sizes(self, sizes: list[int]) -> list[int]:
-        """The number of codes of each register after the step. Raises `ConfigurationError` if a table is too small."""
+        """The number of codes of each register after the step. **Raises:** `ConfigurationError` if a table is too small."""
         _covers(self.score.shape, (sizes[self.query], sizes[self.key]))
         _covers(self.values.shape, (sizes[self.value],))
         return [*sizes, int(self.values.max() - self.values.min()) + 1]
@@ -81,7 +84,7 @@ class Pool:
             w = self.weights[np.clip(best - s, 0, len(self.weights) - 1)] * seen
         u = self.values[registers[self.value]]
         total, mass = (w * u[:, None, :]).sum(-1), w.sum(-1)
-        z = np.where(mass > 0, round_ratio(total, np.maximum(mass, 1), self.rounding), 0)
+        z = np.where(mass > 0, _round_ratio(total, np.maximum(mass, 1), self.rounding), 0)
         return [*registers, np.clip(z, self.values.min(), self.values.max()) - self.values.min()]
 
 
@@ -94,12 +97,12 @@ class Local:
     table: Int[np.ndarray, "..."]
 
     def __post_init__(self):
-        object.__setattr__(self, "table", _table(self.table, 2, "The table of a Local"))
+        _freeze(self, table=2)
         if self.table.min() < 0:
             raise ConfigurationError("A Local table holds codes, integers ≥ 0.")
 
     def sizes(self, sizes: list[int]) -> list[int]:
-        """The number of codes of each register after the step. Raises `ConfigurationError` if the table is small."""
+        """The number of codes of each register after the step. **Raises:** `ConfigurationError` if a table is too small."""
         _covers(self.table.shape, (sizes[self.left], sizes[self.right]))
         return [*sizes, int(self.table.max()) + 1]
 
@@ -126,8 +129,8 @@ class Forget:
 Step = Pool | Local | Forget
 
 
-def round_ratio(numerator: np.ndarray, denominator: np.ndarray, rounding: Literal["up", "odd"]) -> np.ndarray:
-    """Integers nearest to numerator / denominator (> 0), exactly; halves go up, or away from zero ("odd")."""
+def _round_ratio(numerator: np.ndarray, denominator: np.ndarray, rounding: Literal["up", "odd"]) -> np.ndarray:
+    """Integers nearest to `numerator / denominator` (> 0), exactly; halves go up, or away from zero ("odd")."""
     if rounding == "up":
         return (2 * numerator + denominator) // (2 * denominator)
     return np.sign(numerator) * ((2 * np.abs(numerator) + denominator) // (2 * denominator))
@@ -155,8 +158,7 @@ class QuantizedNetwork:
     _sizes: list[int] = field(init=False, repr=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "embedding", _table(self.embedding, 2, "The embedding"))
-        object.__setattr__(self, "output", _table(self.output, 1, "The output"))
+        _freeze(self, embedding=2, output=1)
         sizes = [int(self.embedding.max()) + 1]
         for step in self.steps:
             sizes = step.sizes(sizes)
@@ -164,17 +166,14 @@ class QuantizedNetwork:
         object.__setattr__(self, "_sizes", sizes)
 
     def __call__(self, sequences: Int[np.ndarray, "N n"]) -> Int[np.ndarray, "..."]:
-        """Labels `[N]` (or `[N n]` if it reads all tokens). Raises `DataError` on another length or vocabulary."""
-        registers = embed(self.embedding, sequences)
-        for step in self.steps:
-            registers = step.apply(registers)
-        labels = self.output[registers[0]]
+        """Labels `[N]` (or `[N n]` if it reads all tokens). **Raises:** `DataError` on another length or vocabulary."""
+        labels = self.output[registers_after(embed(self.embedding, sequences), self.steps)[0]]
         return labels[:, 0] if self.reads == "first" else labels
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
         return {
-            "format": FORMAT,
+            "format": _FORMAT,
             "name": self.name,
             "reads": self.reads,
             "embedding": self.embedding.tolist(),
@@ -184,10 +183,10 @@ class QuantizedNetwork:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "QuantizedNetwork":
-        """The network written by `to_dict`. Raises `ConfigurationError` if it is malformed or of a newer format."""
+        """The network written by `to_dict`. **Raises:** `ConfigurationError` if it is malformed or newer."""
         try:
-            if content["format"] > FORMAT:
-                raise ConfigurationError(f"The network has format {content['format']}; this version reads {FORMAT}.")
+            if content["format"] > _FORMAT:
+                raise ConfigurationError(f"The network has format {content['format']}; this version reads {_FORMAT}.")
             steps = tuple(_step_from_dict(step) for step in content["steps"])
             embedding, output = np.array(content["embedding"]), np.array(content["output"])
             return cls(embedding, steps, output, content["reads"], content["name"])
@@ -196,7 +195,7 @@ class QuantizedNetwork:
 
 
 def embed(embedding: Int[np.ndarray, "n V"], sequences: Int[np.ndarray, "..."]) -> list[Int[np.ndarray, "N n"]]:
-    """The first register: the code of every token at its position. Raises `DataError` on foreign data."""
+    """The first register: the code of every token at its position. **Raises:** `DataError` on foreign data."""
     n, V = embedding.shape
     sequences = np.asarray(sequences)
     if sequences.ndim != 2 or sequences.shape[1] != n:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from maths_oracles import log_covering_of_ball
 
 import steerax as sx
 from steerax.depth.measure.bounds import coverage, loss_range, risk_bound
-from steerax.maths.concentration import log_covering_of_ball
 from steerax.maths.lipschitz import Certified, Estimated
 
 

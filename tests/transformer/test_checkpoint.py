@@ -93,7 +93,7 @@ def test_our_own_folder_comes_back_bit_for_bit(tmp_path, key):
         (lambda s: s.pop("transformer.wte.weight"), "'wte.weight' is missing"),
         (lambda s: s.pop("transformer.h.1.mlp.c_fc.bias"), "'h.1.mlp.c_fc.bias' is missing"),
         (lambda s: s.update({"transformer.ln_f.weight": np.ones(5)}), "'ln_f.weight' .* has shape"),
-        (lambda s: s.update({"transformer.h.0.attn.c_attn.weight": np.ones((12, 12))}), "neither"),
+        (lambda s: s.update({"transformer.h.0.attn.c_attn.weight": np.ones((12, 12))}), "c_attn.weight' .* has shape"),
         (lambda s: s.update({"lm_head.weight": np.ones((3, 12))}), "'lm_head.weight' .* has shape"),
         (lambda s: s.update({"transformer.h.0.lora.weight": np.ones(3)}), "'h.0.lora.weight' .* no place"),
         (lambda s: s.update({"transformer.h.3.ln_1.weight": np.ones(12)}), "without a gap"),
