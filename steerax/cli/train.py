@@ -60,7 +60,7 @@ def train(options: TrainOptions) -> Answer:
     if Path(o.source).suffix in CODES and o.vocabulary is None:
         raise ConfigurationError(f"{o.source} holds plain codes; say how many there are with --vocabulary.")
     tokens, tokenizer = read_codes(o.source, lambda text: _learned(text, o))
-    n_tokens = tokenizer.n_tokens if tokenizer else o.vocabulary
+    n_tokens: Any = tokenizer.n_tokens if tokenizer else o.vocabulary
     cut = int((1 - o.held_out) * len(tokens))
     training, held_out = tokens[:cut], np.asarray(tokens[cut:], np.int32)
     config = sx.GPTConfig(n_tokens, o.block, o.layers, o.heads, o.width, bias=o.bias, dropout=o.dropout)

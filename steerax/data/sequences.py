@@ -28,10 +28,7 @@ class Sequences:
 
     @classmethod
     def from_arrays(
-        cls,
-        arrays: Iterable,
-        vocabulary: Vocabulary | None = None,
-        names: Sequence[str] | None = None,
+        cls, arrays: Iterable, vocabulary: Vocabulary | None = None, names: Sequence[str] | None = None
     ) -> "Sequences":
         """Sequences from a list of arrays: integer `[T_i]` for tokens, float `[T_i]` or `[T_i p]` for observations.
 

@@ -4,16 +4,7 @@ from .entropy import ConditionalEntropy, conditional_entropy, entropy_rate
 from .hmm import HiddenMarkovModel
 from .sampling import sample_batch, sample_sequences
 from .transitions import OrderKTransition
-from .zoo import (
-    casino,
-    left_right,
-    mess3,
-    mixed_with_uniform,
-    order_k,
-    random_hmm,
-    random_order_k,
-    two_cycle,
-)
+from .zoo import casino, left_right, mess3, mixed_with_uniform, order_k, random_hmm, random_order_k, two_cycle
 
 __all__ = [
     "ConditionalEntropy",

@@ -19,8 +19,8 @@ def plain(value: Any, digits: int | None = None) -> Any:
         return {field.name: plain(getattr(value, field.name), digits) for field in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
         return [plain(v, digits) for v in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist(), digits)
+    if (to_list := getattr(value, "tolist", None)) is not None:
+        return plain(to_list(), digits)
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):

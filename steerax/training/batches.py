@@ -1,40 +1,26 @@
 """Where the tokens of training step $n$ come from: always a pure function of (key, $n$).
 
-A source has two halves: `fetch(key, first, count)` runs on the host before a chunk of steps and returns arrays (for
-token files that do not fit into memory); `batch(fetched, key, n, i)` runs inside the compiled step and returns tokens
-int32 [B T+1], -1 where nothing is to be predicted.
+A source has two halves: `fetch(key, first, count)` runs on the host before a chunk of at most `longest_chunk` steps and
+returns arrays of a fixed shape (for token files that do not fit into memory); `batch(fetched, key, n, i)` runs inside the
+compiled step and returns the tokens of step `n`, the `i`-th of its chunk: int32 `[B T+1]`, −1 where nothing is to be
+predicted.
 """
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int
 
 from .._errors import ConfigurationError, DataError
 from ..data.read import open_tokens
 from ..data.sequences import Sequences
 
 _LONGEST_FETCH = 16
-
-
-@runtime_checkable
-class Source(Protocol):
-    """What `train_gpt` asks of its data."""
-
-    longest_chunk: int
-
-    def fetch(self, key: Any, first: int, count: int) -> Any:
-        """Host arrays for steps first … first + count - 1, with a fixed shape."""
-        ...
-
-    def batch(self, fetched: Any, key: Key[Array, ""], n: Int[Array, ""], i: Int[Array, ""]) -> Int[Array, "B T"]:
-        """The tokens of step `n`, the `i`-th of its chunk."""
-        ...
 
 
 class _Generated(eqx.Module):
@@ -90,9 +76,8 @@ class Windows(eqx.Module):
         return None
 
     def batch(self, fetched, key, n, i):
-        draw = jax.random.randint(
-            jax.random.fold_in(key, n), (self.batch_size,), 0, self.number_of_starts, dtype=jnp.int32
-        )
+        key = jax.random.fold_in(key, n)
+        draw = jax.random.randint(key, (self.batch_size,), 0, self.number_of_starts, dtype=jnp.int32)
         sequence = jnp.searchsorted(self.starts_before, draw, side="right") - 1
         first = self.begin[sequence] + draw - self.starts_before[sequence]
         place = first[:, None] + jnp.arange(self.length, dtype=jnp.int32)[None, :]
@@ -118,10 +103,8 @@ class TokenFile:
         chunk = np.full((_LONGEST_FETCH, self.batch_size, self.length), -1, np.int32)
         words = [int(w) for w in np.asarray(jax.random.key_data(key)).ravel()]
         for i in range(count):
-            start = np.random.default_rng([*words, first + i]).integers(
-                0, len(self.tokens) - self.length + 1, self.batch_size
-            )
-            for row, s in enumerate(start):
+            rng = np.random.default_rng([*words, first + i])
+            for row, s in enumerate(rng.integers(0, len(self.tokens) - self.length + 1, self.batch_size)):
                 chunk[i, row] = self.tokens[s : s + self.length]
         # A file may be larger than memory, so tokens are checked as they are read.
         if count and not 0 <= chunk[:count].min() <= chunk[:count].max() < self.vocab_size:
@@ -131,6 +114,9 @@ class TokenFile:
 
     def batch(self, fetched, key, n, i):
         return fetched[i]
+
+
+Source = _Generated | Windows | TokenFile
 
 
 def check_tokens(data: Sequences | np.ndarray, vocab_size: int, missing: bool) -> None:

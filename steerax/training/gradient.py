@@ -108,7 +108,7 @@ def train_gpt(
         folder = RunFolder(run_folder, _identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0)
         store = _store(folder, state, split, save_every, watch if resume else None)
     advance = _advancer(Step(optimizer, accumulate, precision, split), source, key)
-    all_hooks = [_log_loss, *([watch] if watch else []), *hooks, _stop_if_diverged]
+    all_hooks = [_watch_loss, *([watch] if watch else []), *hooks]
     said = throughput.describer(gpt, batch[0] * (batch[1] - 1), devices)
     shown = {"title": "training", "shown": progress, "describe": said, "largest": source.longest_chunk}
     return _training_run(loop.run(advance, state, steps, every=every, hooks=all_hooks, store=store, **shown), watch)
@@ -186,14 +186,10 @@ def _advancer(step: Step, source: Source, key: Key[Array, ""]) -> loop.Advance:
     return advance
 
 
-def _log_loss(snapshot: loop.Snapshot) -> dict[str, Any]:
-    """Record the mean loss since the last record."""
-    return {"loss": float(snapshot.metrics["loss"].mean())}
-
-
-def _stop_if_diverged(snapshot: loop.Snapshot) -> dict[str, Any] | None:
-    """End a run whose loss is not finite."""
-    return None if np.isfinite(snapshot.metrics["loss"][-1]) else {"stop": "diverged"}
+def _watch_loss(snapshot: loop.Snapshot) -> dict[str, Any]:
+    """Record the mean loss since the last record; end a run whose loss is not finite."""
+    losses = snapshot.metrics["loss"]
+    return {"loss": float(losses.mean())} | ({} if np.isfinite(losses[-1]) else {"stop": "diverged"})
 
 
 def _training_run(done: loop.Finished, watch: HeldOut | None) -> TrainingRun:

@@ -22,18 +22,13 @@ def flops_per_token(gpt: GPT) -> float:
     return 6.0 * (gpt.n_parameters - gpt.position_embedding.size) + 12.0 * c.n_layer * c.n_embd * c.block_size
 
 
-def _peak_flops(devices: Sequence[Any] | None) -> float | None:
-    """The devices' peak in FLOP/s, `None` if it is not known (processors)."""
-    devices = jax.devices()[:1] if devices is None else devices
-    kind = devices[0].device_kind
-    return next((peak * len(devices) for name, peak in _PEAK.items() if name in kind), None)
-
-
 def describer(
     gpt: GPT, tokens_per_step: int, devices: Sequence[Any] | None
 ) -> Callable[[dict[str, np.ndarray], float], str]:
     """The text beside the progress bar, from the metrics of a chunk and the seconds per step."""
-    work, peak = flops_per_token(gpt), _peak_flops(devices)
+    devices = jax.devices()[:1] if devices is None else devices
+    work, kind = flops_per_token(gpt), devices[0].device_kind
+    peak = next((peak * len(devices) for name, peak in _PEAK.items() if name in kind), None)  # unknown of processors
 
     def describe(metrics: dict[str, np.ndarray], seconds: float) -> str:
         rate = tokens_per_step / max(seconds, 1e-9)

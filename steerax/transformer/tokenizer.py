@@ -1,28 +1,18 @@
 """Text to tokens and back: characters always, byte-pair encoding with the `tokenizers` extra.
 
-Both are stored in the `vocabulary` of a model folder: the list of characters, or the JSON of a byte-pair tokenizer.
+Both have `n_tokens` codes, `encode(text)`, `decode(tokens)` and `to_json()`, which is stored in the `vocabulary` of a model
+folder: the list of characters, or the JSON of a byte-pair tokenizer.
 """
 
 import json
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from .._errors import CheckpointError, ConfigurationError, DataError
 from ..data.vocabulary import Vocabulary
-
-
-@runtime_checkable
-class Tokenizer(Protocol):
-    """Text to int32 tokens and back; `n_tokens` codes; `to_json()` for the model folder."""
-
-    @property
-    def n_tokens(self) -> int: ...
-    def encode(self, text: str) -> Int[np.ndarray, "T"]: ...
-    def decode(self, tokens: Iterable) -> str: ...
-    def to_json(self) -> Any: ...
 
 
 class CharTokenizer:
@@ -119,6 +109,9 @@ def _library() -> Any:
             "Byte-pair encoding needs the tokenizers package; install it with `pip install steerax[tokenizers]`."
         ) from None
     return tokenizers
+
+
+Tokenizer = CharTokenizer | BPETokenizer
 
 
 def tokenizer_of(vocabulary: Any, where: str) -> Tokenizer | None:
