@@ -14,9 +14,7 @@ from .options import Checkpoint, Heads, Options, command
 
 
 @dataclasses.dataclass(frozen=True)
-class AnalyseOptions(Options):
-    """Options of `steerax analyse`."""
-
+class _Options(Options):
     checkpoint: Checkpoint
     _: dataclasses.KW_ONLY
     data: Annotated[Path, "a .txt file in the model's vocabulary, or codes in a .npy or .bin file"]
@@ -32,7 +30,7 @@ class AnalyseOptions(Options):
 
 
 @command
-def analyse(options: AnalyseOptions) -> Answer:
+def analyse(options: _Options) -> Answer:
     """Which layers still learn, which could go, where the loss gradient flows, and what another depth would do.
 
     Example: `steerax analyse runs/pydoc/model --data book.txt --out report.html`.

@@ -11,9 +11,7 @@ from .options import Options, command
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareOptions(Options):
-    """Options of `steerax compare` beside those of its `Config`."""
-
+class _Options(Options):
     _: dataclasses.KW_ONLY
     resume: Annotated[bool, "continue an interrupted comparison in the same folder"] = False
     overwrite: Annotated[bool, "discard an interrupted comparison in the folder"] = False
@@ -21,7 +19,7 @@ class CompareOptions(Options):
 
 
 @command
-def compare(config: Config, options: CompareOptions) -> Answer:
+def compare(config: Config, options: _Options) -> Answer:
     """Set an exact filter, its dual filter and a trained GPT side by side, and write a report.
 
     Example: `steerax compare pydoc --states 16`.

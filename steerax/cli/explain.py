@@ -13,9 +13,7 @@ from .options import ModelOptions, Number, command
 
 
 @dataclasses.dataclass(frozen=True)
-class ExplainOptions(ModelOptions):
-    """Options of `steerax explain`."""
-
+class _Options(ModelOptions):
     _: dataclasses.KW_ONLY
     number: Number = 0
     query: Annotated[int, "time of the prediction; -1 is the end"] = -1
@@ -24,7 +22,7 @@ class ExplainOptions(ModelOptions):
 
 
 @command
-def explain(options: ExplainOptions) -> Answer:
+def explain(options: _Options) -> Answer:
     """Split a prediction into a prior and one term per past observation.
 
     Example: `steerax explain runs/text-hmm text.txt`.
@@ -62,7 +60,7 @@ class _Terms:
         return Answer(record, "\n".join(lines), [("position", column, "term"), *rows])
 
 
-def _of_tokens(model: Any, z: np.ndarray, options: ExplainOptions) -> Answer:
+def _of_tokens(model: Any, z: np.ndarray, options: _Options) -> Answer:
     """The terms of the probability of one token."""
     p = np.asarray(sx.filter(model, z, on_impossible=options.on_impossible).next(options.query))
     symbols = symbols_of(model)
@@ -79,7 +77,7 @@ def _of_tokens(model: Any, z: np.ndarray, options: ExplainOptions) -> Answer:
     )
 
 
-def _of_series(model: Any, z: np.ndarray, options: ExplainOptions) -> Answer:
+def _of_series(model: Any, z: np.ndarray, options: _Options) -> Answer:
     """The terms of the mean of the first channel."""
     terms = _Terms.of(sx.explain(model, z, options.query))
     prediction = terms.prior + terms.sum

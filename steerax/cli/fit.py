@@ -15,9 +15,7 @@ from .options import PACKAGED, Data, Seed, TableOptions, command
 
 
 @dataclasses.dataclass(frozen=True)
-class FitOptions(TableOptions):
-    """Options of `steerax fit`."""
-
+class _Options(TableOptions):
     data: Data
     _: dataclasses.KW_ONLY
     model: Annotated[str, "kind of model: hmm (tokens) or linear (real numbers)"] = "hmm"
@@ -45,7 +43,7 @@ class FitOptions(TableOptions):
 
 
 @command
-def fit(options: FitOptions) -> Answer:
+def fit(options: _Options) -> Answer:
     """Learn a model from sequences and save it. Example: `steerax fit text.txt --states 16 --cut 256`."""
     if options.model not in ("hmm", "linear"):
         raise ConfigurationError(f"There is no model called {options.model!r}; choose hmm or linear.")
@@ -75,7 +73,7 @@ def fit(options: FitOptions) -> Answer:
     return Answer(record | measured, "\n".join(lines))
 
 
-def _fit_tokens(training: Sequences, options: FitOptions) -> Any:
+def _fit_tokens(training: Sequences, options: _Options) -> Any:
     return sx.fit(
         sx.HMM(options.states, order=options.order),
         training,
@@ -89,7 +87,7 @@ def _fit_tokens(training: Sequences, options: FitOptions) -> Any:
     )
 
 
-def _fit_series(training: Sequences, options: FitOptions) -> Any:
+def _fit_series(training: Sequences, options: _Options) -> Any:
     if options.resume:
         raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
     kind = sx.LinearGaussian(options.states, options.order)

@@ -13,9 +13,7 @@ from .options import ModelOptions, Number, command
 
 
 @dataclasses.dataclass(frozen=True)
-class ForecastOptions(ModelOptions):
-    """Options of `steerax forecast`."""
-
+class _Options(ModelOptions):
     _: dataclasses.KW_ONLY
     steps: Annotated[int, "how far to look ahead"] = 5
     number: Number = 0
@@ -23,7 +21,7 @@ class ForecastOptions(ModelOptions):
 
 
 @command
-def forecast(options: ForecastOptions) -> Answer:
+def forecast(options: _Options) -> Answer:
     """Forecast the next observations of a sequence. Example: `steerax forecast runs/text-hmm text.txt --steps 5`."""
     model, data = opened(options)
     z = one(data, options.number)

@@ -15,22 +15,20 @@ from .options import ModelOptions, command
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictOptions(ModelOptions):
-    """Options of `steerax predict`."""
-
+class _Options(ModelOptions):
     _: dataclasses.KW_ONLY
     top: Annotated[int, "likeliest tokens to show for each sequence"] = 3
 
 
 @command
-def predict(options: PredictOptions) -> Answer:
+def predict(options: _Options) -> Answer:
     """Predict the next observation of each sequence. Example: `steerax predict runs/text-hmm text.txt`."""
     model, data = opened(options)
     names = data.names or [str(i) for i in range(data.number)]
     return _tokens(model, data, names, options) if data.is_tokens else _series(model, data, names)
 
 
-def _tokens(model: Any, data: Sequences, names: Sequence[str], options: PredictOptions) -> Answer:
+def _tokens(model: Any, data: Sequences, names: Sequence[str], options: _Options) -> Answer:
     """The likeliest next tokens of each sequence, and the cross-entropy so far."""
     ahead = sx.forecast(model, data, 1, on_impossible=options.on_impossible)
     scores = sx.score(model, data, on_impossible=options.on_impossible)

@@ -11,9 +11,7 @@ from .options import Options, Seed, command
 
 
 @dataclasses.dataclass(frozen=True)
-class ReproduceOptions(Options):
-    """Options of `steerax reproduce`."""
-
+class _Options(Options):
     name: Annotated[str, "an experiment, or all"] = "all"
     _: dataclasses.KW_ONLY
     out: Annotated[Path, "folder of the gallery"] = Path("results")
@@ -28,7 +26,7 @@ class ReproduceOptions(Options):
 
 
 @command
-def reproduce(options: ReproduceOptions) -> Answer:
+def reproduce(options: _Options) -> Answer:
     """Run the experiments of the papers and write a gallery of verdicts, figures and numbers.
 
     Example: `steerax reproduce layers --quick`.

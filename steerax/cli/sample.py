@@ -15,9 +15,7 @@ from .options import Checkpoint, Heads, Options, command
 
 
 @dataclasses.dataclass(frozen=True)
-class SampleOptions(Options):
-    """Options of `steerax sample`."""
-
+class _Options(Options):
     checkpoint: Checkpoint
     _: dataclasses.KW_ONLY
     prompt: Annotated[str, "text, or codes such as 3,1,4 for a model without a tokenizer"] = "\n"
@@ -31,7 +29,7 @@ class SampleOptions(Options):
 
 
 @command
-def sample(options: SampleOptions) -> Answer | None:
+def sample(options: _Options) -> Answer | None:
     """Draw continuations of a prompt from a GPT.
 
     Example: `steerax sample runs/pydoc/model --prompt "The import statement" --temperature 0.7`.

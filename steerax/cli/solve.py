@@ -10,9 +10,7 @@ from .options import Options, command
 
 
 @dataclasses.dataclass(frozen=True)
-class SolveOptions(Options):
-    """Options of `steerax solve`."""
-
+class _Options(Options):
     task: Annotated[str, "a task (parity, majority, palindrome, …) or a CSV file of sequences"]
     _: dataclasses.KW_ONLY
     n: Annotated[int, "bits of a task's strings"] = 4
@@ -27,7 +25,7 @@ class SolveOptions(Options):
 
 
 @command
-def solve(options: SolveOptions) -> Answer:
+def solve(options: _Options) -> Answer:
     """Find the smallest error of any network of class R1 (ternary weights, hard attention), and prove it.
 
     Example: `steerax solve parity --n 4 --depth 2 --out parity4`.

@@ -16,9 +16,7 @@ from .options import Options, Seed, command
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions(Options):
-    """Options of `steerax train`."""
-
+class _Options(Options):
     source: Annotated[str, "pydoc, a .txt file, or tokens in a .npy or .bin (uint16) file"]
     _: dataclasses.KW_ONLY
     out: Annotated[Path, "folder for the run and the model"] = Path("runs/train")
@@ -45,7 +43,7 @@ class TrainOptions(Options):
 
 
 @command
-def train(options: TrainOptions) -> Answer:
+def train(options: _Options) -> Answer:
     """Train a GPT and keep its checkpoints, its log and the best model.
 
     Example: `steerax train pydoc --steps 500 --out runs/pydoc`, then `steerax sample runs/pydoc/model`.
@@ -122,7 +120,7 @@ def _answer(run: Any, every: int, more: dict[str, Any]) -> Answer:
     return Answer(record, f"{record['result']} after {run.step} steps: {held}; model in {more['model']}")
 
 
-def _learned(text: str, options: TrainOptions) -> Any:
+def _learned(text: str, options: _Options) -> Any:
     """The tokenizer of a text."""
     from ..transformer.tokenizer import BPETokenizer, CharTokenizer
 

@@ -1,6 +1,5 @@
 """Continue a sequence token by token, with the keys and values of earlier tokens kept."""
 
-import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -61,27 +60,27 @@ def choose(
 
 
 @eqx.filter_jit
-def _cached(gpt: GPT, prompt, key, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
-    """`number` tokens after the prompt while all of them fit into the block."""
-    logits, cache = read_prompt(gpt, prompt)
+def _continued(gpt: GPT, prompt, key, fitting: int, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
+    """`number` tokens after the prompt, of which the first `fitting` stand in one block with it."""
 
-    def step(carry, i):
+    def drawn(logits, i):
+        return choose(logits, jax.random.fold_in(key, i), temperature, top_k)
+
+    def read_on(carry, i):
         logits, cache = carry
-        token = choose(logits, jax.random.fold_in(key, i), temperature, top_k)
+        token = drawn(logits, i)
         return read_token(gpt, cache, token, prompt.shape[0] + i), token
 
-    return jax.lax.scan(step, (logits, cache), jnp.arange(number, dtype=jnp.int32))[1]
-
-
-@eqx.filter_jit
-def _sliding(gpt: GPT, window, key, first: int, number: int, temperature, top_k: int | None) -> Int[Array, "n"]:
-    """`number` more tokens after a full block: positions move with the window, so everything is read again."""
-
-    def step(window, i):
-        token = choose(gpt(window)[-1], jax.random.fold_in(key, i), temperature, top_k)
+    def slide(window, i):  # positions move with the window, so everything is read again
+        token = drawn(gpt(window)[-1], i)
         return jnp.concatenate([window[1:], token[None]]), token
 
-    return jax.lax.scan(step, window, first + jnp.arange(number, dtype=jnp.int32))[1]
+    tokens = jax.lax.scan(read_on, read_prompt(gpt, prompt), jnp.arange(fitting, dtype=jnp.int32))[1]
+    if number == fitting:
+        return tokens
+    window = jnp.concatenate([prompt, tokens])[-gpt.config.block_size :]
+    more = jax.lax.scan(slide, window, fitting + jnp.arange(number - fitting, dtype=jnp.int32))[1]
+    return jnp.concatenate([tokens, more])
 
 
 def sample_tokens(
@@ -121,9 +120,4 @@ def sample_tokens(
     window = jnp.asarray(prompt[-block_size:], jnp.int32)
     keys = jax.random.split(as_key(key), samples)
     fitting = min(number, block_size - window.shape[0])
-    drawn = jax.vmap(lambda k: _cached(gpt, window, k, fitting, heat, top_k))(keys)
-    if number > fitting:
-        text = jnp.concatenate([jnp.broadcast_to(window, (samples, window.shape[0])), drawn], axis=1)
-        more = functools.partial(_sliding, gpt, first=fitting, number=number - fitting, temperature=heat, top_k=top_k)
-        drawn = jnp.concatenate([drawn, jax.vmap(more)(text[:, -block_size:], keys)], axis=1)
-    return np.asarray(drawn)
+    return np.asarray(jax.vmap(lambda k: _continued(gpt, window, k, fitting, number, heat, top_k))(keys))
