@@ -55,9 +55,7 @@ def fit(options: _Options) -> Answer:
         training, held_out = data.split(options.held_out, options.seed)
     if not options.resume:
         if any(options.unfinished.glob("checkpoints/[0-9]*")):
-            raise ConfigurationError(
-                f"{options.unfinished} holds a fit that was stopped; go on with --resume, or remove it to start again."
-            )
+            raise ConfigurationError(f"{options.unfinished} holds a stopped fit; go on with --resume, or remove it.")
         shutil.rmtree(options.unfinished, ignore_errors=True)
     fitted = (_fit_tokens if is_hmm else _fit_series)(training, options)
     sx.save(fitted.model, options.folder)

@@ -84,15 +84,11 @@ def _packaged(name: str, columns: list[str]) -> Sequences:
     try:
         import statsmodels.datasets as datasets
     except ImportError:
-        raise ConfigurationError(
-            f"{PACKAGED}{name} needs the package statsmodels; install it or give a file."
-        ) from None
+        raise ConfigurationError(f"{PACKAGED}{name} needs the package statsmodels; install it.") from None
     load = getattr(getattr(datasets, name, None), "load_pandas", None)
     if load is None:
         raise DataError(f"statsmodels has no data set {name!r}; sunspots, co2 and macrodata are three that it has.")
     table = load().data
     if missing := [c for c in columns if c not in table]:
-        raise DataError(
-            f"The data set {name!r} has no column {missing[0]!r}; name some of {', '.join(table)} with --tokens."
-        )
+        raise DataError(f"{name!r} has no column {missing[0]!r}; name some of {', '.join(table)} with --tokens.")
     return Sequences.from_arrays([np.asarray(table[columns], float)], names=[name])

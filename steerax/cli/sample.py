@@ -60,6 +60,4 @@ def _codes_of(prompt: str) -> np.ndarray:
     try:
         return np.asarray([int(code) for code in prompt.split(",")] if prompt.strip() else [0], np.int32)
     except (ValueError, OverflowError):
-        raise DataError(
-            f"The model has no tokenizer and {prompt!r} is not a list of codes such as 3,1,4; give codes."
-        ) from None
+        raise DataError(f"The model has no tokenizer, so {prompt!r} must be codes such as 3,1,4.") from None

@@ -85,9 +85,7 @@ def _text(path: pathlib.Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, for example with iconv."
-        ) from None
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
 
 
 def _read_text(path: pathlib.Path, vocabulary: Vocabulary | None, words: bool) -> Sequences:
@@ -112,10 +110,7 @@ def _read_arrays(path: pathlib.Path, vocabulary: Vocabulary | None) -> Sequences
     if set(arrays) == {"tokens", "lengths"}:
         flat, lengths = arrays["tokens"], arrays["lengths"]
         if flat.ndim != 1 or lengths.ndim != 1 or lengths.sum() != len(flat):
-            raise DataError(
-                f"{path}: 'lengths' sums to {lengths.sum()} but 'tokens' has shape {flat.shape}; the lengths must "
-                "add up to the number of tokens."
-            )
+            raise DataError(f"{path}: 'lengths' must add up to the shape of 'tokens', {flat.shape}.")
         parts = np.split(flat, np.cumsum(lengths)[:-1])
     else:
         parts = [row for array in arrays.values() for row in (array if array.ndim > 1 else [array])]
@@ -213,10 +208,7 @@ def _tokens(path: pathlib.Path, name: str, cells: list[str | None]) -> list[str 
         return cells
     fraction = next((n for n in numbers if math.isinf(n) or n % 1 > 0), None)
     if fraction is not None:
-        raise DataError(
-            f"{path}: column {name!r} holds {fraction}; tokens are symbols or integers. For a real-valued series "
-            "name the columns as values."
-        )
+        raise DataError(f"{path}: {name!r} holds {fraction}, not a token; name columns of numbers as values.")
     return [None if math.isnan(n) or n == -1 else str(int(n)) for n in numbers]
 
 

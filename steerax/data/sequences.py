@@ -157,15 +157,9 @@ def _checked_tokens(part: np.ndarray, index: int, vocabulary: Vocabulary | None)
     if part.ndim != 1:
         raise DataError(f"Sequence {index} has shape {part.shape}; tokens are one integer per position.")
     if part.size and (part.min() < -1 or part.max() >= 2**31 - 1):
-        raise DataError(
-            f"Sequence {index} holds the token {part.min() if part.min() < -1 else part.max()}; tokens are codes "
-            "0, 1, 2, … and −1 where one is missing."
-        )
+        raise DataError(f"Sequence {index} holds {part.min()} to {part.max()}; tokens are codes ≥ 0, or −1 for a gap.")
     if vocabulary is not None and part.size and part.max() >= len(vocabulary):
-        raise DataError(
-            f"Sequence {index} holds the token {part.max()} at position {int(part.argmax())}, outside the vocabulary "
-            f"of {len(vocabulary)} symbols."
-        )
+        raise DataError(f"Sequence {index}: token {part.max()} at position {part.argmax()} is not in the vocabulary.")
     return part.astype(np.int32)
 
 

@@ -1,7 +1,7 @@
-"""Clouds of beliefs: laws of a hidden state with weights, merged where they coincide. Host arrays.
+r"""Clouds of beliefs: distributions of a hidden state with weights, merged where they coincide. Host arrays.
 
-A belief `b` is a law on `d` states. A token `z` of probability `b·C_z > 0` moves it to `A^⊤(b ⊙ C_z) / (b·C_z)`. Many
-token strings lead to the same belief, so sums over all strings become sums over few beliefs: exactly, whenever only
+A belief $b$ is a distribution on $d$ states. A token $z$ of probability $b\cdot C_z>0$ moves it to
+$A^\top(b\odot C_z)/(b\cdot C_z)$. Many token strings lead to the same belief, so sums over all strings become sums over few beliefs: exactly, whenever only
 finitely many beliefs are reachable.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-Product = Callable[[np.ndarray], np.ndarray]
+_Product = Callable[[np.ndarray], np.ndarray]
 
 
 def distinct(beliefs: np.ndarray, tolerance: float = 1e-11) -> tuple[np.ndarray, np.ndarray]:
@@ -33,10 +33,10 @@ def merge(beliefs: np.ndarray, weights: np.ndarray, tolerance: float = 1e-11) ->
     return mean / merged[:, None], merged
 
 
-def children(beliefs: np.ndarray, times_A: Product, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(next [V n d], q [n V])`: the belief after each token and the token's probability.
+def children(beliefs: np.ndarray, times_A: _Product, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""`(next [V n d], q [n V])`: the belief after each token and the token's probability.
 
-    Where a token is impossible the belief moves as if nothing had been seen, `A^⊤ b`.
+    Where a token is impossible the belief moves as if nothing had been seen, $A^\top b$.
     """
     q = beliefs @ C
     joint = np.where(q.T[:, :, None] > 0, beliefs * C.T[:, None, :], beliefs)
@@ -44,7 +44,7 @@ def children(beliefs: np.ndarray, times_A: Product, C: np.ndarray) -> tuple[np.n
     return times_A(joint / mass), q
 
 
-def spread(beliefs: np.ndarray, weights: np.ndarray, times_A: Product, C: np.ndarray):
+def spread(beliefs: np.ndarray, weights: np.ndarray, times_A: _Product, C: np.ndarray):
     """One step of a cloud: every belief `[n d]` with weight `[n]` goes to its children, with their probabilities."""
     after, q = children(beliefs, times_A, C)
     return merge(after.reshape(-1, beliefs.shape[1]), (weights * q.T).ravel())

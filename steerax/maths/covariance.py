@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 
 def square_root(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The symmetric square root `B` of a covariance, `S = B Bᵀ = Bᵀ B`; a singular `S` is allowed.
+    r"""The symmetric square root $B$ of a covariance, $S=BB^\top=B^\top B$; a singular $S$ is allowed.
 
     Eigenvalues that rounding made negative count as zero.
     """
@@ -14,14 +14,14 @@ def square_root(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def symmetric(S: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
-    """The symmetric part `(S + Sᵀ)/2`."""
+    r"""The symmetric part $(S+S^\top)/2$."""
     return (S + jnp.swapaxes(S, -1, -2)) / 2
 
 
 def pseudo_inverse(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The pseudo-inverse of a covariance, with its rank judged after scaling it to unit variances.
 
-    Directions whose share of the variance is below `4 n` units of rounding count as having none.
+    Directions whose share of the variance is below $4n$ units of rounding count as having none.
     """
     scale = jnp.sqrt(jnp.diag(S))
     inverse_scale = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1.0), 0.0)

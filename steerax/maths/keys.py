@@ -11,15 +11,13 @@ from .._errors import ConfigurationError
 
 
 def as_key(key: Any) -> Key[jax.Array, ""]:
-    """The typed key of an integer seed, or the typed key itself. Raises `ConfigurationError` for anything else."""
+    """The typed key of an integer seed, or the typed key itself. **Raises:** `ConfigurationError` for anything else."""
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
         return key
     try:
         return jax.random.key(operator.index(key))
     except TypeError:
-        raise ConfigurationError(
-            f"{key!r} is not a random key; pass an integer seed or jax.random.key(seed)."
-        ) from None
+        raise ConfigurationError(f"{key!r} is not a random key; pass a seed or jax.random.key(seed).") from None
 
 
 def generator(key: Any) -> np.random.Generator:

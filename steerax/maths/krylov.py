@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, Int
 
 
 class Krylov(NamedTuple):
-    """`x`, the solution; `iterations` spent (the slowest column's); `residual` per column, `‖b - Cx‖_M` recomputed
-    from `x` and divided by the square root of the scale."""
+    r"""`x`, the solution; `iterations` spent (the slowest column's); `residual` per column, $\|b-Cx\|_M$ recomputed
+    from $x$ and divided by the square root of the scale."""
 
     x: Float[Array, "*n k"]
     iterations: Int[Array, ""]
@@ -25,10 +25,11 @@ def conjugate_gradients(
     max_steps: int,
     scale: Float[Array, " k"] | None = None,
 ) -> Krylov:
-    """Solve `C x = b` for a symmetric positive definite `C`, column by column of the last axis.
+    r"""Solve $Cx=b$ for a symmetric positive definite $C$, column by column of the last axis.
 
-    One application of `C` and of the preconditioner `M ≈ C⁻¹` per iteration serves all columns. A column stops when
-    `rᵀMr ≤ tolerance² · scale`, with `scale = bᵀMb` by default, or when rounding has made `pᵀCp` non-positive. The
+    One application of $C$ and of the preconditioner $M\approx C^{-1}$ per iteration serves all columns. A column stops
+    when $r^\top Mr\le\mathrm{tolerance}^2\,\mathrm{scale}$, with the scale $b^\top Mb$ by default, or when rounding has
+    made $p^\top Cp$ non-positive. The
     recursive residual that stops the loop can drift from the true one, so the true one is computed once more at the
     end, at the price of one application.
     """

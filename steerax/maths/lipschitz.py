@@ -41,11 +41,11 @@ class Certified(_Constant):
 
 @dataclass(frozen=True)
 class Estimated(_Constant):
-    """A measured number: a lower bound on what it estimates, a guarantee of nothing. `source` says on what."""
+    """A sampled value, described by `source`; it can underestimate the true constant, so it certifies nothing."""
 
     @classmethod
     def largest(cls, ratios: Sequence[float], source: str) -> "Estimated":
-        """The largest of the observed ratios |f(x) - f(y)| / |x - y|."""
+        """The largest of the observed ratios $|f(x)-f(y)|/|x-y|$."""
         if len(ratios) == 0:
             raise ConfigurationError("An estimate needs at least one observed ratio.")
         return cls(float(max(ratios)), source)

@@ -54,28 +54,27 @@ class HiddenMarkovModel(eqx.Module):
             )
         if vocabulary is not None and len(vocabulary) != self.emission.shape[1]:
             raise DataError(
-                f"The vocabulary has {len(vocabulary)} symbols but the emission matrix has {self.emission.shape[1]} "
-                "columns; they must be equal."
+                f"The vocabulary has {len(vocabulary)} symbols, the emission matrix {self.n_tokens} columns."
             )
 
     @property
     def n_states(self) -> int:
-        """d, the number of hidden states (of tuples, if the model has an order above one)."""
+        """$d$, the number of hidden states (of tuples, if the model has an order above one)."""
         return self.emission.shape[0]
 
     @property
     def n_tokens(self) -> int:
-        """V, the number of tokens."""
+        """$V$, the number of tokens."""
         return self.emission.shape[1]
 
     @property
     def arrays(self):
-        """`(μ, A, C)`, as kernels take them."""
+        r"""$(\mu,A,C)$, as kernels take them."""
         return self.initial, self.transition, self.emission
 
     @property
     def dense_transition(self) -> Float[Array, "d d"]:
-        """`A` as a matrix, also for a model on tuples of states."""
+        """$A$ as a matrix, also for a model on tuples of states."""
         return as_transition(self.transition).dense()
 
     def sample(self, key, length: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
@@ -123,13 +122,11 @@ class HiddenMarkovModel(eqx.Module):
 
 
 def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " d"]:
-    r"""The distribution $\pi=\pi A$ of a row-stochastic matrix. Raises `DataError` if there are several."""
+    r"""The distribution $\pi=\pi A$ of a row-stochastic matrix. **Raises:** `DataError` if there are several."""
     d = len(A)
     M = A.T - np.eye(d)
     if d > 1 and np.linalg.matrix_rank(M, tol=1e-10) < d - 1:
-        raise DataError(
-            "The chain has more than one closed class of states, so its stationary distribution is not unique."
-        )
+        raise DataError("The chain has more than one closed class of states, so no unique distribution is stationary.")
     pi = np.linalg.lstsq(np.vstack([M, np.ones(d)]), np.append(np.zeros(d), 1.0))[0].clip(0)
     return pi / pi.sum()
 

@@ -1,7 +1,7 @@
 r"""Linear-Gaussian processes of any order: Markov, of order $m$, or with the whole past in every step."""
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -40,6 +40,7 @@ class AbstractLinearGaussianModel(eqx.Module):
     process_noise: Float[Array, "d d"]
     observation_noise: Float[Array, "p p"]
     observation_offset: Float[Array, " p"]
+    extent: ClassVar[str]  # the name of the length of `transition`
 
     def __init__(
         self,
@@ -67,9 +68,9 @@ class AbstractLinearGaussianModel(eqx.Module):
     def checked_transition(transition: Any, d: int) -> Array:
         """The transition as an array of the right shape for `d` states, or `DataError`."""
 
-    @abc.abstractmethod
     def to_config(self) -> dict[str, Any]:
         """What a model file says beside the arrays: the sizes."""
+        return {self.extent: len(self.transition), "n_states": self.n_states, "n_channels": self.n_channels}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> "AbstractLinearGaussianModel":
@@ -81,12 +82,12 @@ class AbstractLinearGaussianModel(eqx.Module):
 
     @property
     def n_states(self) -> int:
-        """d, the dimension of the hidden state."""
+        """$d$, the dimension of the hidden state."""
         return self.observation.shape[1]
 
     @property
     def n_channels(self) -> int:
-        """p, the number of observed channels."""
+        """$p$, the number of observed channels."""
         return self.observation.shape[0]
 
     def sample(self, key: Key[Array, ""], length: int) -> tuple[Float[Array, "T d"], Float[Array, "T p"]]:
@@ -102,7 +103,7 @@ class AbstractLinearGaussianModel(eqx.Module):
 
     @abc.abstractmethod
     def propagate(self, B: Float[Array, "T d"]) -> Float[Array, "T d"]:
-        """The states that the start `X_0 = B[0]` and the disturbances `B[t+1]` (added to `X_{t+1}`) produce."""
+        """The states that the start $X_0$ = `B[0]` and the disturbances `B[t+1]` (added to $X_{t+1}$) produce."""
 
 
 class LinearGaussianModel(AbstractLinearGaussianModel):
@@ -116,6 +117,7 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
     is the matrix `[d d]` of a model of order 1.
     """
 
+    extent = "order"
     __init__ = AbstractLinearGaussianModel.__init__  # written out because type checkers make up another one
 
     @staticmethod
@@ -123,15 +125,12 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
         transition = jnp.asarray(transition)
         taps = _matrix("transition", transition[None] if transition.ndim == 2 else transition, 3)
         if taps.shape[1:] != (d, d):
-            raise DataError(
-                f"`transition` has shape {transition.shape}; with {d} states it is [m {d} {d}], one tap per lag, "
-                f"or [{d} {d}]."
-            )
+            raise DataError(f"`transition` {transition.shape} must be [{d} {d}], or [m {d} {d}] with one tap per lag.")
         return taps
 
     @property
     def order(self) -> int:
-        """m, the number of past states in one step."""
+        """$m$, the number of past states in one step."""
         return self.transition.shape[0]
 
     def propagate(self, B: Float[Array, "T d"]) -> Float[Array, "T d"]:
@@ -158,9 +157,6 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
         }
         return type(self)(**{**vars(self), **moved})
 
-    def to_config(self) -> dict[str, Any]:
-        return {"order": self.order, "n_states": self.n_states, "n_channels": self.n_channels}
-
 
 class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
     r"""The fully non-Markovian linear-Gaussian process on a fixed horizon of $T$ steps,
@@ -171,6 +167,7 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
     with `transition[t, s]` $=A_{t,s}$ and zeros for $s>t$.
     """
 
+    extent = "horizon"
     __init__ = AbstractLinearGaussianModel.__init__  # written out because type checkers make up another one
 
     @staticmethod
@@ -185,11 +182,8 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
 
     @property
     def horizon(self) -> int:
-        """T, the number of steps the operator describes."""
+        """$T$, the number of steps the operator describes."""
         return self.transition.shape[0]
-
-    def to_config(self) -> dict[str, Any]:
-        return {"horizon": self.horizon, "n_states": self.n_states, "n_channels": self.n_channels}
 
     @classmethod
     def from_taps(cls, model: LinearGaussianModel, horizon: int) -> "TimeVaryingLinearGaussianModel":
@@ -230,9 +224,7 @@ def _shaped(name: str, value: Any, shape: tuple[int, ...], H: Array) -> Array:
     value = _matrix(name, value, len(shape))
     if value.shape != shape:
         p, d = H.shape
-        raise DataError(
-            f"`{name}` has shape {value.shape}; with {d} states and {p} channels (from `observation`) it must be {shape}."
-        )
+        raise DataError(f"`{name}` has shape {value.shape}; with {d} states and {p} channels it must be {shape}.")
     return value
 
 

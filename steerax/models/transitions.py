@@ -42,12 +42,12 @@ class OrderKTransition(eqx.Module):
 
     @property
     def order(self) -> int:
-        """k, the number of past states that the next one depends on."""
+        """$k$, the number of past states that the next one depends on."""
         return self.tensor.ndim - 1
 
     @property
     def n_base_states(self) -> int:
-        """d, the number of values of one state of the tuple."""
+        """$d$, the number of values of one state of the tuple."""
         return self.tensor.shape[-1]
 
     @property

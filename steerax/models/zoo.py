@@ -56,7 +56,7 @@ def mess3(x: float = 0.05, alpha: float = 0.85) -> HiddenMarkovModel:
 
 
 def left_right(n_states: int = 6, n_tokens: int = 3, stay: float = 0.8, accuracy: float = 0.9) -> HiddenMarkovModel:
-    """States passed through once, from the first to the last, which absorbs; state `i` prefers token `i mod V`."""
+    """States passed through once, from the first to the last, which absorbs; state $i$ prefers token $i$ modulo $V$."""
     if not (n_states > 0 and n_tokens > 1 and 0 <= stay < 1 and 0 < accuracy <= 1):
         raise ConfigurationError(
             "left_right needs n_states > 0, n_tokens > 1, 0 <= stay < 1 and 0 < accuracy <= 1, but got "
@@ -78,10 +78,10 @@ def random_hmm(key, n_states: int, n_tokens: int, concentration: float = 1.0) ->
 
 
 def order_k(transition: ArrayLike, emission: ArrayLike, initial: ArrayLike | None = None) -> HiddenMarkovModel:
-    """A chain whose next state depends on the last `k`, as a hidden Markov model on tuples that keeps its sparsity.
+    r"""A chain whose next state depends on the last $k$, as a hidden Markov model on tuples that keeps its sparsity.
 
-    **Arguments:** `transition` `[d … d d]` with `k + 1` axes, `P(X_{t+1} | X_{t-k+1..t})`; `emission` `[d V]` of the
-    newest state; `initial` `[d … d]` with `k` axes, the distribution of the tuple at times `-k+1 … 0` (uniform if not given).
+    **Arguments:** `transition` `[d … d d]` with $k+1$ axes, $P(X_{t+1}\mid X_{t-k+1..t})$; `emission` `[d V]` of the
+    newest state; `initial` `[d … d]` with $k$ axes, the distribution of the tuple at times $-k+1\dots0$ (uniform if not given).
 
     **Raises:** `DataError` if the axes of `transition` differ in length or do not fit `emission` or `initial`.
     """
@@ -95,9 +95,7 @@ def order_k(transition: ArrayLike, emission: ArrayLike, initial: ArrayLike | Non
     if initial is None:
         initial = jnp.full((d,) * k, 1 / d**k, dtype=transition.dtype)
     if jnp.shape(initial) != (d,) * k:
-        raise DataError(
-            f"The initial distribution of an order-{k} chain has shape {(d,) * k}, not {jnp.shape(initial)}."
-        )
+        raise DataError(f"The initial distribution of order {k} has shape {(d,) * k}, not {jnp.shape(initial)}.")
     chain = OrderKTransition(transition)
     return HiddenMarkovModel(jnp.ravel(initial), chain, chain.lifted_emission(emission))
 

@@ -84,9 +84,7 @@ def _matplotlib() -> Any:
     try:
         return importlib.import_module("matplotlib")
     except ImportError:
-        raise ConfigurationError(
-            'SVG and PDF figures need matplotlib, which is not installed; try: pip install "steerax[plot]".'
-        ) from None
+        raise ConfigurationError('SVG and PDF need matplotlib; try: pip install "steerax[plot]".') from None
 
 
 def _canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:

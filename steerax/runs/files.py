@@ -99,9 +99,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path}; check the path.") from None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, MemoryError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable safetensors file ({error}); it may be cut short, so copy it again."
-        ) from None
+        raise CheckpointError(f"{path} is not readable ({error}); it may be cut short, so copy it again.") from None
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
@@ -111,9 +109,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path}; check the path.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} is not readable JSON ({error}); it may be cut short, so copy it again."
-        ) from None
+        raise CheckpointError(f"{path} is not JSON ({error}); it may be cut short, so copy it again.") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a JSON {type(content).__name__} where an object is expected.")
     return content

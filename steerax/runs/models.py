@@ -63,10 +63,7 @@ def fill(template: Any, arrays: Mapping[str, np.ndarray], where: str = "the chec
         if name not in arrays:
             raise CheckpointError(f"Array {name!r} is missing from {where}; it was written for another configuration.")
         if tuple(arrays[name].shape) != tuple(leaf.shape):
-            raise CheckpointError(
-                f"Array {name!r} in {where} has shape {tuple(arrays[name].shape)}, the configuration asks for "
-                f"{tuple(leaf.shape)}."
-            )
+            raise CheckpointError(f"Array {name!r} in {where} has shape {arrays[name].shape} where {leaf.shape} fits.")
     if extra := sorted(set(arrays) - set(wanted)):
         raise CheckpointError(f"Array {extra[0]!r} in {where} has no place in the configuration it comes with.")
     return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in wanted])
@@ -112,9 +109,7 @@ def load_with_vocabulary(folder: str | os.PathLike) -> tuple[Any, Any]:
     try:
         return cls.from_config(record["config"], arrays), record.get("vocabulary")
     except (TypeError, KeyError) as error:
-        raise CheckpointError(
-            f"{folder} does not fit a model of kind {record['kind']!r}: {error}; it was written by another version."
-        ) from None
+        raise CheckpointError(f"{folder} does not fit a {record['kind']!r} of this version: {error}.") from None
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -126,9 +121,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has format {record.get('format')!r} where {_FORMAT!r} is expected.")
     version, kind = record.get("version"), record.get("kind")
     if not isinstance(version, int) or version > _VERSION:
-        raise CheckpointError(
-            f"{path} has format version {version}, newer than {_VERSION}; upgrade steerax to read it."
-        )
+        raise CheckpointError(f"{path} has version {version}, newer than {_VERSION}; upgrade steerax to read it.")
     if not isinstance(kind, str) or not isinstance(record.get("config"), dict):
         raise CheckpointError(f"{path} lacks the kind or the configuration of its model.")
     if kind not in _KINDS:

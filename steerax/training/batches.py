@@ -94,9 +94,7 @@ class TokenFile:
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
             raise DataError(f"A token array is one row of integers, not {tokens.dtype} of shape {tokens.shape}.")
         if len(tokens) < length:
-            raise DataError(
-                f"The token array has {len(tokens)} tokens, fewer than one window of {length}; use a shorter block."
-            )
+            raise DataError(f"{len(tokens)} tokens are fewer than one window of {length}; use a shorter block.")
         self.tokens, self.batch_size, self.length, self.vocab_size = tokens, batch_size, length, vocab_size
 
     def fetch(self, key, first, count):

@@ -136,9 +136,7 @@ def _check(
         )
     parts = accumulate * len(devices or [None])
     if accumulate < 1 or batch[0] % parts:
-        raise ConfigurationError(
-            f"A batch of {batch[0]} sequences cannot be taken in {parts} equal parts (accumulate times devices)."
-        )
+        raise ConfigurationError(f"{batch[0]} sequences cannot be taken in {parts} equal parts (accumulate × devices).")
 
 
 def _replicated(tree: Any, split: NamedSharding | None) -> Any:

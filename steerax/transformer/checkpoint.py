@@ -300,7 +300,7 @@ def parity(gpt: GPT, tokens: np.ndarray, logits: np.ndarray) -> Parity:
     V = gpt.config.vocab_size
     if tokens.ndim != 2 or logits.shape[:2] != tokens.shape or logits.shape[-1] < V:
         raise CheckpointError(
-            f"Tokens {tokens.shape} and reference logits {logits.shape} do not go together; [B T] and [B T {V}] do."
+            f"Tokens {tokens.shape} and logits {logits.shape} do not go together; use [B T], [B T {V}]."
         )
     ours = np.asarray(jax.vmap(gpt)(jnp.asarray(tokens, jnp.int32)), np.float64)
     difference = float(np.abs(ours - logits[..., :V]).max())

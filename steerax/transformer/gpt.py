@@ -65,9 +65,7 @@ class GPTConfig:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} is {value!r}; it must be a positive integer.")
         if self.n_embd % self.n_head:
-            raise ConfigurationError(
-                f"n_embd={self.n_embd} cannot be divided among n_head={self.n_head} heads; make it a multiple."
-            )
+            raise ConfigurationError(f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}.")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigurationError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
         if self.activation not in _ACTIVATIONS:
@@ -224,9 +222,7 @@ class GPT(eqx.Module):
         """$X_0$: token plus position."""
         T = tokens.shape[0]
         if self.config.block_size < T:
-            raise ConfigurationError(
-                f"The input has {T} tokens and the model reads at most {self.config.block_size}; cut it into windows."
-            )
+            raise ConfigurationError(f"The input has {T} tokens; cut it into windows of {self.config.block_size}.")
         return dropout(self.token_rows(tokens) + self.position_embedding[:T], self.config.dropout, key)
 
     def embed_one(self, token: Int[Array, ""], position: Int[Array, ""]) -> Float[Array, "D"]:

@@ -22,9 +22,7 @@ def _freeze(record: Any, **n_axes: int) -> None:
     for name, n in n_axes.items():
         table = np.array(getattr(record, name))
         if table.dtype.kind not in "iu" or table.ndim != n or table.size == 0:
-            raise ConfigurationError(
-                f"`{name}` of a {type(record).__name__} is a non-empty table of integers with {n} axes."
-            )
+            raise ConfigurationError(f"{type(record).__name__}.{name} must be a non-empty integer table of {n} axes.")
         table = table.astype(np.int64)
         table.setflags(write=False)
         object.__setattr__(record, name, table)

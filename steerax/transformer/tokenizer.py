@@ -105,9 +105,7 @@ def _library() -> Any:
         import tokenizers.pre_tokenizers
         import tokenizers.trainers
     except ImportError:
-        raise ConfigurationError(
-            "Byte-pair encoding needs the tokenizers package; install it with `pip install steerax[tokenizers]`."
-        ) from None
+        raise ConfigurationError("Byte-pair encoding needs `pip install steerax[tokenizers]`.") from None
     return tokenizers
 
 
