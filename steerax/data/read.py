@@ -13,7 +13,7 @@ from .._errors import DataError
 from .sequences import Sequences
 from .vocabulary import Vocabulary
 
-SUFFIXES = (".txt", ".csv", ".tsv", ".parquet", ".npy", ".npz")
+_SUFFIXES = (".txt", ".csv", ".tsv", ".parquet", ".npy", ".npz")
 
 
 def read(
@@ -40,22 +40,30 @@ def read(
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        raise DataError(f"{path} is a directory; give a file ({', '.join(SUFFIXES)}).")
+        raise DataError(f"{path} is a directory; give a file ({', '.join(_SUFFIXES)}).")
     if not path.exists():
         raise DataError(f"There is no file {path}; check the path.")
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path} has the suffix {suffix or 'none'!r}; known are {', '.join(SUFFIXES)}.")
+    if suffix not in _SUFFIXES:
+        raise DataError(f"{path} has the suffix {suffix or 'none'!r}; known are {', '.join(_SUFFIXES)}.")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty.")
-    if suffix == ".txt":
-        data = _read_text(path, vocabulary, words)
-    elif suffix in (".npy", ".npz"):
-        data = _read_arrays(path, vocabulary)
-    else:
-        columns = _read_parquet(path) if suffix == ".parquet" else _read_csv(path, "\t" if suffix == ".tsv" else ",")
-        data = _from_table(path, columns, tokens, sequence, vocabulary, values)
-    _check_observed(path, data)
+    try:
+        if suffix == ".txt":
+            data = _read_text(path, vocabulary, words)
+        elif suffix in (".npy", ".npz"):
+            data = _read_arrays(path, vocabulary)
+        else:
+            columns = (
+                _read_parquet(path) if suffix == ".parquet" else _read_csv(path, "\t" if suffix == ".tsv" else ",")
+            )
+            data = _from_table(columns, tokens, sequence, vocabulary, values)
+        empty = np.flatnonzero(~data.mask.any(axis=1))
+        if len(empty):
+            name = data.names[empty[0]] if data.names else str(empty[0])
+            raise DataError(f"sequence {name} has no observed value; remove it, or mend the file.")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     return data
 
 
@@ -74,28 +82,20 @@ def open_tokens(path: str | os.PathLike) -> np.ndarray:
     raise DataError(f"{path} is no token file; known endings are .npy (integers) and .bin (raw uint16).")
 
 
-def _check_observed(path: pathlib.Path, data: Sequences) -> None:
-    empty = np.flatnonzero(~data.mask.any(axis=1))
-    if len(empty):
-        name = data.names[empty[0]] if data.names else str(empty[0])
-        raise DataError(f"{path}: sequence {name} has no observed value; remove it, or mend the file.")
-
-
 def _text(path: pathlib.Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+        raise DataError(f"the text is not UTF-8 (byte {error.start}); save it as UTF-8.") from None
 
 
 def _read_text(path: pathlib.Path, vocabulary: Vocabulary | None, words: bool) -> Sequences:
     text = _text(path)
     units = [line.split() for line in text.splitlines() if line.strip()] if words else [list(text)]
     if not units or not units[0]:
-        raise DataError(f"{path} holds no token.")
+        raise DataError("the file holds no token.")
     vocabulary = vocabulary or Vocabulary.collect(symbol for unit in units for symbol in unit)
-    where = " of line {}" if words else ""
-    codes = [vocabulary.encode(unit, f"{where.format(i + 1)} of {path}") for i, unit in enumerate(units)]
+    codes = [vocabulary.encode(unit, f" of line {i}" if words else "") for i, unit in enumerate(units, start=1)]
     return Sequences.from_arrays(codes, vocabulary)
 
 
@@ -104,23 +104,20 @@ def _read_arrays(path: pathlib.Path, vocabulary: Vocabulary | None) -> Sequences
         loaded = np.load(path, allow_pickle=False)
         arrays = {"array": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (ValueError, OSError, EOFError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as a NumPy file without pickled objects: {error}.") from None
+        raise DataError(f"it cannot be read as a NumPy file without pickled objects: {error}.") from None
     if not arrays or any(a.size == 0 for a in arrays.values()):
-        raise DataError(f"{path} holds an empty array.")
+        raise DataError("the file holds an empty array.")
     if set(arrays) == {"tokens", "lengths"}:
         flat, lengths = arrays["tokens"], arrays["lengths"]
         if flat.ndim != 1 or lengths.ndim != 1 or lengths.sum() != len(flat):
-            raise DataError(f"{path}: 'lengths' must add up to the shape of 'tokens', {flat.shape}.")
+            raise DataError(f"'lengths' must add up to the length of 'tokens', {flat.shape}.")
         parts = np.split(flat, np.cumsum(lengths)[:-1])
     else:
         parts = [row for array in arrays.values() for row in (array if array.ndim > 1 else [array])]
         parts = [_without_padding(part) for part in parts]
     if any(p.dtype.kind not in "iubf" for p in parts):
-        raise DataError(f"{path} holds values of type {parts[0].dtype}; tokens are integers, observations floats.")
-    try:
-        data = Sequences.from_arrays(parts, vocabulary)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"values of type {parts[0].dtype} are neither tokens (integers) nor observations (floats).")
+    data = Sequences.from_arrays(parts, vocabulary)
     if data.is_tokens and vocabulary is None:
         data = Sequences(data.values, data.lengths, Vocabulary.of_codes(max(data.n_tokens, 1)))
     return data
@@ -129,7 +126,7 @@ def _read_arrays(path: pathlib.Path, vocabulary: Vocabulary | None) -> Sequences
 def _without_padding(part: np.ndarray) -> np.ndarray:
     """`part` without its trailing missing values, as long as something is left."""
     if part.ndim == 0:
-        raise DataError("A NumPy file of sequences needs arrays, not single numbers.")
+        raise DataError("a NumPy file of sequences needs arrays, not single numbers.")
     seen = part >= 0 if part.dtype.kind in "iu" else np.isfinite(part)
     seen = seen if seen.ndim == 1 else seen.any(-1)
     return part[: int(np.flatnonzero(seen)[-1]) + 1] if seen.any() else part
@@ -139,13 +136,13 @@ def _read_csv(path: pathlib.Path, delimiter: str) -> dict[str, list]:
     try:
         rows = list(csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter))
     except csv.Error as error:
-        raise DataError(f"{path} is not a readable table: {error}.") from None
+        raise DataError(f"the table is not readable: {error}.") from None
     header, body = rows[0], rows[1:]
     if not body:
-        raise DataError(f"{path} has a header but no row.")
+        raise DataError("the table has a header but no row.")
     wrong = next((i for i, row in enumerate(body) if len(row) not in (len(header), 0)), None)
     if wrong is not None:
-        raise DataError(f"{path}, line {wrong + 2}: {len(body[wrong])} cells where the header has {len(header)}.")
+        raise DataError(f"line {wrong + 2}: {len(body[wrong])} cells where the header has {len(header)}.")
     # a blank line is an empty cell in a table of one column, and nothing otherwise
     body = [row or [""] for row in body if row or len(header) == 1]
     return {name.strip(): [row[i].strip() or None for row in body] for i, name in enumerate(header)}
@@ -156,11 +153,11 @@ def _read_parquet(path: pathlib.Path) -> dict[str, list]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise DataError(f"Reading {path} needs pyarrow; install steerax[parquet].") from None
+        raise DataError("reading it needs pyarrow; install steerax[parquet].") from None
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable parquet file: {error}") from None
+        raise DataError(f"the file is not a readable parquet file: {error}") from None
     return {name: [_cell(v) for v in table.column(name).to_pylist()] for name in table.column_names}
 
 
@@ -171,7 +168,6 @@ def _cell(value) -> str | None:
 
 
 def _from_table(
-    path: pathlib.Path,
     columns: dict[str, list],
     tokens: str,
     sequence: str | None,
@@ -180,27 +176,26 @@ def _from_table(
 ) -> Sequences:
     for name in (*(values or [tokens]), *([sequence] if sequence else [])):
         if name not in columns:
-            raise DataError(f"{path} has no column {name!r}; its columns are {', '.join(map(repr, columns))}.")
-    rows = len(next(iter(columns.values())))
+            raise DataError(f"there is no column {name!r}; the columns are {', '.join(map(repr, columns))}.")
     groups: dict[str, list[int]] = {}
-    for row in range(rows):
-        key = columns[sequence][row] if sequence else "0"
+    for row, cell in enumerate(columns[sequence or next(iter(columns))]):
+        key = cell if sequence else "0"
         if key is None:
-            raise DataError(f"{path}, row {row + 1}: the sequence column {sequence!r} is empty.")
+            raise DataError(f"the sequence column {sequence!r} is empty in row {row + 1}.")
         groups.setdefault(key, []).append(row)
     if values:
-        series = np.stack([_numbers(path, name, columns[name]) for name in values], axis=1)
+        series = np.stack([_numbers(name, columns[name]) for name in values], axis=1)
         return Sequences.from_arrays([series[index] for index in groups.values()], names=list(groups))
-    symbols = _tokens(path, tokens, columns[tokens])
+    symbols = _tokens(tokens, columns[tokens])
     present = [s for s in symbols if s is not None]
     if not present:
-        raise DataError(f"{path}: column {tokens!r} holds no token.")
+        raise DataError(f"column {tokens!r} holds no token.")
     vocabulary = vocabulary or Vocabulary.collect(present)
-    parts = [vocabulary.encode([symbols[row] for row in index], f" of {path}") for index in groups.values()]
+    parts = [vocabulary.encode([symbols[row] for row in index]) for index in groups.values()]
     return Sequences.from_arrays(parts, vocabulary, list(groups))
 
 
-def _tokens(path: pathlib.Path, name: str, cells: list[str | None]) -> list[str | None]:
+def _tokens(name: str, cells: list[str | None]) -> list[str | None]:
     """The cells as symbols; in a column of integers −1 is missing, and numbers with fractions are refused."""
     try:
         numbers = [math.nan if c is None else float(c) for c in cells]
@@ -208,12 +203,12 @@ def _tokens(path: pathlib.Path, name: str, cells: list[str | None]) -> list[str 
         return cells
     fraction = next((n for n in numbers if math.isinf(n) or n % 1 > 0), None)
     if fraction is not None:
-        raise DataError(f"{path}: {name!r} holds {fraction}, not a token; name columns of numbers as values.")
+        raise DataError(f"column {name!r} holds {fraction}, not a token; name columns of numbers as values.")
     return [None if math.isnan(n) or n == -1 else str(int(n)) for n in numbers]
 
 
-def _numbers(path: pathlib.Path, name: str, cells: list[str | None]) -> np.ndarray:
+def _numbers(name: str, cells: list[str | None]) -> np.ndarray:
     try:
         return np.asarray([np.nan if c is None else float(c) for c in cells])
     except ValueError as error:
-        raise DataError(f"{path}: column {name!r} is not numeric ({error}).") from None
+        raise DataError(f"column {name!r} is not numeric ({error}).") from None

@@ -1,8 +1,8 @@
-"""Read a GPT from the files people have: ours, Hugging Face GPT-2 folders, nanoGPT state dictionaries.
+r"""Read a GPT from the files people have: ours, Hugging Face GPT-2 folders, nanoGPT state dictionaries.
 
 Everything is read as safetensors; a `.pt` file goes through `torch.load(weights_only=True)` where torch happens to be
 installed. Nothing is ever unpickled. The two foreign layouts differ in how a linear map is stored: Hugging Face keeps
-W [in out] (`Conv1D`), nanoGPT Wᵀ [out in]; both call the tensors `transformer.h.0.attn.c_attn.weight`.
+$W$ `[in out]` (`Conv1D`), nanoGPT $W^\top$ `[out in]`; both call the tensors `transformer.h.0.attn.c_attn.weight`.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -266,47 +265,3 @@ def _tensor(tensors: _Tensors, where: str, name: str, *shapes: tuple[int, ...]) 
     if not jnp.issubdtype(tensor.dtype, jnp.floating):
         raise CheckpointError(f"Tensor {name!r} in {where} holds {tensor.dtype}, not real numbers.")
     return tensor
-
-
-# ---- parity ------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Parity:
-    """How far the model's logits are from reference logits.
-
-    **Attributes:** `largest`, the largest absolute difference; `relative`, the same over the largest reference logit;
-    `agree`, the share of positions whose most likely token is the same; `positions`.
-    """
-
-    largest: float
-    relative: float
-    agree: float
-    positions: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.positions} positions: largest difference {self.largest:.2e} ({self.relative:.2e} of the largest "
-            f"logit), same most likely token at {self.agree:.2%}"
-        )
-
-
-def parity(gpt: GPT, tokens: np.ndarray, logits: np.ndarray) -> Parity:
-    """Compare a loaded model with reference logits [B T V] (or more columns: a padded vocabulary) on tokens [B T].
-
-    **Raises:** `CheckpointError` if the shapes do not go together.
-    """
-    tokens, logits = np.asarray(tokens), np.asarray(logits)
-    V = gpt.config.vocab_size
-    if tokens.ndim != 2 or logits.shape[:2] != tokens.shape or logits.shape[-1] < V:
-        raise CheckpointError(
-            f"Tokens {tokens.shape} and logits {logits.shape} do not go together; use [B T], [B T {V}]."
-        )
-    ours = np.asarray(jax.vmap(gpt)(jnp.asarray(tokens, jnp.int32)), np.float64)
-    difference = float(np.abs(ours - logits[..., :V]).max())
-    return Parity(
-        largest=difference,
-        relative=difference / max(float(np.abs(logits[..., :V]).max()), np.finfo(np.float64).tiny),
-        agree=float((ours.argmax(-1) == logits[..., :V].argmax(-1)).mean()),
-        positions=tokens.size,
-    )
