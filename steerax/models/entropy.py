@@ -42,10 +42,7 @@ def conditional_entropy(
     exact = _exact_profile(hmm, length, max_beliefs)
     if exact is not None:
         return ConditionalEntropy(float(exact.mean()), 0.0, True, exact)
-    entropies = _simulated(hmm, key, samples, length)
-    means = entropies.mean(1)
-    error = float(means.std(ddof=1) / math.sqrt(samples))
-    return ConditionalEntropy(float(means.mean()), error, False, entropies.mean(0))
+    return _simulated(hmm, key, samples, length)
 
 
 def entropy_rate(
@@ -63,9 +60,8 @@ def entropy_rate(
         points, chain = found
         rate = float(stationary_distribution(chain) @ _entropy(points @ np.asarray(hmm.emission, np.float64)))
         return ConditionalEntropy(rate, 0.0, True, np.array([rate]))
-    means = _simulated(hmm, key, samples, length)[:, length // 2 :].mean(1)
-    rate = float(means.mean())
-    return ConditionalEntropy(rate, float(means.std(ddof=1) / math.sqrt(samples)), False, np.array([rate]))
+    simulated = _simulated(hmm, key, samples, length, skipped=length // 2)
+    return simulated._replace(per_token=np.array([simulated.mean]))
 
 
 def _entropy(p: Float[np.ndarray, "*n V"]) -> Float[np.ndarray, "*n"]:
@@ -93,17 +89,16 @@ def _exact_profile(hmm: HiddenMarkovModel, length: int, max_beliefs: int) -> np.
 def _closed_beliefs(hmm: HiddenMarkovModel, max_beliefs: int) -> tuple[np.ndarray, np.ndarray] | None:
     """All reachable beliefs `[n d]` and the chain `[n n]` on them; `None` if there are too many."""
     points, times_A, C = _host(hmm)
-    decimals = 10
-    index = {tuple(np.round(points[0], decimals) + 0.0): 0}
+    name_of = lambda belief: tuple(np.round(belief, 10) + 0.0)
+    index = {name_of(points[0]): 0}
     found, edges, at = [points[0]], [], 0
     while at < len(found):
         after, q = cloud.children(found[at][None], times_A, C)
         for z in np.flatnonzero(q[0] > 0):
-            name = tuple(np.round(after[z, 0], decimals) + 0.0)
-            if name not in index:
-                index[name] = len(found)
+            to = index.setdefault(name_of(after[z, 0]), len(found))
+            if to == len(found):
                 found.append(after[z, 0])
-            edges.append((at, index[name], q[0, z]))
+            edges.append((at, to, q[0, z]))
         at += 1
         if len(found) > max_beliefs:
             return None
@@ -113,13 +108,18 @@ def _closed_beliefs(hmm: HiddenMarkovModel, max_beliefs: int) -> tuple[np.ndarra
     return np.stack(found), chain
 
 
-def _simulated(hmm: HiddenMarkovModel, key, samples: int, length: int) -> np.ndarray:
-    r"""$H(\pi_tC)$ along simulated sequences, `[samples T]`; tokens are drawn from the predictive distribution itself."""
-    return np.asarray(_simulate(*hmm.arrays, as_key(0 if key is None else key), samples, length))
+def _simulated(hmm: HiddenMarkovModel, key, samples: int, length: int, skipped: int = 0) -> ConditionalEntropy:
+    r"""Means of $H(\pi_tC)$ along simulated sequences without their first `skipped` tokens."""
+    entropies = np.asarray(_simulate(*hmm.arrays, as_key(0 if key is None else key), samples, length))[:, skipped:]
+    means = entropies.mean(1)
+    error = float(means.std(ddof=1) / math.sqrt(samples))
+    return ConditionalEntropy(float(means.mean()), error, False, entropies.mean(0))
 
 
 @jax.jit(static_argnums=(4, 5))
 def _simulate(mu, A, C, key, samples, length):
+    r"""$H(\pi_tC)$ `[samples T]`; tokens are drawn from the predictive distribution itself."""
+
     def step(belief, key):
         p = belief @ C
         cumulative = jnp.cumsum(p, -1)

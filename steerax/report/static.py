@@ -221,21 +221,15 @@ def _draw_profile(figure: dict) -> Any:
 
 def _draw_graph(figure: dict) -> Any:
     """States on a circle, an arrow per positive transition probability, labelled where it is below one."""
-    from matplotlib.patches import FancyArrowPatch
-
     drawn, axes = _canvas(3.2, 3.2)
     ax, colour, n = axes[0, 0], colours(), len(figure["labels"])
+    arrow = {"arrowstyle": "-|>", "color": colour["soft"], "lw": 0.8, "mutation_scale": 9, "shrinkA": 9, "shrinkB": 9}
     angle = np.pi / 2 - 2 * np.pi * np.arange(n) / n
     place = np.stack([np.cos(angle), np.sin(angle)], 1)
     for i, j, p in figure["edges"]:
         bend = "arc3,rad=0.15" if i != j else "arc3,rad=-1.4"
         start, end = (place[i], place[j]) if i != j else (1.02 * place[i] + [0.05, 0], 1.02 * place[i] - [0.05, 0])
-        ax.add_patch(
-            FancyArrowPatch(
-                tuple(start), tuple(end), connectionstyle=bend, arrowstyle="-|>", mutation_scale=9, shrinkA=9, shrinkB=9,
-                color=colour["soft"], lw=0.8,
-            )
-        )  # fmt: skip
+        ax.annotate("", tuple(end), tuple(start), arrowprops=arrow | {"connectionstyle": bend})
         if p < 1:
             middle = (place[i] + place[j]) / 2 if i != j else 1.25 * place[i]
             ax.text(*middle, f"{p:.3g}", ha="center", va="center", backgroundcolor="white", fontsize=7)

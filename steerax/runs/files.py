@@ -21,10 +21,10 @@ import numpy as np
 
 from .._errors import CheckpointError
 
-KEPT = 2
+_KEPT = 2
 
 
-def flush_folder(folder: Path) -> None:
+def _flush_folder(folder: Path) -> None:
     """Make the names inside a folder durable (a no-op where folders cannot be opened)."""
     with contextlib.suppress(OSError, PermissionError):
         handle = os.open(folder, os.O_RDONLY)
@@ -50,7 +50,7 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
-    flush_folder(path.parent)
+    _flush_folder(path.parent)
 
 
 def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
@@ -68,7 +68,7 @@ def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
         for file in beside.iterdir():
             with open(file, "rb") as opened:
                 os.fsync(opened.fileno())
-        flush_folder(beside)
+        _flush_folder(beside)
         if path.exists():
             os.replace(path, old)
         os.replace(beside, path)
@@ -77,7 +77,7 @@ def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
         if old.exists() and not path.exists():
             os.replace(old, path)
         raise
-    flush_folder(path.parent)
+    _flush_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -90,7 +90,7 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file by name. Raises `CheckpointError` if it is absent, torn or malformed."""
+    """The arrays of a safetensors file by name. **Raises:** `CheckpointError` if it is absent, torn or malformed."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -103,7 +103,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """A JSON object from a file. Raises `CheckpointError` if it is absent or is no JSON object."""
+    """A JSON object from a file. **Raises:** `CheckpointError` if it is absent or no JSON object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -133,8 +133,9 @@ class RunFolder:
 
     **Arguments:** `path`; `identity`, a JSON object that says what is computed (a run is resumed only under the same
     identity); `resume`, whether an existing run may be continued; `writes`, false for all but one of several processes
-    that make the same run and share the folder: they only read it. Raises `CheckpointError` if the folder holds a run
-    and `resume` is false, or holds another run.
+    that make the same run and share the folder: they only read it.
+
+    **Raises:** `CheckpointError` if the folder holds a run and `resume` is false, or holds another run.
     """
 
     def __init__(self, path: str | os.PathLike, identity: Mapping[str, Any], resume: bool = False, writes: bool = True):
@@ -152,8 +153,7 @@ class RunFolder:
                 raise CheckpointError(f"{self.path} already holds a run; pass resume=True or choose another folder.")
             if differing:
                 raise CheckpointError(
-                    f"{self.path} holds another run: it differs in {', '.join(differing)}; "
-                    "resume with the same configuration and data, or choose another folder."
+                    f"{self.path} holds a run that differs in {', '.join(differing)}; choose another."
                 )
         else:
             write_whole(record, json.dumps(identity, indent=1, sort_keys=True))
@@ -175,7 +175,7 @@ class RunFolder:
             write_whole(beside / "state.json", json.dumps({"step": step, **state}))
 
         write_folder(self.checkpoints / str(step), fill)
-        for old in self.steps()[:-KEPT]:
+        for old in self.steps()[:-_KEPT]:
             # Removal takes several steps; the name goes first, so that whatever has a number is whole.
             hidden = self.checkpoints / f".{old}.old"
             os.replace(self.checkpoints / str(old), hidden)
@@ -183,14 +183,12 @@ class RunFolder:
 
     def latest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """The arrays and the state of the newest checkpoint, or None. The log is cut back to that step."""
-        steps = self.steps()
-        if not steps:
-            self._cut_log(0)
-            return None
-        folder = self.checkpoints / str(steps[-1])
-        arrays, state = read_arrays(folder / "arrays.safetensors"), read_json(folder / "state.json")
-        self._cut_log(steps[-1])
-        return arrays, state
+        newest, found = max(self.steps(), default=0), None
+        if newest:
+            folder = self.checkpoints / str(newest)
+            found = read_arrays(folder / "arrays.safetensors"), read_json(folder / "state.json")
+        self._cut_log(newest)
+        return found
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one record (with a `step`) to the progress file."""

@@ -72,7 +72,10 @@ def open_checkpoint(path: str | os.PathLike, n_head: int | None = None, *, vocab
             raise CheckpointError(f"{path} holds a {type(model).__name__}, not a GPT; read it with steerax.load.")
         return Checkpoint(model, path, vocabulary)
     tensors, hints = _read_tensors(path)
-    return Checkpoint(from_tensors(tensors, hints, n_head, vocab_size, str(path)), path)
+    try:
+        return Checkpoint(from_tensors(tensors, hints, n_head, vocab_size), path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def load_gpt(path: str | os.PathLike, n_head: int | None = None, *, vocab_size: int | None = None) -> GPT:
@@ -177,16 +180,13 @@ def from_tensors(
     hints: Mapping[str, Any],
     n_head: int | None = None,
     vocab_size: int | None = None,
-    where: str = "the checkpoint",
 ) -> GPT:
     """A GPT from tensors in the Hugging Face or the nanoGPT layout; see `load_gpt`."""
     tensors = {_bare(name): t for name, t in tensors.items() if not name.endswith(_IGNORED)}
-    config = _config_of(tensors, hints, n_head, where)
+    config = _config_of(tensors, hints, n_head)
     L, V, D = config.n_layer, config.vocab_size, config.n_embd
     # Hugging Face stores W [D 3D], nanoGPT its transpose; the shape tells which.
-    transposed = (
-        _tensor(tensors, where, _NAMES["blocks.qkv"].format(0) + ".weight", (D, 3 * D), (3 * D, D)).shape[1] == D
-    )
+    transposed = _tensor(tensors, _NAMES["blocks.qkv"].format(0) + ".weight", (D, 3 * D), (3 * D, D)).shape[1] == D
     arrays, left = {}, set(tensors) - ({"lm_head.weight"} if config.tied else set())
     for ours, leaf in models.named_leaves(GPT.template(config)).items():
         stem, _, kind = ours.rpartition(".")
@@ -194,19 +194,19 @@ def from_tensors(
         stacked = ours.startswith("blocks.")
         shape, names = leaf.shape[stacked:], [theirs.format(layer) for layer in range(L)] if stacked else [theirs]
         flip = stacked and len(shape) == 2 and transposed
-        found = [_tensor(tensors, where, name, shape[::-1] if flip else shape) for name in names]
+        found = [_tensor(tensors, name, shape[::-1] if flip else shape) for name in names]
         found = [np.asarray(t.T if flip else t, np.promote_types(t.dtype, np.float32)) for t in found]
         arrays[ours] = np.stack(found) if stacked else found[0]
         left -= set(names)
     if left:  # it would be silently ignored
-        raise CheckpointError(f"Tensor {min(left)!r} in {where} has no place in a GPT-2.")
+        raise CheckpointError(f"Tensor {min(left)!r} has no place in a GPT-2.")
     if vocab_size is not None:
         if not 1 <= vocab_size <= V:
-            raise ConfigurationError(f"vocab_size is {vocab_size}; {where} has {V} rows, so it must be 1 to {V}.")
+            raise ConfigurationError(f"vocab_size is {vocab_size}; it must be 1 to {V}, the rows of the checkpoint.")
         config = dataclasses.replace(config, vocab_size=vocab_size)
         for name in {"token_embedding", "unembedding"} & set(arrays):
             arrays[name] = arrays[name][:vocab_size]
-    return models.fill(GPT.template(config), arrays, where)
+    return models.fill(GPT.template(config), arrays)
 
 
 def _bare(name: str) -> str:
@@ -216,23 +216,23 @@ def _bare(name: str) -> str:
     return name
 
 
-def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, where: str) -> GPTConfig:
+def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None) -> GPTConfig:
     """The configuration that the shapes of the tensors and the words of the files describe."""
-    V, D = _tensor(tensors, where, "wte.weight").shape
+    V, D = _tensor(tensors, "wte.weight").shape
     layers = sorted({int(n.split(".")[1]) for n in tensors if n.startswith("h.") and n.split(".")[1].isdecimal()})
     if not layers or layers != list(range(len(layers))):
-        raise CheckpointError(f"{where} has layers {layers}; they must be numbered 0, 1, 2, … without a gap.")
+        raise CheckpointError(f"The layers {layers} must be numbered 0, 1, 2, … without a gap.")
     if hints.get("scale_attn_by_inverse_layer_idx") or hints.get("scale_attn_weights") is False:
-        raise CheckpointError(f"{where} scales its attention in a way that GPT-2 does not; it cannot be read.")
+        raise CheckpointError("It scales its attention in a way that GPT-2 does not; it cannot be read.")
     # nanoGPT's exact GELU where nothing is said
     said = hints.get("activation_function", "gelu_new" if "model_type" in hints else "gelu")
     if said not in _ACTIVATIONS:
-        raise CheckpointError(f"{where} has activation {said!r}; known are {', '.join(_ACTIVATIONS)}.")
+        raise CheckpointError(f"The activation {said!r} is none of {', '.join(_ACTIVATIONS)}.")
     return GPTConfig(
         vocab_size=V,
-        block_size=_tensor(tensors, where, "wpe.weight").shape[0],
+        block_size=_tensor(tensors, "wpe.weight").shape[0],
         n_layer=len(layers),
-        n_head=_head_count(n_head, hints.get("n_head"), D, where),
+        n_head=_head_count(n_head, hints.get("n_head"), D),
         n_embd=D,
         bias="ln_f.bias" in tensors,
         dropout=float(hints.get("dropout", 0.0) or 0.0),
@@ -242,26 +242,26 @@ def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, 
     )
 
 
-def _head_count(n_head: int | None, said: Any, D: int, where: str) -> int:
+def _head_count(n_head: int | None, said: Any, D: int) -> int:
     """The number of heads: given, or said by the files; tensors alone do not tell it."""
     if n_head is not None and said is not None and n_head != said:
-        raise CheckpointError(f"{where} says n_head={said} and the argument n_head is {n_head}; drop the argument.")
+        raise CheckpointError(f"It says n_head={said} and the argument n_head is {n_head}; drop the argument.")
     n_head = said if n_head is None else n_head
     if n_head is None:
-        raise CheckpointError(f"{where} does not say how many heads it has; pass n_head=….")
+        raise CheckpointError("It does not say how many heads it has; pass n_head=….")
     if not isinstance(n_head, int) or n_head < 1 or D % n_head:
-        raise CheckpointError(f"{where} has width {D}, which {n_head!r} heads cannot share.")
+        raise CheckpointError(f"The width {D} is one that {n_head!r} heads cannot share.")
     return n_head
 
 
-def _tensor(tensors: _Tensors, where: str, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
+def _tensor(tensors: _Tensors, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
     """A tensor that must be there, of one of the `shapes`; a non-empty matrix if none is given."""
     if name not in tensors:
-        raise CheckpointError(f"Tensor {name!r} is missing from {where}; it is no GPT-2 or is cut short.")
+        raise CheckpointError(f"Tensor {name!r} is missing; this is no GPT-2 or is cut short.")
     tensor = tensors[name]
     if not (tensor.shape in shapes if shapes else tensor.ndim == 2 and tensor.size):
         fit = " or ".join(map(str, shapes)) or "a non-empty matrix"
-        raise CheckpointError(f"Tensor {name!r} in {where} has shape {tensor.shape} where {fit} fits.")
+        raise CheckpointError(f"Tensor {name!r} has shape {tensor.shape} where {fit} fits.")
     if not jnp.issubdtype(tensor.dtype, jnp.floating):
-        raise CheckpointError(f"Tensor {name!r} in {where} holds {tensor.dtype}, not real numbers.")
+        raise CheckpointError(f"Tensor {name!r} holds {tensor.dtype}, not real numbers.")
     return tensor
