@@ -1,5 +1,6 @@
 """Symbols and their codes."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
@@ -21,10 +22,9 @@ class Vocabulary:
     def __post_init__(self):
         if not self.symbols:
             raise DataError("A vocabulary needs at least one symbol.")
-        if len(set(self.symbols)) != len(self.symbols):
-            seen: set[str] = set()
-            twice = next(s for s in self.symbols if s in seen or seen.add(s))
-            raise DataError(f"The vocabulary holds the symbol {twice!r} twice; remove one.")
+        symbol, n = collections.Counter(self.symbols).most_common(1)[0]
+        if n > 1:
+            raise DataError(f"The vocabulary holds the symbol {symbol!r} twice; remove one.")
 
     @classmethod
     def of_codes(cls, size: int) -> "Vocabulary":

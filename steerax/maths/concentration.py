@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from .._errors import ConfigurationError
 
 
-def _checked(width: float, number: int, delta: float) -> None:
-    """**Raises:** `ConfigurationError` for a range that is negative, a sample smaller than one, or δ outside (0, 1)."""
+def _check(width: float, number: int, delta: float, log_size: float = 0.0) -> None:
+    r"""**Raises:** `ConfigurationError` for a negative range, an empty sample or class, or $\delta$ outside $(0,1)$."""
     if not (width >= 0 and math.isfinite(width)):
         raise ConfigurationError(f"The range of the loss is {width}; it must be finite and not negative.")
     if number < 1:
         raise ConfigurationError(f"The sample has {number} independent terms; at least one is needed.")
     if not 0 < delta < 1:
         raise ConfigurationError(f"delta is {delta}; the probability of failure lies strictly between 0 and 1.")
+    if log_size < 0:
+        raise ConfigurationError(f"The class has log size {log_size}; it holds at least one control, so this is >= 0.")
 
 
 def hoeffding(width: float, number: int, delta: float) -> float:
@@ -31,9 +33,7 @@ def finite_class(width: float, number: int, delta: float, log_size: float) -> fl
 
     `log_size` is $\log M$ in nats; the class is fixed before the sample is seen.
     """
-    _checked(width, number, delta)
-    if log_size < 0:
-        raise ConfigurationError(f"The class has log size {log_size}; it holds at least one control, so this is >= 0.")
+    _check(width, number, delta, log_size)
     return width * math.sqrt((log_size + math.log(2 / delta)) / (2 * number))
 
 
@@ -43,7 +43,7 @@ def empirical_bernstein(variance: float, width: float, number: int, delta: float
     $w=\sqrt{2\hat\sigma^2\log(4/\delta)/N}+7B\log(4/\delta)/3(N-1)$: Maurer and Pontil 2009, Theorem 4, on both sides.
     Needs two terms.
     """
-    _checked(width, number, delta)
+    _check(width, number, delta)
     if number < 2:
         raise ConfigurationError("The empirical Bernstein bound needs at least two independent terms.")
     if variance < 0:
@@ -63,7 +63,7 @@ def metric_entropy(
     r"""Deviation uniform over a compact set of controls, and the radius that gives it.
 
     $w=\min_\eta\ 2L_\theta\eta+B\sqrt{(\log\mathcal N(\eta)+\log(2/\delta))/2N}$, where the loss is $L_\theta$-Lipschitz
-    in the control and $\mathcal N(\eta)$ balls of radius η cover the set. `radii` is a grid fixed in advance; every
+    in the control and $\mathcal N(\eta)$ balls of radius $\eta$ cover the set. `radii` is a grid fixed in advance; every
     one of them gives a valid bound.
     """
     if not radii or min(radii) <= 0:
@@ -74,9 +74,7 @@ def metric_entropy(
 
 def realisable(number: int, delta: float, log_size: float) -> float:
     r"""Error of any member of a class of $M$ that makes no mistake on the sample: $(\log M+\log(1/\delta))/N$."""
-    _checked(1.0, number, delta)
-    if log_size < 0:
-        raise ConfigurationError(f"The class has log size {log_size}; it holds at least one control, so this is >= 0.")
+    _check(1.0, number, delta, log_size)
     return (log_size + math.log(1 / delta)) / number
 
 
@@ -85,7 +83,7 @@ def affordable_bits(gap: float, width: float, number: int, delta: float) -> floa
 
     $\big(2N(\mathrm{gap}/B)^2-\log(2/\delta)\big)/\log2$, or 0 if even a single control is too many.
     """
-    _checked(width, number, delta)
+    _check(width, number, delta)
     if gap <= 0 or width == 0:
         raise ConfigurationError("affordable_bits needs a positive gap and a loss with positive range.")
     return max(0.0, 2 * number * (gap / width) ** 2 - math.log(2 / delta)) / math.log(2)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError
 from ..data.vocabulary import Vocabulary
+from ..maths.keys import as_key
 from .transitions import OrderKTransition, as_transition, cumulative, draw
 
 
@@ -79,7 +80,7 @@ class HiddenMarkovModel(eqx.Module):
 
     def sample(self, key, length: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
         """`(states, tokens)`, each `[T]`: `tokens[t]` is emitted by `states[t]`. Pure; runs inside `jit` and `vmap`."""
-        u = jax.random.uniform(key, (2 * length + 1,), self.emission.dtype)
+        u = jax.random.uniform(as_key(key), (2 * length + 1,), self.emission.dtype)
         x0 = draw(cumulative(self.initial), u[0])
         emitted, transition = cumulative(self.emission), as_transition(self.transition)
 

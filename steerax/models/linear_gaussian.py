@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from .._errors import DataError
 from ..maths.covariance import square_root
+from ..maths.keys import as_key
 
 
 class AbstractLinearGaussianModel(eqx.Module):
@@ -90,10 +91,10 @@ class AbstractLinearGaussianModel(eqx.Module):
         """$p$, the number of observed channels."""
         return self.observation.shape[0]
 
-    def sample(self, key: Key[Array, ""], length: int) -> tuple[Float[Array, "T d"], Float[Array, "T p"]]:
+    def sample(self, key: Key[Array, ""] | int, length: int) -> tuple[Float[Array, "T d"], Float[Array, "T p"]]:
         r"""`(states, observations)`: $X_0\dots X_{T-1}$ and $Z_0\dots Z_{T-1}$ with $T$ = `length`. Pure; runs inside `jit`."""
         d, p = self.n_states, self.n_channels
-        key_x, key_z = jax.random.split(key)
+        key_x, key_z = jax.random.split(as_key(key))
         noise = jax.random.normal(key_x, (max(length, 1), d), self.observation.dtype)
         B = noise @ square_root(self.process_noise)
         B = B.at[0].set(self.initial_mean + square_root(self.initial_covariance) @ noise[0])

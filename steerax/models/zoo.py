@@ -26,8 +26,7 @@ def two_cycle(
     """
     if not (1 <= short_zeros <= long_length - 2 and 0 < p < 1):
         raise ConfigurationError(
-            f"two_cycle needs 1 <= short_zeros <= long_length - 2 and 0 < p < 1, but got long_length={long_length}, "
-            f"short_zeros={short_zeros}, p={p}."
+            f"two_cycle needs 1 <= short_zeros <= {long_length - 2} and 0 < p < 1, not {short_zeros}, {p}."
         )
     A = np.roll(np.eye(long_length), 1, axis=1)
     A[short_zeros] = 0
@@ -58,10 +57,7 @@ def mess3(x: float = 0.05, alpha: float = 0.85) -> HiddenMarkovModel:
 def left_right(n_states: int = 6, n_tokens: int = 3, stay: float = 0.8, accuracy: float = 0.9) -> HiddenMarkovModel:
     """States passed through once, from the first to the last, which absorbs; state $i$ prefers token $i$ modulo $V$."""
     if not (n_states > 0 and n_tokens > 1 and 0 <= stay < 1 and 0 < accuracy <= 1):
-        raise ConfigurationError(
-            "left_right needs n_states > 0, n_tokens > 1, 0 <= stay < 1 and 0 < accuracy <= 1, but got "
-            f"{n_states}, {n_tokens}, {stay}, {accuracy}."
-        )
+        raise ConfigurationError("left_right needs n_states > 0, n_tokens > 1, 0 <= stay < 1 and 0 < accuracy <= 1.")
     A = stay * np.eye(n_states) + (1 - stay) * np.eye(n_states, k=1)
     A[-1] = np.eye(n_states)[-1]
     C = np.full((n_states, n_tokens), (1 - accuracy) / (n_tokens - 1))
@@ -88,10 +84,7 @@ def order_k(transition: ArrayLike, emission: ArrayLike, initial: ArrayLike | Non
     transition, emission = jnp.asarray(transition), jnp.asarray(emission)
     d, k = transition.shape[-1], transition.ndim - 1
     if k < 1 or set(transition.shape) != {d} or emission.shape[0] != d:
-        raise DataError(
-            f"An order-k transition has k + 1 equal axes, the number of rows of the emission matrix; got "
-            f"{transition.shape} and {emission.shape}."
-        )
+        raise DataError(f"A transition {transition.shape} of order k has k + 1 axes of the length of {emission.shape}.")
     if initial is None:
         initial = jnp.full((d,) * k, 1 / d**k, dtype=transition.dtype)
     if jnp.shape(initial) != (d,) * k:

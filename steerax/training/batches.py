@@ -49,28 +49,22 @@ class Windows(eqx.Module):
     number_of_starts: int = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
     length: int = eqx.field(static=True)
-    longest_chunk: int = eqx.field(static=True, default=1024)
+    longest_chunk: int = eqx.field(static=True)
 
-    @classmethod
-    def of(cls, data: Sequences, batch_size: int, length: int) -> "Windows":
+    def __init__(self, data: Sequences, batch_size: int, length: int):
         """Windows of a data set. **Raises:** `DataError` if no sequence has two tokens."""
         lengths = np.asarray(data.lengths)
         kept = np.flatnonzero(lengths >= 2)
         if not kept.size:
             raise DataError("Every sequence has fewer than two tokens, so there is no next token to predict.")
         lengths = lengths[kept]
-        end = np.cumsum(lengths)
-        starts = np.maximum(lengths - length + 1, 1)
+        end, starts = np.cumsum(lengths), np.maximum(lengths - length + 1, 1)
         as_int = lambda a: jnp.asarray(np.asarray(a, np.int32))
-        return cls(
-            tokens=as_int(np.concatenate([data[int(i)] for i in kept])),
-            begin=as_int(end - lengths),
-            end=as_int(end),
-            starts_before=as_int(np.cumsum(starts) - starts),
-            number_of_starts=int(starts.sum()),
-            batch_size=batch_size,
-            length=length,
-        )
+        self.tokens = as_int(np.concatenate([data[int(i)] for i in kept]))
+        self.begin, self.end = as_int(end - lengths), as_int(end)
+        self.starts_before = as_int(np.cumsum(starts) - starts)
+        self.number_of_starts, self.batch_size, self.length = int(starts.sum()), batch_size, length
+        self.longest_chunk = 1024
 
     def fetch(self, key, first, count):
         return None
@@ -133,14 +127,11 @@ def source_of(data: Any, batch_size: int, length: int, vocab_size: int, missing:
     """The source behind whatever a user passes as `data`; see `train_gpt`. **Raises:** `DataError`."""
     if isinstance(data, Sequences):
         check_tokens(data, vocab_size, missing)
-        return Windows.of(data, batch_size, length)
+        return Windows(data, batch_size, length)
     if isinstance(data, (str, os.PathLike)):
         data = open_tokens(data)
     if isinstance(data, np.ndarray):
         return TokenFile(data, batch_size, length, vocab_size)
     if callable(data):
         return _Generated(data)
-    raise ConfigurationError(
-        f"data is a {type(data).__name__}; give Sequences, a function (key, step) -> tokens, a 1-D integer array or a "
-        "path to a token file."
-    )
+    raise ConfigurationError(f"data is a {type(data).__name__}; give Sequences, a function, an array or a path.")

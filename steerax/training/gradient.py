@@ -130,10 +130,7 @@ def _check(
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     if len(batch) != 2 or not 2 <= batch[1] <= block_size + 1:
-        raise ConfigurationError(
-            f"The data give batches of shape {batch}; a model with block_size={block_size} trains on [B N] tokens "
-            f"with N from 2 to {block_size + 1}."
-        )
+        raise ConfigurationError(f"Batches of shape {batch} are not [B N] tokens with N from 2 to {block_size + 1}.")
     parts = accumulate * len(devices or [None])
     if accumulate < 1 or batch[0] % parts:
         raise ConfigurationError(f"{batch[0]} sequences cannot be taken in {parts} equal parts (accumulate × devices).")

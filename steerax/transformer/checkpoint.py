@@ -99,9 +99,6 @@ def save_gpt(gpt: GPT, path: str | os.PathLike, vocabulary: Any = None) -> None:
     models.save(gpt, path, vocabulary)
 
 
-# ---- reading -----------------------------------------------------------------------------------------------------
-
-
 def _read_tensors(path: Path) -> tuple[_Tensors, dict[str, Any]]:
     """The tensors by name and what the files say about the architecture (Hugging Face's or nanoGPT's words)."""
     if path.is_dir():
@@ -170,9 +167,6 @@ def _read_torch(path: Path) -> tuple[_Tensors, dict[str, Any]]:
         if isinstance(t, torch.Tensor)
     }
     return tensors, dict(hints)
-
-
-# ---- translating -------------------------------------------------------------------------------------------------
 
 
 def from_tensors(

@@ -202,8 +202,6 @@ class GPT(eqx.Module):
         self.unembedding = None if config.tied else normal(config.vocab_size, D)
         self.missing_embedding = normal(D) if config.missing else None
 
-    # ---- forward ----------------------------------------------------------------------------------------------------
-
     def __call__(self, tokens: Int[Array, "T"], *, key: Key[Array, ""] | None = None) -> Float[Array, "T V"]:
         """Logits of the next token at every position; dropout is on only if a key is given.
 
@@ -254,8 +252,6 @@ class GPT(eqx.Module):
         matrix = self.token_embedding if self.unembedding is None else self.unembedding
         return self.ln_final(x) @ matrix.T
 
-    # ---- what else can be looked at ---------------------------------------------------------------------------------
-
     def block(self, layer: int | Int[Array, ""]) -> Block:
         """Block `layer` (0-based) on its own."""
         return jax.tree.map(lambda leaf: leaf[layer], self.blocks)
@@ -288,8 +284,6 @@ class GPT(eqx.Module):
     def n_parameters(self) -> int:
         """How many numbers the model has, embeddings included, a tied matrix once."""
         return sum(leaf.size for leaf in jax.tree.leaves(self))
-
-    # ---- files ------------------------------------------------------------------------------------------------------
 
     def to_config(self) -> dict[str, Any]:
         """The configuration as JSON values."""

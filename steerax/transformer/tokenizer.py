@@ -100,10 +100,6 @@ def _library() -> Any:
     """The `tokenizers` package. **Raises:** `ConfigurationError` if it is not installed."""
     try:
         import tokenizers
-        import tokenizers.decoders
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
     except ImportError:
         raise ConfigurationError("Byte-pair encoding needs `pip install steerax[tokenizers]`.") from None
     return tokenizers

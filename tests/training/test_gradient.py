@@ -125,7 +125,7 @@ def test_losses_are_log_probabilities_of_the_scored_tokens(gpt):
 
 def test_windows_are_uniform_over_all_starts_and_stay_inside():
     sequences = data()
-    source = Windows.of(sequences, 4000, 9)
+    source = Windows(sequences, 4000, 9)
     batch = np.asarray(source.batch(None, KEY, jnp.int32(3), jnp.int32(0)))
     found = {row.tobytes(): n for row, n in zip(*np.unique(batch, axis=0, return_counts=True), strict=True)}
     possible = [s[i : i + 9] for s in sequences for i in range(max(1, len(s) - 8))]
