@@ -65,13 +65,10 @@ def disjoint_windows(codes: np.ndarray, length: int, number: int, seed: int) -> 
 
     **Raises:** `DataError` for too few tokens.
     """
-    if codes.ndim == 2:
-        rows = np.asarray(codes)
-    elif codes.ndim == 1:
-        n = len(codes) // length
-        rows = np.asarray(codes[: n * length]).reshape(n, length)
-    else:
+    if codes.ndim not in (1, 2):
         raise DataError(f"The codes have shape {codes.shape}; give one row, or rows [B T].")
+    n = len(codes) // length
+    rows = np.asarray(codes if codes.ndim == 2 else codes[: n * length].reshape(n, length))
     if len(rows) < 2:
         raise DataError(f"The data give {len(rows)} windows of {length} tokens and at least 2 are needed.")
     return rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:number])].astype(np.int32)

@@ -37,9 +37,7 @@ class TableOptions(Options):
     """How a file is read as sequences."""
 
     _: dataclasses.KW_ONLY
-    tokens: Annotated[str, "column of a table with the tokens; for linear models columns of numbers, such as a,b"] = (
-        "token"
-    )
+    tokens: Annotated[str, "column of tokens in a table; for linear models columns of numbers, such as a,b"] = "token"
     sequence: Annotated[str | None, "column that names the sequence of each row"] = None
     words: Annotated[bool, "read a .txt file as words, a sequence per line"] = False
 
@@ -78,15 +76,13 @@ def _parameters(kind: Any) -> list[inspect.Parameter]:
     """One parameter for each field; a class's own fields stand before those of its bases."""
     hints = typing.get_type_hints(kind, include_extras=True)
     order = [name for each in kind.__mro__ for name in inspect.get_annotations(each)]
-    parameters = []
+    parameters, keyword = [], functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
     for field in sorted(dataclasses.fields(kind), key=lambda field: order.index(field.name)):
         info = hints[field.name].__metadata__[0]
         if isinstance(info, str):
             switch = [f"--{field.name.replace('_', '-')}"] if field.default is False else []
             info = typer.Option(*switch, help=info) if field.kw_only else typer.Argument(help=info)
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
-        annotation: Any = Annotated[hints[field.name].__origin__, info]
-        parameters.append(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
+        hint: Any = Annotated[hints[field.name].__origin__, info]
+        parameters.append(keyword(field.name, default=default, annotation=hint))
     return parameters

@@ -19,9 +19,7 @@ class _Options(Options):
     seed: Seed = 0
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds, from --seed on; the gallery says what differs")] = 1
     workers: Annotated[int, typer.Option(min=1, help="experiments side by side")] = 1
-    formats: Annotated[
-        list[str] | None, typer.Option("--figures", help="also write every figure as svg or pdf (may be repeated)")
-    ] = None
+    formats: Annotated[list[str] | None, typer.Option("--figures", help="also as svg or pdf (may be repeated)")] = None
     again: Annotated[bool, "run also what is already there"] = False
 
 

@@ -57,11 +57,9 @@ class Vocabulary:
             return np.asarray([-1 if s is None else codes[s] for s in symbols], dtype=np.int32)
         except KeyError as error:
             symbol = error.args[0]
+            place = f"The token {symbol!r} at position {list(symbols).index(symbol)}{where}"
             shown = ", ".join(repr(s) for s in self.symbols[:8]) + (", …" if len(self) > 8 else "")
-            raise DataError(
-                f"The token {symbol!r} at position {list(symbols).index(symbol)}{where} is not in the vocabulary "
-                f"of {len(self)} symbols ({shown}); add it to the vocabulary or remove it from the data."
-            ) from None
+            raise DataError(f"{place} is not in the vocabulary of {len(self)} symbols ({shown}); add it.") from None
 
     def decode(self, codes: Iterable) -> list[str | None]:
         """The symbols of `codes`; −1 gives `None`."""

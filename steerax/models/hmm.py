@@ -47,11 +47,11 @@ class HiddenMarkovModel(eqx.Module):
             self.transition = _rows("transition", transition, 2)
         self.emission = _rows("emission", emission, 2)
         self.vocabulary = vocabulary
-        d = self.initial.shape[0]
-        if self.transition.shape != (d, d) or self.emission.shape[0] != d:
+        shapes = self.initial.shape, self.transition.shape, self.emission.shape
+        d = shapes[0][0]
+        if shapes[1] != (d, d) or shapes[2][0] != d:
             raise DataError(
-                f"The shapes do not fit together: initial {self.initial.shape}, transition {self.transition.shape}, "
-                f"emission {self.emission.shape}; with d states and V tokens they are (d,), (d, d) and (d, V)."
+                f"The shapes {shapes} do not fit together; initial (d,), transition (d, d), emission (d, V) do."
             )
         if vocabulary is not None and len(vocabulary) != self.emission.shape[1]:
             raise DataError(

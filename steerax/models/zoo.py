@@ -25,9 +25,7 @@ def two_cycle(
     **Raises:** `ConfigurationError` unless $1\le n_0\le\ell-2$ and $0<p<1$.
     """
     if not (1 <= short_zeros <= long_length - 2 and 0 < p < 1):
-        raise ConfigurationError(
-            f"two_cycle needs 1 <= short_zeros <= {long_length - 2} and 0 < p < 1, not {short_zeros}, {p}."
-        )
+        raise ConfigurationError(f"short_zeros={short_zeros} must lie in 1 … {long_length - 2}, and p={p} in (0, 1).")
     A = np.roll(np.eye(long_length), 1, axis=1)
     A[short_zeros] = 0
     A[short_zeros, 0], A[short_zeros, short_zeros + 1] = 1 - p, p

@@ -70,7 +70,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def resume(state: Any, store: Store | None) -> tuple[Any, int, dict[str, np.ndarray]]:
+def _resumed(state: Any, store: Store | None) -> tuple[Any, int, dict[str, np.ndarray]]:
     """The state, the step and the metrics of the newest checkpoint, or `state` itself at step 0."""
     found = store.folder.latest() if store else None
     if store is None or found is None:
@@ -103,7 +103,7 @@ def run(
     **Arguments:** `every`, steps between calls of the hooks; `describe(metrics, seconds_per_step)`, the text beside
     the bar; `largest`, the longest chunk. **Returns** `Finished` with the metrics of all steps, resumed ones too.
     """
-    state, step, done = resume(state, store)
+    state, step, done = _resumed(state, store)
     pieces = [done] if done else []
     since: list[dict[str, np.ndarray]] = []
     result, count, saved = RESULTS.successful, 1, step
@@ -122,19 +122,19 @@ def run(
             since.append(metrics)
             bar.update(step, describe(metrics, each) if describe else "")
             if step % every == 0 or step == steps:
-                if call_hooks(hooks, Snapshot(step, state, join(since)), store):
+                if _call_hooks(hooks, Snapshot(step, state, _join(since)), store):
                     result = RESULTS.stopped
                 since = []
             if interrupted() and step < steps:
                 result = RESULTS.interrupted
             if store and step != saved and (step % store.every == 0 or step == steps or result != RESULTS.successful):
-                arrays = {f"metric:{name}": value for name, value in join(pieces).items()}
+                arrays = {f"metric:{name}": value for name, value in _join(pieces).items()}
                 store.folder.save(step, store.pack(state) | arrays, {"result": name_of(result)})
                 saved = step
-    return Finished(state, step, join(pieces), result)
+    return Finished(state, step, _join(pieces), result)
 
 
-def call_hooks(hooks: Sequence[Hook], snapshot: Snapshot, store: Store | None) -> bool:
+def _call_hooks(hooks: Sequence[Hook], snapshot: Snapshot, store: Store | None) -> bool:
     """Call every hook, log what it returns; whether one of them asked to stop."""
     stop = False
     for hook in hooks:
@@ -145,6 +145,6 @@ def call_hooks(hooks: Sequence[Hook], snapshot: Snapshot, store: Store | None) -
     return stop
 
 
-def join(pieces: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _join(pieces: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Metrics of consecutive chunks as one array per name."""
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in (pieces[0] if pieces else {})}

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._errors import CheckpointError
@@ -39,13 +41,8 @@ def kind_of(model: Any) -> str:
 
 def named_leaves(tree: Any) -> dict[str, Any]:
     """The leaves of a pytree by their path: attributes and indices joined with dots."""
-    import jax
-
-    def name(path) -> str:
-        parts = (getattr(p, "name", getattr(p, "key", getattr(p, "idx", None))) for p in path)
-        return ".".join(str(p) for p in parts)
-
-    return {name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def fill(template: Any, arrays: Mapping[str, np.ndarray], where: str = "the checkpoint") -> Any:
@@ -55,9 +52,6 @@ def fill(template: Any, arrays: Mapping[str, np.ndarray], where: str = "the chec
 
     **Raises:** `CheckpointError` naming the first array that is missing, left over or of another shape.
     """
-    import jax
-    import jax.numpy as jnp
-
     wanted = named_leaves(template)
     for name, leaf in wanted.items():
         if name not in arrays:

@@ -1,6 +1,5 @@
 """The loss on data that is not trained on, and when to stop."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +59,16 @@ def evaluate(gpt: GPT, data: Sequences | np.ndarray, batch_size: int = 64) -> fl
 class HeldOut:
     """A hook that evaluates on held-out data, keeps the best model, and stops when it no longer improves.
 
-    **Arguments:** `data`; `patience`, evaluations without a new best before the run stops (`None`: never);
-    `batch_size`; `folder`, where the best model is kept, so that a resumed run knows it.
+    **Arguments:** `data`; `patience`, evaluations without a new best before the run stops (`None`: never); `folder`,
+    where the best model is kept, so that a resumed run knows it.
+
     **Attributes:** `losses`, a list of (step, loss); `best_model`.
     """
 
-    def __init__(
-        self,
-        data: Sequences | np.ndarray,
-        patience: int | None = None,
-        batch_size: int = 64,
-        folder: str | os.PathLike | None = None,
-    ):
+    def __init__(self, data: Sequences | np.ndarray, patience: int | None = None, folder: Path | None = None):
         if patience is not None and patience < 1:
             raise ConfigurationError(f"patience is {patience}; it must be at least 1, or None.")
-        self.data, self.patience, self.batch_size = data, patience, batch_size
-        self.folder = None if folder is None else Path(folder)
+        self.data, self.patience, self.folder = data, patience, folder
         self.losses: list[tuple[int, float]] = []
         self.best_model: GPT | None = None
 
@@ -87,7 +80,7 @@ class HeldOut:
 
     def __call__(self, snapshot: Snapshot) -> dict[str, Any]:
         gpt = snapshot.state[0]
-        loss = evaluate(gpt, self.data, self.batch_size)
+        loss = evaluate(gpt, self.data)
         earlier = [value for _, value in self.losses]
         self.losses.append((snapshot.step, loss))
         if loss < min(earlier, default=np.inf):

@@ -102,7 +102,7 @@ def train_gpt(
     split = None if devices is None else NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
     # A chunk of steps takes over the memory of the state, so it works on a copy of the caller's model.
     state = _replicated(jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt))), split)
-    watch = None if held_out is None else HeldOut(held_out, patience, folder=run_folder and Path(run_folder) / "best")
+    watch = None if held_out is None else HeldOut(held_out, patience, Path(run_folder) / "best" if run_folder else None)
     store = None
     if run_folder is not None:
         folder = RunFolder(run_folder, _identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0)

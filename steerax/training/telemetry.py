@@ -22,10 +22,8 @@ _Probe = Callable[[GPT, Int[Array, "B N"]], dict[str, Float[Array, "..."]]]
 
 def _norm_per_layer(gpt: GPT) -> Float[Array, "L"]:
     r"""$|\theta_l|_2$ of every block, all of its parameters together."""
-    squares = [
-        (leaf.astype(jnp.float32) ** 2).reshape(leaf.shape[0], -1).sum(-1) for leaf in jax.tree.leaves(gpt.blocks)
-    ]
-    return jnp.sqrt(sum(squares))
+    leaves = [leaf.astype(jnp.float32).reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gpt.blocks)]
+    return jnp.sqrt(sum((leaf**2).sum(-1) for leaf in leaves))
 
 
 class Telemetry:
@@ -34,7 +32,7 @@ class Telemetry:
     The update is what the optimiser would do with the probe's gradient in its present state: its norm over that of
     the weights is the relative step of the layer, which healthy runs keep near 1e-3.
 
-    **Arguments:** `tokens` int [B T+1], the probe; `optimizer`, the one the run uses; `path` of a JSONL file (`None`:
+    **Arguments:** `tokens` int `[B T+1]`, the probe; `optimizer`, the one the run uses; `path` of a JSONL file (`None`:
     only the run folder's log); `probes`, functions `(gpt, tokens) -> {name: array}` whose results join the record:
     the place for costates and stationarity. Give it to `train_gpt(..., hooks=[telemetry])`.
     """

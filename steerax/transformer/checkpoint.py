@@ -104,9 +104,13 @@ def _read_tensors(path: Path) -> tuple[_Tensors, dict[str, Any]]:
     if path.is_dir():
         return _read_folder(path)
     if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
         config = path.with_name("config.json")
-        hints = files.read_json(config) if config.exists() else {}
-        return files.read_arrays(path), {**hints, **_read_metadata(path)}
+        hints, tensors = files.read_json(config) if config.exists() else {}, files.read_arrays(path)
+        with safe_open(path, framework="numpy") as file:  # its metadata may hold integers, such as `n_head`
+            told = file.metadata() or {}
+        return tensors, hints | {name: int(value) for name, value in told.items() if value.isdecimal()}
     if path.suffix in (".pt", ".pth", ".bin"):
         return _read_torch(path)
     raise CheckpointError(f"{path} is no checkpoint; known are folders, .safetensors files and .pt files.")
@@ -132,15 +136,6 @@ def _read_folder(path: Path) -> tuple[_Tensors, dict[str, Any]]:
     if absent := sorted(set(weight_map) - set(tensors)):
         raise CheckpointError(f"Tensor {absent[0]!r} is listed in {index} and is in none of the shards.")
     return tensors, hints
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    """The integers in a safetensors file's metadata, such as `n_head`."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        found = file.metadata() or {}
-    return {name: int(value) for name, value in found.items() if value.isdecimal()}
 
 
 def _read_torch(path: Path) -> tuple[_Tensors, dict[str, Any]]:

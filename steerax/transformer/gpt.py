@@ -223,10 +223,6 @@ class GPT(eqx.Module):
             raise ConfigurationError(f"The input has {T} tokens; cut it into windows of {self.config.block_size}.")
         return dropout(self.token_rows(tokens) + self.position_embedding[:T], self.config.dropout, key)
 
-    def embed_one(self, token: Int[Array, ""], position: Int[Array, ""]) -> Float[Array, "D"]:
-        """The row of $X_0$ of one token at one position."""
-        return self.token_rows(token[None])[0] + self.position_embedding[position]
-
     def token_rows(self, tokens: Int[Array, "T"]) -> Float[Array, "T D"]:
         """$E[z]$. Token −1 gets the missing-token embedding; if the model has none, its row is undefined."""
         if self.config.vocab_size <= _ONE_HOT_LIMIT:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .._errors import ConfigurationError, DataError
+from ..runs.json import plain
 
 _FORMAT = 1
 
@@ -175,7 +176,7 @@ class QuantizedNetwork:
             "name": self.name,
             "reads": self.reads,
             "embedding": self.embedding.tolist(),
-            "steps": [_step_to_dict(step) for step in self.steps],
+            "steps": [{"kind": type(step).__name__, **plain(vars(step))} for step in self.steps],
             "output": self.output.tolist(),
         }
 
@@ -203,16 +204,10 @@ def embed(embedding: Int[np.ndarray, "n V"], sequences: Int[np.ndarray, "..."]) 
     return [embedding[np.arange(n), sequences]]
 
 
-def _step_to_dict(step: Step) -> dict[str, Any]:
-    content = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(step).items()}
-    return {"kind": type(step).__name__, **content}
-
-
 def _step_from_dict(content: dict[str, Any]) -> Step:
     kinds: dict[str, type[Step]] = {"Pool": Pool, "Local": Local, "Forget": Forget}
-    fields: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in content.items() if k != "kind"}
-    if "keep" in fields:
-        fields["keep"] = tuple(content["keep"])
+    read = lambda name, v: tuple(v) if name == "keep" else np.array(v) if isinstance(v, list) else v
+    fields: dict[str, Any] = {name: read(name, v) for name, v in content.items() if name != "kind"}
     return kinds[content["kind"]](**fields)
 
 

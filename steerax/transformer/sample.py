@@ -44,7 +44,7 @@ def read_token(gpt: GPT, cache: _Cache, token: Int[Array, ""], t: Int[Array, ""]
         x = x + block.out(attend(q, now.k, now.v, t).transpose(1, 0, 2).reshape(x.shape))
         return x + block.mlp_increment(x), now
 
-    x = gpt.embed_one(token, t)[None]
+    x = gpt.token_rows(token[None]) + gpt.position_embedding[t][None]
     x, cache = jax.lax.scan(step, x, (gpt.blocks, cache))
     return gpt.unembed(x)[0], cache
 
