@@ -73,6 +73,7 @@ def train(options: _Options) -> Answer:
         typer.echo(f"{gpt.n_parameters:,} parameters, {len(training):,} tokens to train on, {len(held_out):,} held out")
         if bigram is not None:
             typer.echo(f"bigram model: {bigram:.4f} nats per held-out token")
+    tell = lambda done: typer.echo(f"step {done.step}: training loss {done.metrics['loss'].mean():.4f}")
     run = sx.train_gpt(
         gpt,
         training,
@@ -84,7 +85,7 @@ def train(options: _Options) -> Answer:
         precision=o.precision,
         held_out=held_out,
         patience=o.patience,
-        hooks=[] if o.json else [_report],
+        hooks=[] if o.json else [tell],
         every=o.every,
         run_folder=o.out / "run",
         resume=o.resume,
@@ -97,10 +98,6 @@ def train(options: _Options) -> Answer:
         raise typer.Exit(1)
     more = {"parameters": gpt.n_parameters, "bigram_loss": bigram, "model": str(o.out / "model")}
     return _answer(run, o.every, more)
-
-
-def _report(snapshot: Any) -> None:
-    typer.echo(f"step {snapshot.step}: training loss {snapshot.metrics['loss'].mean():.4f}")
 
 
 def _answer(run: Any, every: int, more: dict[str, Any]) -> Answer:

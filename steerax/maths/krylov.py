@@ -34,13 +34,9 @@ def conjugate_gradients(
     end, at the price of one application.
     """
     along = tuple(range(b.ndim - 1))
-
-    def dot(a, c):
-        return jnp.sum(a * c, axis=along, keepdims=True)
-
-    def divide(a, c):  # a column that is done has direction zero and must stay as it is
-        return jnp.where(c > 0, a / jnp.where(c > 0, c, 1.0), 0.0)
-
+    dot = lambda a, c: jnp.sum(a * c, axis=along, keepdims=True)
+    # a column that is done has direction zero and must stay as it is
+    divide = lambda a, c: jnp.where(c > 0, a / jnp.where(c > 0, c, 1.0), 0.0)
     z = precondition(b)
     bMb = dot(b, z)
     size = bMb if scale is None else scale.reshape(bMb.shape)

@@ -50,9 +50,7 @@ class HiddenMarkovModel(eqx.Module):
         shapes = self.initial.shape, self.transition.shape, self.emission.shape
         d = shapes[0][0]
         if shapes[1] != (d, d) or shapes[2][0] != d:
-            raise DataError(
-                f"The shapes {shapes} do not fit together; initial (d,), transition (d, d), emission (d, V) do."
-            )
+            raise DataError(f"The shapes {shapes} do not fit together; (d,), (d, d) and (d, V) do.")
         if vocabulary is not None and len(vocabulary) != self.emission.shape[1]:
             raise DataError(
                 f"The vocabulary has {len(vocabulary)} symbols, the emission matrix {self.n_tokens} columns."

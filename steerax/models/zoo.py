@@ -66,9 +66,8 @@ def left_right(n_states: int = 6, n_tokens: int = 3, stay: float = 0.8, accuracy
 def random_hmm(key, n_states: int, n_tokens: int, concentration: float = 1.0) -> HiddenMarkovModel:
     """Every row drawn from a symmetric Dirichlet distribution with the given concentration (small means peaked)."""
     rng = generator(key)
-    mu = _dirichlet(rng, (n_states,), concentration)
-    A = _dirichlet(rng, (n_states, n_states), concentration)
-    return HiddenMarkovModel(mu, A, _dirichlet(rng, (n_states, n_tokens), concentration))
+    shapes = (n_states,), (n_states, n_states), (n_states, n_tokens)
+    return HiddenMarkovModel(*(_dirichlet(rng, shape, concentration) for shape in shapes))
 
 
 def order_k(transition: ArrayLike, emission: ArrayLike, initial: ArrayLike | None = None) -> HiddenMarkovModel:

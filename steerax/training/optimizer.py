@@ -18,11 +18,9 @@ def learning_rate_for(n_embd: int) -> float:
 def decayed(parameters: Any) -> Any:
     """True for the matrices (`weight` of the linear maps, embeddings), False for biases and LayerNorms."""
 
-    def of(path, leaf) -> bool:
-        names = [getattr(p, "name", "") for p in path]
-        return not any(name == "bias" or name.startswith("ln_") for name in names)
-
-    return jax.tree_util.tree_map_with_path(of, parameters)
+    exempt = lambda name: name == "bias" or name.startswith("ln_")
+    decays = lambda path, leaf: not any(exempt(getattr(p, "name", "")) for p in path)
+    return jax.tree_util.tree_map_with_path(decays, parameters)
 
 
 def adamw(

@@ -10,18 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 
-def _causal_mask(n_queries: int, n_keys: int, offset: int | Int[Array, ""]) -> Float[Array, "q s"]:
-    r"""0 where query $i$, at position $\mathrm{offset}+i$, may look at key $s\le\mathrm{offset}+i$; $-\infty$ elsewhere."""
-    position = jnp.arange(n_queries)[:, None] + offset
-    return jnp.where(jnp.arange(n_keys)[None, :] <= position, jnp.float32(0.0), -jnp.float32(jnp.inf))
-
-
 def scores(
     q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset: int | Int[Array, ""] = 0
 ) -> Float[Array, "H q s"]:
-    r"""Masked scores $\langle q_i,k_s\rangle/\sqrt K$, in float32 at least; $-\infty$ on the future."""
+    r"""Scores $\langle q_i,k_s\rangle/\sqrt K$, in float32 at least; $-\infty$ where $s$ is after query $i$.
+
+    Query $i$ stands at position $i$ + `offset`.
+    """
     s = (q * np.asarray(1 / np.sqrt(q.shape[-1]), q.dtype)) @ k.swapaxes(-1, -2)
-    mask = _causal_mask(q.shape[-2], k.shape[-2], offset)
+    seen = jnp.arange(k.shape[-2])[None, :] <= jnp.arange(q.shape[-2])[:, None] + offset
+    mask = jnp.where(seen, jnp.float32(0.0), -jnp.float32(jnp.inf))
     dtype = jnp.promote_types(s.dtype, jnp.float32)
     return s.astype(dtype) + mask.astype(dtype)[None]
 

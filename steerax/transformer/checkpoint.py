@@ -8,6 +8,7 @@ $W$ `[in out]` (`Conv1D`), nanoGPT $W^\top$ `[out in]`; both call the tensors `t
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ _NAMES = {
 }
 _IGNORED = (".attn.bias", ".attn.masked_bias")  # buffers that carry no parameters: causal masks
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
-_PREFIXES = ("_orig_mod.", "module.", "model.", "transformer.")
+# what compilers and wrappers put in front of a tensor's name
+_PREFIXES = re.compile(r"^((_orig_mod|module|model|transformer)\.)+")
 
 _Tensors = dict[str, np.ndarray]
 
@@ -171,7 +173,7 @@ def from_tensors(
     vocab_size: int | None = None,
 ) -> GPT:
     """A GPT from tensors in the Hugging Face or the nanoGPT layout; see `load_gpt`."""
-    tensors = {_bare(name): t for name, t in tensors.items() if not name.endswith(_IGNORED)}
+    tensors = {_PREFIXES.sub("", name): t for name, t in tensors.items() if not name.endswith(_IGNORED)}
     config = _config_of(tensors, hints, n_head)
     L, V, D = config.n_layer, config.vocab_size, config.n_embd
     # Hugging Face stores W [D 3D], nanoGPT its transpose; the shape tells which.
@@ -196,13 +198,6 @@ def from_tensors(
         for name in {"token_embedding", "unembedding"} & set(arrays):
             arrays[name] = arrays[name][:vocab_size]
     return models.fill(GPT.template(config), arrays)
-
-
-def _bare(name: str) -> str:
-    """A tensor's name without the prefixes that compilers and wrappers put in front."""
-    while match := next((p for p in _PREFIXES if name.startswith(p)), None):
-        name = name.removeprefix(match)
-    return name
 
 
 def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None) -> GPTConfig:

@@ -74,6 +74,14 @@ def test_the_caller_keeps_the_model_as_it_was(gpt, whole):
     jax.tree.map(np.testing.assert_array_equal, gpt, fresh)
 
 
+def test_a_seed_is_the_key_made_from_it():
+    seeded, keyed = (sx.GPT(CONFIG, key=key) for key in (3, jax.random.key(3)))
+    jax.tree.map(np.testing.assert_array_equal, seeded, keyed)
+    same(*(sx.train_gpt(seeded, cycle, 2, key, SGD) for key in (5, KEY)))
+    np.testing.assert_array_equal(*(sx.sample_tokens(seeded, np.array([1]), 9, key) for key in (5, KEY)))
+    np.testing.assert_array_equal(*(sx.sample_sequences(sx.models.casino(), key, 2, 5).values for key in (5, KEY)))
+
+
 def test_resuming_gives_the_same_losses_bit_for_bit(tmp_path, gpt, whole):
     stop = lambda s: {"stop": s.step >= 15}
     options = {"every": 5, "save_every": 7, "run_folder": tmp_path / "run"}
