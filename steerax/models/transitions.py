@@ -89,9 +89,7 @@ class OrderKTransition(eqx.Module):
         d, b, _ = self._cube.shape
         return jnp.einsum("nab,nbc->abc", a.reshape(-1, d, b), w.reshape(-1, b, d)).reshape(self.tensor.shape)
 
-    def best_predecessor(
-        self, score: Float[Array, "*batch D"]
-    ) -> tuple[Float[Array, "*batch D"], Int[Array, "*batch D"]]:
+    def best_predecessor(self, score: Float[Array, "*n D"]) -> tuple[Float[Array, "*n D"], Int[Array, "*n D"]]:
         r"""$\max_i(\mathrm{score}_i+\log A_{ij})$ and the maximising $i$, for every $j$."""
         d, b, _ = self._cube.shape
         log_cube = jnp.log(self._cube).reshape((1,) * (score.ndim - 1) + (d, b, d))

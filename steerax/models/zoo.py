@@ -67,7 +67,8 @@ def random_hmm(key, n_states: int, n_tokens: int, concentration: float = 1.0) ->
     """Every row drawn from a symmetric Dirichlet distribution with the given concentration (small means peaked)."""
     rng = generator(key)
     shapes = (n_states,), (n_states, n_states), (n_states, n_tokens)
-    return HiddenMarkovModel(*(_dirichlet(rng, shape, concentration) for shape in shapes))
+    mu, A, C = (_dirichlet(rng, shape, concentration) for shape in shapes)
+    return HiddenMarkovModel(mu, A, C)
 
 
 def order_k(transition: ArrayLike, emission: ArrayLike, initial: ArrayLike | None = None) -> HiddenMarkovModel:

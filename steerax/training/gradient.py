@@ -19,7 +19,7 @@ from ..maths.keys import as_key
 from ..runs import loop
 from ..runs.files import RunFolder, content_hash
 from ..runs.models import fill, named_leaves
-from ..transformer.gpt import GPT
+from ..transformer.gpt import GPT, GPTConfig
 from . import throughput
 from .batches import Source, source_of
 from .evaluate import HeldOut
@@ -70,31 +70,26 @@ def train_gpt(
 ) -> TrainingRun:
     r"""Minimise the mean of $-\log p(z_{t+1}\mid z_0\dots z_t)$ over random windows of `data`.
 
-    Batch $n$, dropout masks included, is a pure function of (key, $n$): a resumed run makes the same steps, bit for bit on
-    the same device. The first token of a window is read and not scored.
+    Batch $n$, dropout masks included, is a pure function of (key, $n$): a resumed run makes the same steps, bit for bit
+    on the same device. The first token of a window is read and not scored. Ctrl-C ends the run early, with `result`
+    interrupted and, with a run folder, a checkpoint.
 
-    **Arguments:** `data`, one of: `Sequences` of tokens (windows drawn uniformly over all starts); a function
-    `(key, step) -> tokens [B T+1]`, traced into the step; a 1-D integer array or the path of a token file (`.npy`, or
-    `.bin` of uint16), which stays on disk. The target of a missing token (−1) is not scored. `key`, an integer seed or a typed key; `optimizer`, any optax
-    transformation; by default AdamW with warm-up and cosine decay from `learning_rate` (by default what suits the width).
-    `accumulate`, parts a batch is taken in to save memory; `precision`, "float32" or "bfloat16" arithmetic; `held_out`, data
-    evaluated every `every` steps; `patience`, evaluations without a new best before the run stops; `hooks`, called every
-    `every` steps with a `Snapshot` (its state is `(model, optimizer_state)`); `run_folder`, where checkpoints go every
-    `save_every` steps; `resume`, whether to continue the run in it; `devices`, to split each batch over.
+    **Arguments:** `data`, one of: `Sequences` of tokens; a function `(key, step) -> tokens [B T+1]`, traced into the
+    step; a 1-D integer array or the path of a token file (`.npy`, or `.bin` of uint16), which stays on disk. The target
+    of a missing token (−1) is not scored. `key`, typed or an integer seed; `optimizer`, any optax transformation, by
+    default AdamW with warm-up and cosine decay from `learning_rate` (by default that of the width). `accumulate`, parts a batch
+    is taken in to save memory; `precision`, "float32" or "bfloat16" arithmetic; `held_out`, data evaluated every
+    `every` steps; `patience`, evaluations without a new best before the run stops; `hooks`, called every `every` steps
+    with a `Snapshot` (its state is `(model, optimizer_state)`); `run_folder`, where checkpoints go every `save_every`
+    steps; `resume`, whether to continue the run in it; `devices`, to split each batch over.
 
-    **Returns:** `TrainingRun`. Ctrl-C ends the run after the current steps with `result` interrupted and, with a
-    run folder, a checkpoint.
-
-    **Raises:** `DataError` for data the model cannot read, `ConfigurationError` for settings that do not fit together,
-    `CheckpointError` for a run folder that holds another run.
+    **Raises:** `DataError`, `ConfigurationError`, `CheckpointError` for data, settings, a run folder that do not fit.
     """
     key = as_key(key)
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)
-    batch = _shape_of_batch(source)
-    if accumulate is None:
-        alone = len(batch) == 2 and devices is None and jax.default_backend() == "cpu"
-        accumulate = parts_for_cache(gpt.config, batch) if alone else 1
-    _check(batch, gpt.config.block_size, steps, accumulate, precision, devices)
+    batch = _shape_of_batch(source, gpt.config.block_size)
+    _check(steps, precision)
+    accumulate = _parts(batch, gpt.config, accumulate, devices)
     named = {"batch_size": batch_size, "accumulate": accumulate, "precision": precision, "optimizer": "given"}
     if optimizer is None:
         rate = learning_rate_for(gpt.config.n_embd) if learning_rate is None else learning_rate
@@ -108,32 +103,41 @@ def train_gpt(
         folder = RunFolder(run_folder, _identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0)
         store = _store(folder, state, split, save_every, watch if resume else None)
     advance = _advancer(Step(optimizer, accumulate, precision, split), source, key)
-    all_hooks = [_watch_loss, *([watch] if watch else []), *hooks]
+    hooks = [_watch_loss, *([watch] if watch else []), *hooks]
     said = throughput.describer(gpt, batch[0] * (batch[1] - 1), devices)
     shown = {"title": "training", "shown": progress, "describe": said, "largest": source.longest_chunk}
-    return _training_run(loop.run(advance, state, steps, every=every, hooks=all_hooks, store=store, **shown), watch)
+    return _training_run(loop.run(advance, state, steps, every=every, hooks=hooks, store=store, **shown), watch)
 
 
-def _shape_of_batch(source: Source) -> tuple[int, ...]:
-    """The shape of the batches of a source."""
+def _shape_of_batch(source: Source, block_size: int) -> tuple[int, int]:
+    """The shape of the batches of a source. **Raises:** `ConfigurationError` for one that a model cannot read."""
     key = jax.random.key(0)
     batch = lambda fetched, n: source.batch(fetched, key, n, n)
-    return jax.eval_shape(batch, source.fetch(key, 0, 0), jnp.int32(0)).shape
+    shape = jax.eval_shape(batch, source.fetch(key, 0, 0), jnp.int32(0)).shape
+    if len(shape) != 2 or not 2 <= shape[1] <= block_size + 1:
+        raise ConfigurationError(f"Batches of shape {shape} are not [B N] tokens with N from 2 to {block_size + 1}.")
+    return shape
 
 
-def _check(
-    batch: tuple[int, ...], block_size: int, steps: int, accumulate: int, precision: str, devices: Sequence[Any] | None
-) -> None:
-    """**Raises:** `ConfigurationError` for a setting that cannot work."""
+def _check(steps: int, precision: str) -> None:
     if steps < 0:
         raise ConfigurationError(f"steps is {steps}; it cannot be negative.")
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-    if len(batch) != 2 or not 2 <= batch[1] <= block_size + 1:
-        raise ConfigurationError(f"Batches of shape {batch} are not [B N] tokens with N from 2 to {block_size + 1}.")
+
+
+def _parts(batch: tuple[int, int], config: GPTConfig, accumulate: int | None, devices: Sequence[Any] | None) -> int:
+    """The parts that a batch is taken in, by default what suits the cache of a single CPU.
+
+    **Raises:** `ConfigurationError` if they cannot be equal on all devices.
+    """
+    if accumulate is None:
+        alone = devices is None and jax.default_backend() == "cpu"
+        accumulate = parts_for_cache(config, batch) if alone else 1
     parts = accumulate * len(devices or [None])
     if accumulate < 1 or batch[0] % parts:
         raise ConfigurationError(f"{batch[0]} sequences cannot be taken in {parts} equal parts (accumulate × devices).")
+    return accumulate
 
 
 def _replicated(tree: Any, split: NamedSharding | None) -> Any:

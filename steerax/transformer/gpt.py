@@ -220,7 +220,9 @@ class GPT(eqx.Module):
         """$X_0$: token plus position."""
         T = tokens.shape[0]
         if self.config.block_size < T:
-            raise ConfigurationError(f"The input has {T} tokens; cut it into windows of {self.config.block_size}.")
+            raise ConfigurationError(
+                f"The input has {T} tokens; cut it into windows of at most {self.config.block_size}."
+            )
         return dropout(self.token_rows(tokens) + self.position_embedding[:T], self.config.dropout, key)
 
     def token_rows(self, tokens: Int[Array, "T"]) -> Float[Array, "T D"]:
