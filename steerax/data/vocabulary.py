@@ -52,9 +52,8 @@ class Vocabulary:
 
         **Raises:** `DataError` naming the first symbol that is not in the vocabulary, and its position.
         """
-        codes = self._codes
         try:
-            return np.asarray([-1 if s is None else codes[s] for s in symbols], dtype=np.int32)
+            return np.asarray([-1 if s is None else self._codes[s] for s in symbols], dtype=np.int32)
         except KeyError as error:
             symbol = error.args[0]
             place = f"The token {symbol!r} at position {list(symbols).index(symbol)}{where}"

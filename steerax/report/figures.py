@@ -15,8 +15,6 @@ from ..runs.json import plain
 ROLES = ("filter", "dual", "transformer", "baseline", "floor", "accent")
 """Colours by meaning: exact filter, dual filter, transformer, simple baselines, a floor or bound, anything else."""
 
-_Reference = tuple[str, float] | None
-
 
 def _figure(kind: str, arguments: dict[str, Any], digits: int = 5) -> dict:
     """The arguments of a figure as JSON values, real numbers with `digits` significant digits; None if not finite."""
@@ -40,7 +38,7 @@ def dots(
     caption: str,
     x_label: str,
     rows: Sequence[Dot],
-    reference: _Reference = None,
+    reference: tuple[str, float] | None = None,
     error_label: str = "bar: ± 2 standard errors over sequences",
 ) -> dict:
     """A dot plot, one row per method, with bars of ±2 standard errors and an optional vertical reference line."""
@@ -66,7 +64,7 @@ def lines(
     x_label: str,
     y_label: str,
     curves: Sequence[Line],
-    reference: _Reference = None,
+    reference: tuple[str, float] | None = None,
     log_x: bool = False,
     log_y: bool = False,
 ) -> dict:

@@ -167,10 +167,7 @@ def _read_torch(path: Path) -> tuple[_Tensors, dict[str, Any]]:
 
 
 def from_tensors(
-    tensors: Mapping[str, np.ndarray],
-    hints: Mapping[str, Any],
-    n_head: int | None = None,
-    vocab_size: int | None = None,
+    tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None = None, vocab_size: int | None = None
 ) -> GPT:
     """A GPT from tensors in the Hugging Face or the nanoGPT layout; see `load_gpt`."""
     tensors = {_PREFIXES.sub("", name): t for name, t in tensors.items() if not name.endswith(_IGNORED)}
