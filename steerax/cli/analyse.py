@@ -43,7 +43,7 @@ def analyse(options: _Options) -> Answer:
     if options.telemetry is not None:
         history(options.telemetry)  # a wrong file shows before the work, not after it
     checkpoint = open_checkpoint(options.checkpoint, options.heads)
-    if checkpoint.tokenizer is None and options.data.suffix not in CODES:
+    if options.data.suffix not in CODES and checkpoint.tokenizer is None:
         raise DataError(f"{options.data} is text and the checkpoint has no tokenizer; give codes as .npy.")
     codes, _ = read_codes(options.data, lambda text: checkpoint.tokenizer)
     gpt = checkpoint.gpt
