@@ -54,23 +54,27 @@ def layers(d: int, T: int, batch: int) -> dict:
 
 def control_matrix(d: int, T: int) -> dict:
     import steerax as sx
-    from steerax.inference.hmm.kernels.controls import all_controls
+    from steerax.inference.hmm.kernels.controls import all_controls, control_norms
 
     hmm = sx.models.random_hmm(jax.random.key(d), d, 50)
     z = hmm.sample(jax.random.key(1), T)[1]
     states, C = sx.filter(hmm, z).states, hmm.emission
-    tasks = {"one target": (C[:, :1], True), "all next tokens": (C, True), "norms over states": (None, False)}
-    call = lambda F, weights: all_controls(states, *hmm.arrays, z, F, weights, jnp.dtype("float64"))
+    arguments = (states, *hmm.arrays, z)
+    dtype = jnp.dtype("float64")
+    tasks = {
+        "one target": (all_controls, (*arguments, C[:, :1], dtype)),
+        "all next tokens": (all_controls, (*arguments, C, dtype)),
+        "norms over states": (control_norms, (*arguments, None)),
+    }
     times = time_together(
-        {name: (lambda task=task: jax.block_until_ready(call(*task))) for name, task in tasks.items()}, budget=10
+        {name: (lambda f=f, x=x: jax.block_until_ready(f(*x))) for name, (f, x) in tasks.items()}, budget=10
     )
     memory = {}
-    for name, (F, weights) in tasks.items():
-        compiled = all_controls.lower(states, *hmm.arrays, z, F, weights, jnp.dtype("float64")).compile()
-        found = compiled.memory_analysis()
+    for name, (function, x) in tasks.items():
+        found = function.lower(*x).compile().memory_analysis()
         memory[name] = (found.temp_size_in_bytes + found.output_size_in_bytes) / 2**20
-    prior, u, _ = call(C, True)
-    error = float(jnp.abs(prior - u.sum(1) - states @ C).max())
+    prior, terms, _ = all_controls(*arguments, C, dtype)
+    error = float(jnp.abs(prior + terms.sum(1) - states @ C).max())
     shown = "  ".join(f"{k} {v['median']:.0f} ms ({memory[k]:.0f} MiB)" for k, v in times.items())
     print(f"control matrix d={d} T={T}: {shown}  error {error:.0e}", flush=True)
     return {"d": d, "T": T, "ms": times, "MiB": memory, "error": error}
