@@ -47,7 +47,7 @@ class Pruned(eqx.Module):
     @property
     def n_parameters(self) -> int:
         """How many numbers are left."""
-        per_head, per_neuron = parameters_per_part(self.network.config)
+        per_head, per_neuron = _parameters_per_part(self.network.config)
         return self.network.n_parameters - int((~self.heads).sum()) * per_head - int((~self.neurons).sum()) * per_neuron
 
     def __call__(self, tokens: Int[Array, " T"], *, key: Key[Array, ""] | None = None) -> Float[Array, "T V"]:
@@ -74,10 +74,10 @@ def prune(
     """
     inner: Any = network.network if isinstance(network, Resampled) else network
     tokens, targets = scored_tokens(inner, data)
-    config, blocks = inner.config, blocks_of(inner)
+    config, blocks = inner.config, _blocks_of(inner)
     shape = config.n_layer, config.n_head
     kept = Gates(np.ones(shape, bool), np.ones((config.n_layer, blocks.down.weight.shape[1]), bool))
-    cost = Gates(*parameters_per_part(config))
+    cost = Gates(*_parameters_per_part(config))
     least = inner.n_parameters - kept.heads.size * cost.heads - kept.neurons.size * cost.neurons
     if not least <= parameters:
         raise ConfigurationError(f"Without heads and neurons {least:,} parameters are left; {parameters:,} cannot be.")
@@ -85,11 +85,11 @@ def prune(
     for turn in range(rounds):
         worth = predicted_costs(inner, tokens, targets, jax.random.fold_in(key, turn), draws)
         kept = without_cheapest(kept, worth, cost, excess * (turn + 1) / rounds)
-        inner = with_gates(inner, Gates(jnp.asarray(kept.heads), jnp.asarray(kept.neurons)), silence=True)
+        inner = _with_gates(inner, Gates(jnp.asarray(kept.heads), jnp.asarray(kept.neurons)), silence=True)
     return Pruned(inner, *kept)
 
 
-def parameters_per_part(config: Any) -> tuple[int, int]:
+def _parameters_per_part(config: Any) -> tuple[int, int]:
     """Parameters that only one head has, and only one neuron."""
     D, K, bias = config.n_embd, config.n_embd // config.n_head, int(config.bias)
     return 4 * D * K + 3 * K * bias, 2 * D + bias
@@ -107,14 +107,14 @@ def without_cheapest(kept: Gates, worth: Gates, cost: Gates, excess: float) -> G
     return Gates(heads.reshape(kept.heads.shape), neurons.reshape(kept.neurons.shape))
 
 
-def blocks_of(network: GPT | GroupedGPT) -> Block:
+def _blocks_of(network: GPT | GroupedGPT) -> Block:
     """The stacked blocks."""
     return network.gpt.blocks if isinstance(network, GroupedGPT) else network.blocks
 
 
-def with_gates(network: Any, gates: Gates, silence: bool = False) -> Any:
+def _with_gates(network: Any, gates: Gates, silence: bool = False) -> Any:
     """The network with head and neuron outputs times their gates; `silence` gates their inputs as well."""
-    blocks = blocks_of(network)
+    blocks = _blocks_of(network)
     K = blocks.config.n_embd // blocks.config.n_head
     on_heads = jnp.repeat(gates.heads, K, axis=1)  # [L D]
     changes = [(lambda b: b.out.weight, on_heads[:, :, None]), (lambda b: b.down.weight, gates.neurons[:, :, None])]
@@ -125,7 +125,7 @@ def with_gates(network: Any, gates: Gates, silence: bool = False) -> Any:
             changes += [(lambda b: b.qkv.bias, on_inputs), (lambda b: b.up.bias, gates.neurons)]
     for where, gate in changes:
         blocks = eqx.tree_at(where, blocks, where(blocks) * gate)
-    return eqx.tree_at(blocks_of, network, blocks)
+    return eqx.tree_at(_blocks_of, network, blocks)
 
 
 @eqx.filter_jit
@@ -133,14 +133,14 @@ def predicted_costs(
     network: Any, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], key: PRNGKeyArray, draws: int
 ) -> Gates:
     """First order plus Fisher cost of removing each head and neuron, nats per scored token. See the module."""
-    config, W = network.config, blocks_of(network).down.weight.shape[1]
+    config, W = network.config, _blocks_of(network).down.weight.shape[1]
     head: GPT = network.gpt if isinstance(network, GroupedGPT) else network
-    dtype = blocks_of(network).down.weight.dtype
+    dtype = _blocks_of(network).down.weight.dtype
     ones = Gates(jnp.ones((config.n_layer, config.n_head), dtype), jnp.ones((config.n_layer, W), dtype))
 
     def sequence(now):
         t, y, key = now
-        final = lambda gates: with_gates(network, gates).hidden_states(t)[-1]
+        final = lambda gates: _with_gates(network, gates).hidden_states(t)[-1]
         X, pull = jax.vjp(final, ones)
         derivative = lambda y: pull(jax.grad(lambda X: token_losses(head, X[None], y[None]).sum())(X))[0]
         drawn = lambda key: jax.tree.map(lambda g: g**2, derivative(draw_labels(head, X[None], y[None] >= 0, key)[0]))

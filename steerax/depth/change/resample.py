@@ -24,7 +24,7 @@ from .grouped import GroupedGPT, group_step, members
 
 SHALLOWER = ("field_average", "refit", "best_subset", "greedy", "block_influence", "even", "first", "weight_average")
 DEEPER = ("identity", "duplicate", "lie_trotter", "interpolate")
-NEED_DATA = ("refit", "best_subset", "greedy", "block_influence")
+_NEED_DATA = ("refit", "best_subset", "greedy", "block_influence")
 EXHAUSTIVE = 64  # as many subsets of layers are all tried; beyond, layers are dropped greedily
 
 
@@ -91,7 +91,7 @@ def resample(
         raise ConfigurationError(
             f"There is no method {method!r} to go from {L} to {layers} layers; choose one of {', '.join(known)}."
         )
-    if method in NEED_DATA and data is None:
+    if method in _NEED_DATA and data is None:
         raise ConfigurationError(f"The method {method!r} measures on data; pass data.")
     if layers > L:
         return deeper(gpt, layers, method)
@@ -105,7 +105,7 @@ def resample(
     if method == "weight_average":
         groups = even_groups(L, layers)
         return Resampled(weight_average(gpt, groups), method, groups)
-    kept = kept_layers(gpt, layers, data, method)
+    kept = _kept_layers(gpt, layers, data, method)
     network = refit(gpt, kept, data) if method == "refit" else take(gpt, kept)
     return Resampled(network, method, tuple((l,) for l in kept))
 
@@ -113,7 +113,7 @@ def resample(
 # ---- networks made of existing layers ------------------------------------------------------------------------------------
 
 
-def with_blocks(gpt: GPT, blocks: Block) -> GPT:
+def _with_blocks(gpt: GPT, blocks: Block) -> GPT:
     """The GPT with other blocks, as many as these."""
     layers = jax.tree.leaves(blocks)[0].shape[0]
     template = GPT.template(dataclasses.replace(gpt.config, n_layer=layers))
@@ -123,10 +123,10 @@ def with_blocks(gpt: GPT, blocks: Block) -> GPT:
 
 def take(gpt: GPT, kept: Sequence[int]) -> GPT:
     """The GPT made of these layers in this order."""
-    return with_blocks(gpt, jax.tree.map(lambda leaf: leaf[np.asarray(kept)], gpt.blocks))
+    return _with_blocks(gpt, jax.tree.map(lambda leaf: leaf[np.asarray(kept)], gpt.blocks))
 
 
-def scaled_outputs(blocks: Block, scale: Float[np.ndarray, " L"]) -> Block:
+def _scaled_outputs(blocks: Block, scale: Float[np.ndarray, " L"]) -> Block:
     """The blocks with their output maps (attention and MLP) multiplied by a number per layer."""
     outputs = lambda b: [a for a in (b.out.weight, b.out.bias, b.down.weight, b.down.bias) if a is not None]
     by = lambda a: a * jnp.asarray(scale, a.dtype).reshape(-1, *[1] * (a.ndim - 1))
@@ -142,7 +142,7 @@ def weight_average(gpt: GPT, groups: Sequence[Sequence[int]]) -> GPT:
     """Average the weights of each group and multiply the outputs by its size (a baseline that destroys the network)."""
     average = lambda leaf: jnp.stack([leaf[np.asarray(g)].mean(0) for g in groups])
     blocks = jax.tree.map(average, gpt.blocks)
-    return with_blocks(gpt, scaled_outputs(blocks, np.asarray([len(g) for g in groups], float)))
+    return _with_blocks(gpt, _scaled_outputs(blocks, np.asarray([len(g) for g in groups], float)))
 
 
 def deeper(gpt: GPT, layers: int, method: str) -> Resampled:
@@ -160,7 +160,7 @@ def deeper(gpt: GPT, layers: int, method: str) -> Resampled:
         scale = np.r_[True, source[1:] != source[:-1]].astype(float)
     else:
         scale = 1 / copies[source]
-    return Resampled(with_blocks(gpt, scaled_outputs(blocks, scale)), method, groups)
+    return Resampled(_with_blocks(gpt, _scaled_outputs(blocks, scale)), method, groups)
 
 
 def interpolated(blocks: Block, layers: int) -> Block:
@@ -212,7 +212,7 @@ def local_error_groups(
     return best[layers, L][1]
 
 
-def kept_layers(gpt: GPT, layers: int, data: Any, method: str) -> list[int]:
+def _kept_layers(gpt: GPT, layers: int, data: Any, method: str) -> list[int]:
     """Which layers a method keeps."""
     L = gpt.config.n_layer
     if method == "first":
@@ -241,11 +241,11 @@ def subset_loss(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"],
     """Summed loss with only some layers acting."""
     acts = np.zeros(gpt.config.n_layer, bool)
     acts[list(kept)] = True
-    return float(masked_loss(gpt, tokens, targets, jnp.asarray(acts)))
+    return float(_masked_loss(gpt, tokens, targets, jnp.asarray(acts)))
 
 
 @eqx.filter_jit
-def masked_loss(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], acts) -> Float[Array, ""]:
+def _masked_loss(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], acts) -> Float[Array, ""]:
     """Summed loss with the layers switched on and off by a mask: one compilation for all subsets."""
     layer = lambda X, now: (jax.lax.cond(now[1], jax.vmap(now[0]), lambda X: X, X), None)
     X = jax.lax.scan(layer, jax.vmap(gpt.embed)(tokens), (gpt.blocks, acts))[0]
@@ -263,7 +263,7 @@ def refit(gpt: GPT, kept: Sequence[int], data: Any, ridge: float = 1e-2) -> GPT:
     for l, after in zip(kept, [*kept[1:], gpt.config.n_layer], strict=True):
         block, X = refitted(gpt.block(l), X, original[after], ridge)
         blocks.append(block)
-    return with_blocks(gpt, jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks))
+    return _with_blocks(gpt, jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks))
 
 
 @eqx.filter_jit

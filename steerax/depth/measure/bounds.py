@@ -19,7 +19,7 @@ from ...maths import concentration
 from ...maths.lipschitz import Bound, Certified, Estimated
 from ...transformer.gpt import GPT
 
-Kind = Literal["fixed", "bernstein", "finite", "entropy", "realisable"]
+_Kind = Literal["fixed", "bernstein", "finite", "entropy", "realisable"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RiskBound:
 
 
 def risk_bound(
-    kind: Kind,
+    kind: _Kind,
     *,
     number: int,
     range_: Bound | float,
@@ -137,11 +137,11 @@ def loss_range(gpt: GPT, limit: int = 8192) -> Certified:
         radius = np.linalg.norm(scaled - scaled.mean(0), axis=1) * math.sqrt(D)
         largest, source = (radius + shift).max() + (radius - shift).max(), "LayerNorm sphere, rows around their mean"
     else:
-        largest, source = largest_pair(scaled, shift), "LayerNorm sphere, all pairs of tokens"
+        largest, source = _largest_pair(scaled, shift), "LayerNorm sphere, all pairs of tokens"
     return Certified(math.log(V) + float(largest), f"range of the loss: {source}")
 
 
-def largest_pair(a: Float[np.ndarray, "V D"], s: Float[np.ndarray, " V"], chunk: int = 512) -> float:
+def _largest_pair(a: Float[np.ndarray, "V D"], s: Float[np.ndarray, " V"], chunk: int = 512) -> float:
     r"""$\max_{j,k}\sqrt D|a_j-a_k|+s_j-s_k$, in blocks of rows."""
     squares, best = (a**2).sum(1), 0.0
     for i in range(0, len(a), chunk):

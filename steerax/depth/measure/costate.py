@@ -62,7 +62,7 @@ def half_steps(block: Block, X: Float[Array, "B T D"]) -> tuple[Array, Array, tu
     return half, half + mlp, (pull_attention, pull_mlp)
 
 
-def stored_states(gpt: GPT, tokens: Int[Array, "B T"]) -> tuple[Float[Array, "S B T D"], Any]:
+def _stored_states(gpt: GPT, tokens: Int[Array, "B T"]) -> tuple[Float[Array, "S B T D"], Any]:
     """$X_0..X_{2L}$, and the pullbacks of every layer with all they remember: about ten times the states."""
 
     def layer(X, block):
@@ -78,7 +78,7 @@ def states_for(gpt: GPT, tokens: Int[Array, "B T"], memory: str) -> tuple[Float[
     """The states at the half-steps and, to "store", the pullbacks; None to "recompute". Raises `ConfigurationError`."""
     if memory not in MEMORY:
         raise ConfigurationError(f"There is no memory mode {memory!r}; choose one of {', '.join(MEMORY)}.")
-    return stored_states(gpt, tokens) if memory == "store" else (half_step_states(gpt, tokens), None)
+    return _stored_states(gpt, tokens) if memory == "store" else (half_step_states(gpt, tokens), None)
 
 
 class Ledger(NamedTuple):
@@ -129,14 +129,14 @@ class Backward(NamedTuple):
     neurons: Float[Array, "L B W"] | None
 
 
-def head_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) -> Float[Array, "H T"]:
+def _head_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) -> Float[Array, "H T"]:
     r"""$\langle P_t,\text{output of head }h\text{ at }t\rangle$, without forming the outputs `[H T D]`."""
     read = attend(*block.project(X))  # [H T K]
     pulled = (P @ block.out.weight.T).reshape(P.shape[0], *read.shape[::2])  # [T H K]
     return (read * pulled.transpose(1, 0, 2)).sum(-1)
 
 
-def neuron_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) -> Float[Array, " W"]:
+def _neuron_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) -> Float[Array, " W"]:
     r"""$\sum_t\langle P_t,\text{output of neuron }w\text{ at }t\rangle$."""
     return (block.neurons(X) * (P @ block.down.weight.T)).sum(0)
 
@@ -152,7 +152,7 @@ def backward(
 ) -> Backward:
     r"""All costates from the states at the half-steps and the terminal costate $P_{2L}$.
 
-    Without the `pulls` of `stored_states` each layer is evaluated again on the way back: memory is $O(LBTD)$ plus
+    Without the `pulls` of `_stored_states` each layer is evaluated again on the way back: memory is $O(LBTD)$ plus
     one layer. `gradient` also returns $\partial\ell/\partial\theta_l$; `neurons` the MLP gates.
     """
 
@@ -162,9 +162,9 @@ def backward(
         in_mlp, change = pull_mlp(P)
         P_half = P + change
         mlp = (P * (after - half)).sum(-1)
-        of_neurons = jax.vmap(lambda X, P: neuron_entries(block, X, P))(half, P) if neurons else None
+        of_neurons = jax.vmap(lambda X, P: _neuron_entries(block, X, P))(half, P) if neurons else None
         in_attention, change = pull_attention(P_half)
-        heads = jax.vmap(lambda X, P: head_entries(block, X, P), out_axes=1)(before, P_half)
+        heads = jax.vmap(lambda X, P: _head_entries(block, X, P), out_axes=1)(before, P_half)
         bias = jnp.zeros_like(mlp) if block.out.bias is None else P_half @ block.out.bias
         in_block = jax.tree.map(jnp.add, in_mlp, in_attention) if gradient else None
         return P_half + change, (P_half, P_half + change, heads, bias, mlp, in_block, of_neurons)

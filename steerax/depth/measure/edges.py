@@ -84,7 +84,7 @@ def written(gpt: GPT, X: Float[Array, "S T D"]) -> Float[Array, "L H T D"]:
     return jax.lax.map(lambda now: now[0].head_outputs(now[1]), (gpt.blocks, X[:-1:2]))
 
 
-def pairings(gpt: GPT, X: Float[Array, "S T D"], targets: Int[Array, " T"]) -> Edges:
+def _pairings(gpt: GPT, X: Float[Array, "S T D"], targets: Int[Array, " T"]) -> Edges:
     r"""$\langle C_r,\delta_s\rangle$ of all edges for the summed loss of one sequence, zero where there is no edge."""
     L, H = gpt.config.n_layer, gpt.config.n_head
     wrote = written(gpt, X)
@@ -118,9 +118,9 @@ def edge_importance(
         t, y, key = now
         X = half_step_states(gpt, t[None])[:, 0]
         drawn = lambda key: draw_labels(gpt, X[-1:], y[None] >= 0, key)[0]
-        square = lambda key: Edges(*(g**2 / 2 for g in pairings(gpt, X, drawn(key))))
+        square = lambda key: Edges(*(g**2 / 2 for g in _pairings(gpt, X, drawn(key))))
         fisher = jax.lax.map(square, jax.random.split(key, draws))
-        return Edges(*(-g for g in pairings(gpt, X, y))), Edges(*(g.mean(0) for g in fisher))
+        return Edges(*(-g for g in _pairings(gpt, X, y))), Edges(*(g.mean(0) for g in fisher))
 
     found = jax.lax.map(sequence, (tokens, targets, jax.random.split(key, len(tokens))))
     return EdgeImportance(*jax.tree.map(lambda g: g.sum(0) / (targets >= 0).sum(), found))

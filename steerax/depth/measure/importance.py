@@ -58,7 +58,7 @@ def run_from(gpt: GPT, X: Float[Array, "B T D"], layer) -> Float[Array, "B T D"]
 
 
 @eqx.filter_jit
-def removal_losses(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"]) -> Float[Array, "4 L"]:
+def _removal_losses(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"]) -> Float[Array, "4 L"]:
     """Summed loss of a batch with one part removed, for every layer: the layer, its attention, its MLP; last, nothing."""
     X = half_step_states(gpt, tokens)
 
@@ -142,7 +142,7 @@ def importance(
     sums: Any = None
     for i in range(0, B, chunk):
         part, y = tokens[i : i + chunk], targets[i : i + chunk]
-        removed = removed + np.asarray(removal_losses(gpt, part, y), np.float64)
+        removed = removed + np.asarray(_removal_losses(gpt, part, y), np.float64)
         cosine = cosine + np.asarray(cosine_change(half_step_states(gpt, part))) * len(part) / B
         found = gate_statistics(gpt, part, y, jax.random.fold_in(key, i), draws)
         found = jax.tree.map(lambda a: np.asarray(a, np.float64) / scored, found)
@@ -155,16 +155,16 @@ def importance(
 # ---- measured removals of heads, and Gauss–Newton by forward differentiation: what the predictions are judged by ----------
 
 
-def gated(block: Block, X: Float[Array, "T D"], heads: Float[Array, " H"]) -> Float[Array, "T D"]:
+def _gated(block: Block, X: Float[Array, "T D"], heads: Float[Array, " H"]) -> Float[Array, "T D"]:
     """A layer whose heads are multiplied by gates."""
     read = attend(*block.project(X)) * heads[:, None, None]
     X = X + block.out(read.transpose(1, 0, 2).reshape(X.shape))
     return X + block.mlp_increment(X)
 
 
-def gated_states(gpt: GPT, tokens: Int[Array, "B T"], heads: Float[Array, "L H"]) -> Float[Array, "B T D"]:
+def _gated_states(gpt: GPT, tokens: Int[Array, "B T"], heads: Float[Array, "L H"]) -> Float[Array, "B T D"]:
     """Final states with every head multiplied by its gate."""
-    one = lambda t: jax.lax.scan(lambda X, now: (gated(now[0], X, now[1]), None), gpt.embed(t), (gpt.blocks, heads))[0]
+    one = lambda t: jax.lax.scan(lambda X, now: (_gated(now[0], X, now[1]), None), gpt.embed(t), (gpt.blocks, heads))[0]
     return jax.vmap(one)(tokens)
 
 
@@ -174,7 +174,7 @@ def head_removals(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"
     L, H = gpt.config.n_layer, gpt.config.n_head
     N = (targets >= 0).sum()
     ones = jnp.ones(L * H, gpt.token_embedding.dtype)
-    loss = lambda gate: token_losses(gpt, gated_states(gpt, tokens, gate.reshape(L, H)), targets).sum() / N
+    loss = lambda gate: token_losses(gpt, _gated_states(gpt, tokens, gate.reshape(L, H)), targets).sum() / N
     return (jax.lax.map(lambda i: loss(ones.at[i].set(0)), jnp.arange(L * H)) - loss(ones)).reshape(L, H)
 
 
@@ -187,7 +187,7 @@ def gauss_newton_heads(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, 
     L, H = gpt.config.n_layer, gpt.config.n_head
     scored = targets >= 0
     ones = jnp.ones((L, H), gpt.token_embedding.dtype)
-    logits = lambda gate: jax.vmap(gpt.unembed)(gated_states(gpt, tokens, gate))
+    logits = lambda gate: jax.vmap(gpt.unembed)(_gated_states(gpt, tokens, gate))
 
     def of(i):
         change = jnp.zeros(L * H, ones.dtype).at[i].set(-1).reshape(L, H)

@@ -79,7 +79,7 @@ def adaptive(velocity: Callable[[Array], Array], X: Float[Array, "B T D"], toler
     return jnp.where(reached, jnp.asarray(found.ys)[0], jnp.nan), found.stats["num_steps"]
 
 
-def limit_step(kind: str, block: Block, X: Float[Array, "B T D"], tolerance) -> tuple[Array, Array]:
+def _limit_step(kind: str, block: Block, X: Float[Array, "B T D"], tolerance) -> tuple[Array, Array]:
     """One layer of the limiting flow of a batch, and how many steps it took."""
     attention, mlp = jax.vmap(block.attention_increment), jax.vmap(block.mlp_increment)
     if kind == "lie_trotter":
@@ -105,7 +105,7 @@ def flow_states(
 ) -> tuple[Float[Array, "B T D"], Int[Array, " L"]]:
     """Final states of the limiting flow, and the adaptive steps each layer took; see `adaptive`."""
     checked(kind)
-    layer = lambda X, block: limit_step(kind, block, X, tolerance)
+    layer = lambda X, block: _limit_step(kind, block, X, tolerance)
     return jax.lax.scan(layer, jax.vmap(gpt.embed)(tokens), gpt.blocks)
 
 
@@ -165,26 +165,3 @@ def flow_distance(
     losses[float("inf")] = float(loss(gpt, limit, targets))
     first, last = min(substeps), max(substeps)
     return FlowDistance(kind, errors[first], last * errors[last], errors, losses, reference_error, np.asarray(steps))
-
-
-def lipschitz_exponents(gpt: GPT, tokens: Int[Array, "B T"], steps: int = 15) -> Float[np.ndarray, " L"]:
-    r"""$\|\partial_XF_l\|_2$ of each layer at the first sequence, by power iteration (an estimate from below).
-
-    Their sum divided by $\log10$ is the number of decimal digits in the Grönwall constant of the checkpoint.
-    """
-    states = gpt.hidden_states(tokens[0])[:-1:2]
-
-    @eqx.filter_jit
-    def norm(block, X, v):
-        f = lambda X: joint(block, X)
-        _, pull = jax.vjp(f, X)
-
-        def step(_, v):
-            v = pull(jax.jvp(f, (X,), (v,))[1])[0]
-            return v / jnp.sqrt((v**2).sum())
-
-        v = jax.lax.fori_loop(0, steps, step, v)
-        return jnp.sqrt((jax.jvp(f, (X,), (v,))[1] ** 2).sum())
-
-    v = jax.random.normal(jax.random.key(0), states[0].shape, states.dtype)
-    return np.asarray([float(norm(gpt.block(l), X, v)) for l, X in enumerate(states)])

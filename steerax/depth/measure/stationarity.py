@@ -53,7 +53,7 @@ def unbiased_square(gram: Float[np.ndarray, "n n"]) -> tuple[float, float]:
     return total / (n * (n - 1)), float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
 
 
-def group_rows(block: Block) -> dict[str, Float[np.ndarray, "L k"]]:
+def _group_rows(block: Block) -> dict[str, Float[np.ndarray, "L k"]]:
     """The leaves of a stacked block as rows, one per layer: matrices by name, LayerNorms together."""
     rows: dict[str, list[np.ndarray]] = {}
     for name in ("ln_attention", "qkv", "out", "ln_mlp", "up", "down"):
@@ -69,7 +69,7 @@ def from_gradients(theta: Block, gradients: list[Block]) -> Stationarity:
     n = len(gradients)
     if n < 2:
         raise ConfigurationError("Unbiased stationarity needs gradients of at least two disjoint batches.")
-    rows, parameters = [group_rows(g) for g in gradients], group_rows(theta)
+    rows, parameters = [_group_rows(g) for g in gradients], _group_rows(theta)
     L = len(next(iter(parameters.values())))
     grams, projections, squares, groups = 0, 0, 0, {}
     for name, p in parameters.items():

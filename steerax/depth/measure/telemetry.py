@@ -40,7 +40,7 @@ def telemetry(tokens: Any, optimizer: Any, path: str | os.PathLike | None = None
         )
 
     def probe(gpt: GPT, tokens: Int[Array, "B N"]) -> dict[str, Any]:
-        parts = [examine(gpt, *scored_tokens(gpt, tokens[i * size : (i + 1) * size])) for i in range(batches)]
+        parts = [_examine(gpt, *scored_tokens(gpt, tokens[i * size : (i + 1) * size])) for i in range(batches)]
         squares, gradients = zip(*parts, strict=True)
         found = from_gradients(gpt.blocks, [jax.tree.map(np.asarray, g) for g in gradients])
         return {
@@ -56,7 +56,7 @@ def telemetry(tokens: Any, optimizer: Any, path: str | os.PathLike | None = None
 
 
 @eqx.filter_jit
-def examine(gpt: GPT, tokens: Int[Array, "b T"], targets: Int[Array, "b T"]) -> tuple[Array, Any]:
+def _examine(gpt: GPT, tokens: Int[Array, "b T"], targets: Int[Array, "b T"]) -> tuple[Array, Any]:
     r"""$|P_l|^2$ `[L+1]` of one batch, and the gradient of its mean loss in the blocks."""
     X = half_step_states(gpt, tokens)
     N = jnp.maximum((targets >= 0).sum(), 1)

@@ -177,7 +177,7 @@ def optimal_control(
             result = RESULTS.successful
             break
         stalled = norm < 1e4 * allowed and norm > before / 2  # Newton is quadratic: only rounding is left
-        found = None if stalled else newton_step(np.asarray(flat), float(value), g, H, J)
+        found = None if stalled else _newton_step(np.asarray(flat), float(value), g, H, J)
         if found is None:
             result = RESULTS.successful if norm < 1e4 * allowed else RESULTS.breakdown
             break
@@ -193,7 +193,7 @@ def derivatives(problem: ControlProblem, flat: Float[Array, " n"], layers: int):
     return *jax.value_and_grad(J)(flat), jax.hessian(J)(flat)
 
 
-def newton_step(flat, value: float, g, H, J: Callable[[Any], float]):
+def _newton_step(flat, value: float, g, H, J: Callable[[Any], float]):
     """A damped Newton step that decreases `J` as far as rounding can tell, or None if none does."""
     scale = np.abs(np.diag(H)).max()
     for mu in [0.0, *(scale * 4.0**k for k in range(-20, 8))]:

@@ -123,7 +123,7 @@ def _starts(kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: 
     if isinstance(kind, HiddenMarkovModel):
         as_codes(kind, data)
         return [kind]
-    return [random_start(k, data, kind) for k in jax.random.split(as_key(key), restarts)]
+    return [_random_start(k, data, kind) for k in jax.random.split(as_key(key), restarts)]
 
 
 def _identity(data: Sequences, starts, counts: Pseudocounts, tolerance: float, screening: int) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _identity(data: Sequences, starts, counts: Pseudocounts, tolerance: float, s
     }
 
 
-def random_start(key: Any, data: Sequences, kind: HMM) -> HiddenMarkovModel:
+def _random_start(key: Any, data: Sequences, kind: HMM) -> HiddenMarkovModel:
     """A start that breaks the symmetry between states and knows how often each token occurs.
 
     Emission rows are the smoothed token frequencies times independent exponential weights; transition rows are uniform

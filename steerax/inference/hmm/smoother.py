@@ -59,7 +59,7 @@ def most_likely_states(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*bat
     z = jnp.asarray(as_codes(hmm, data))
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)
-    path, best = viterbi(*hmm.arrays, z)
+    path, best = _viterbi(*hmm.arrays, z)
     if np.asarray(jnp.isneginf(best)).any():
         filter_tokens(hmm, data)  # names the token
     path = batch_first(path, 1)
@@ -67,7 +67,7 @@ def most_likely_states(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*bat
 
 
 @jax.jit
-def viterbi(
+def _viterbi(
     mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
 ) -> tuple[Int[Array, "T *batch"], Float[Array, "*batch"]]:
     """The likeliest path and its log-probability."""

@@ -22,7 +22,7 @@ from .solvers.schur import Predictions
 
 FEW_OBSERVATIONS = 64  # up to which a dense factorisation is chosen
 SMALL_HISTORY = 32  # order times states up to which the feedback of all taps is chosen
-ASKED = "it was asked for"
+_ASKED = "it was asked for"
 
 
 class _Choice(NamedTuple):
@@ -135,7 +135,7 @@ def _choose(
 
 
 def _solve(problem: DualProblem, F: Float[Array, "d k"], solver: AbstractSolver | None) -> tuple[Controls, _Choice]:
-    choice = _Choice(solver, ASKED) if solver is not None else _choose(problem.model, problem.mask, F, "last")
+    choice = _Choice(solver, _ASKED) if solver is not None else _choose(problem.model, problem.mask, F, "last")
     if choice.response is not None:
         controls = OpenLoop().judged(OpenLoop().controls(problem, choice.response))
         if controls.result == RESULTS.successful:
@@ -190,7 +190,7 @@ def _all(
     solver: AbstractSolver | None,
 ) -> DualFiltered:
     r"""The distribution of $F^\top X_t$ given its past for every $t$."""
-    choice = _Choice(solver, ASKED) if solver is not None else _choose(model, mask, target.F, "all")
+    choice = _Choice(solver, _ASKED) if solver is not None else _choose(model, mask, target.F, "all")
     if isinstance(choice.solver, Schur):
         run = choice.solver.predictions(model, z)
         predicted = _functionals(run.x, run.P, *target)

@@ -28,7 +28,7 @@ from .kernels.quasi_newton import GoesOn, maximise_likelihood
 from .select import canonical, n_parameters
 
 WARM_UP = 5  # steps of expectation–maximisation before those along the gradient
-LARGEST_RADIUS = 1 - 1e-4  # of a model fitted with stable=True
+_LARGEST_RADIUS = 1 - 1e-4  # of a model fitted with stable=True
 METHODS = ("em", "gradient")
 
 
@@ -60,7 +60,7 @@ class _Climb:
                 return
             before, previous, share = value, self.model, 1.0
             self.model, change = _maximise(previous, statistics, share)
-            while self.stable and spectral_radius(np.asarray(self.model.transition)) > LARGEST_RADIUS:
+            while self.stable and spectral_radius(np.asarray(self.model.transition)) > _LARGEST_RADIUS:
                 share /= 2
                 self.model, change = _maximise(previous, statistics, share)
             self.D = self.D + change

@@ -18,7 +18,7 @@ from .filter import FilteredSeries, as_series, observed, run_filter
 from .solvers import ClosedLoop
 from .solvers.problem import first_failure
 
-MOST_STATES = 256  # order times dimension up to which the Kalman filter forecasts
+_MOST_STATES = 256  # order times dimension up to which the Kalman filter forecasts
 
 
 class SeriesForecast(eqx.Module):
@@ -54,7 +54,7 @@ def forecast_series(model: AbstractLinearGaussianModel, data: Any, steps: int) -
     z, mask = (z, mask) if several else (z[None], mask[None])
     times = np.asarray(data.lengths if several else [z.shape[1]])[:, None] + np.arange(steps)
     z, mask = (jnp.pad(a, ((0, 0), (0, steps), (0, 0))) for a in (z, mask))
-    if isinstance(model, LinearGaussianModel) and model.order * model.n_states <= MOST_STATES:
+    if isinstance(model, LinearGaussianModel) and model.order * model.n_states <= _MOST_STATES:
         run = FilteredSeries(model=model, run=run_filter(model, z, mask), mask=mask)
         states, result = run.predicted[np.arange(len(z))[:, None], times], run.result
     else:

@@ -18,7 +18,7 @@ from ...maths.lipschitz import Bound, Certified, attention_lipschitz, propagate
 from ..problem.quantisers import nearest_type, uniform
 
 A, V = 2.0, 1.0  # |a| ≤ A, |v| ≤ V
-LARGEST_LOSS = 2.0  # |x₀ - y| on [-1, 1]
+_LARGEST_LOSS = 2.0  # |x₀ - y| on [-1, 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,11 @@ class Instance:
         rng = np.random.default_rng(seed)
         x, p = rng.uniform(-1, 1, (number, length)), rng.dirichlet(np.ones(number))
         teacher = np.array([0.9 * np.sqrt(2), -0.61803, -np.pi / 3, np.sqrt(3) - 1])
-        return cls(x, p, first_tokens(x, teacher, 0.0), teacher)
+        return cls(x, p, _first_tokens(x, teacher, 0.0), teacher)
 
     def cost(self, weights: Float[np.ndarray, "4"]) -> float:
         """J of a network in the continuous problem."""
-        return float(self.p @ np.abs(first_tokens(self.x, weights, 0.0) - self.y))
+        return float(self.p @ np.abs(_first_tokens(self.x, weights, 0.0) - self.y))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def measure(instance: Instance, bits: int) -> Gap:
     # |∂F/∂a| ≤ |v| |x| Var(x) ≤ V and |∂F/∂v| ≤ 1 on [-1, 1]
     new = V * scores.radius + 1.0 * values.radius + rounding
     law = Certified(float(np.abs(p - instance.p).sum() / 2), "total variation of the type")
-    bound = propagate(rounding.value, [(slope, new), (slope, new)]) + LARGEST_LOSS * law
+    bound = propagate(rounding.value, [(slope, new), (slope, new)]) + _LARGEST_LOSS * law
     return Gap(step, value, abs(value), instance.cost(policy), bound, nested)
 
 
@@ -100,7 +100,7 @@ def _round(x, step):
 
 @njit(cache=True)
 @no_type_check
-def first_tokens(x, weights, step):
+def _first_tokens(x, weights, step):
     """The first token of every sequence after both layers."""
     N, n = x.shape
     out, h, k = np.empty(N), np.empty(n), np.empty(n)

@@ -124,7 +124,7 @@ def embedded(problem: Problem) -> Tokens:
     return problem.model.embedding[np.arange(n), problem.tokens]
 
 
-def rounded_means(x: Int[np.ndarray, "N n 2"], matrices: Int[np.ndarray, "b 2 2"], queries: slice) -> np.ndarray:
+def _rounded_means(x: Int[np.ndarray, "N n 2"], matrices: Int[np.ndarray, "b 2 2"], queries: slice) -> np.ndarray:
     """4 z of the queries asked for, for every matrix: `[b N queries 2]`."""
     s = np.einsum("sia,bac,sjc->bsij", x[:, queries], matrices, x)
     best = (s == s.max(-1, keepdims=True)).astype(np.int64)
@@ -137,9 +137,9 @@ def moved(x: np.ndarray, z4: np.ndarray, v: np.ndarray, C: int) -> np.ndarray:
     return np.clip(x + (2 * (z4 @ v) + 4) // 8, -C, C)
 
 
-def after_layer(x: Tokens, B: np.ndarray, V: np.ndarray, C: int) -> Tokens:
+def _after_layer(x: Tokens, B: np.ndarray, V: np.ndarray, C: int) -> Tokens:
     """All tokens after one layer."""
-    z4 = rounded_means(x, B[None], slice(None))[0]
+    z4 = _rounded_means(x, B[None], slice(None))[0]
     return np.stack([moved(x[..., a], z4, V[a], C) for a in (0, 1)], -1)
 
 
@@ -156,7 +156,7 @@ def _best_last_layer(x: Tokens, problem: Problem) -> int:
     model, C, W = problem.model, problem.model.levels, 2 * problem.model.levels + 1
     net = np.where(problem.labels == 1, problem.weights, -problem.weights)
     ones = int(problem.weights[problem.labels == 1].sum())
-    z4 = np.unique(rounded_means(x, model.matrices, slice(0, 1))[:, :, 0], axis=0)  # [b N 2]
+    z4 = np.unique(_rounded_means(x, model.matrices, slice(0, 1))[:, :, 0], axis=0)  # [b N 2]
     reached = []
     for a in (0, 1):
         y = np.stack([moved(x[:, 0, a], z4, v, C) for v in model.rows], 1) + C  # [b NR N]
@@ -211,16 +211,16 @@ def _check_sample(certificate: Certificate, samples: int, random: np.random.Gene
         return random.choice(model.matrices), random.choice(model.rows, 2)
 
     listed = {
-        canonical(after_layer(start, node[:4].reshape(2, 2), node[4:].reshape(2, 2), C), C, swap) for node in nodes
+        canonical(_after_layer(start, node[:4].reshape(2, 2), node[4:].reshape(2, 2), C), C, swap) for node in nodes
     }
     for _ in range(samples):
         B, V = draw()
-        found = canonical(after_layer(start, B, V, C), C, swap) in listed
+        found = canonical(_after_layer(start, B, V, C), C, swap) in listed
         _require(found, f"the first layer B={B.tolist()}, V={V.tolist()} leads to a state that is not listed")
     for i in random.choice(len(nodes), samples):
-        x = after_layer(start, nodes[i, :4].reshape(2, 2), nodes[i, 4:].reshape(2, 2), C)
+        x = _after_layer(start, nodes[i, :4].reshape(2, 2), nodes[i, 4:].reshape(2, 2), C)
         for _ in range(certificate.depth - 2):
-            x = after_layer(x, *draw(), C)
+            x = _after_layer(x, *draw(), C)
         errors = int(best_last_layers(x[None], problem)[0])
         _require(
             bool(errors >= bounds[i]),
@@ -259,7 +259,7 @@ def _check_full(certificate: Certificate) -> Checked:
 
 def _all_after(x: Tokens, model: R1):
     """Every state after one layer, by brute force over B and V."""
-    for z4 in np.unique(rounded_means(x, model.matrices, slice(None)), axis=0):
+    for z4 in np.unique(_rounded_means(x, model.matrices, slice(None)), axis=0):
         y0, y1 = ([moved(x[..., a], z4, v, model.levels) for v in model.rows] for a in (0, 1))
         for a in y0:
             for b in y1:

@@ -15,9 +15,9 @@ from ...transformer.quantized import Forget, Local, Pool, QuantizedNetwork
 from ..problem.alphabet import ternary
 from ..problem.r1 import R1, Layer, Readout, Weights
 
-MAGIC = b"SX3"
-TRITS_PER_BYTE = 5  # 3^5 = 243 ≤ 256
-_POWERS = 3 ** np.arange(TRITS_PER_BYTE)
+_MAGIC = b"SX3"
+_TRITS_PER_BYTE = 5  # 3^5 = 243 ≤ 256
+_POWERS = 3 ** np.arange(_TRITS_PER_BYTE)
 
 
 def write_network(network: QuantizedNetwork, folder: str | os.PathLike) -> list[Path]:
@@ -175,8 +175,8 @@ def c_header(network: QuantizedNetwork, name: str = "steerax") -> str:
 
 def pack_trits(trits: Int[np.ndarray, "k"]) -> bytes:
     """Numbers −1, 0, 1, five to a byte."""
-    padded = np.pad(np.asarray(trits) + 1, (0, -len(trits) % TRITS_PER_BYTE))
-    return (padded.reshape(-1, TRITS_PER_BYTE) @ _POWERS).astype(np.uint8).tobytes()
+    padded = np.pad(np.asarray(trits) + 1, (0, -len(trits) % _TRITS_PER_BYTE))
+    return (padded.reshape(-1, _TRITS_PER_BYTE) @ _POWERS).astype(np.uint8).tobytes()
 
 
 def unpack_trits(packed: bytes, count: int) -> Int[np.ndarray, "k"]:
@@ -210,18 +210,18 @@ def weights_to_bytes(model: R1, weights: Weights) -> bytes:
     trits += weights.readout.w
     head = [model.length, model.levels, model.vocabulary, len(weights.layers), int(weights.readout.flipped)]
     threshold = weights.readout.threshold.to_bytes(1, "little", signed=True)
-    return MAGIC + bytes(head) + threshold + pack_trits(np.array(trits))
+    return _MAGIC + bytes(head) + threshold + pack_trits(np.array(trits))
 
 
 def weights_from_bytes(content: bytes) -> tuple[R1, Weights]:
     """The class and the weights written by `weights_to_bytes`. Raises `DataError` on anything else."""
-    head = len(MAGIC) + 6
-    if content[:3] != MAGIC or len(content) < head:
+    head = len(_MAGIC) + 6
+    if content[:3] != _MAGIC or len(content) < head:
         raise DataError("These bytes are not a packed ternary network.")
     length, levels, vocabulary, depth, flipped = content[3:8]
     threshold = int.from_bytes(content[8:9], "little", signed=True)
     count = 12 * depth + 2
-    if len(content) != head + -(-count // TRITS_PER_BYTE):
+    if len(content) != head + -(-count // _TRITS_PER_BYTE):
         raise DataError("The packed ternary network is cut short or too long.")
     trits = unpack_trits(content[head:], count)
     layers = []

@@ -51,7 +51,7 @@ def sequence_keys(states: States, tables: Tables, multisets: bool) -> Int[np.nda
     return key
 
 
-def swap_coordinates(states: States, tables: Tables) -> States:
+def _swap_coordinates(states: States, tables: Tables) -> States:
     """The states with the two coordinates of every token exchanged."""
     x0, x1 = np.divmod(np.arange(len(tables.cells)), tables.side)
     return (x1 * tables.side + x0).astype(np.uint8)[states]
@@ -85,15 +85,15 @@ def expand(state: UInt[np.ndarray, "N n"], tables: Tables, target: Target, reduc
     if reductions.merging:
         canonical = keys
         if swap and reductions.swap:
-            swapped = sequence_keys(swap_coordinates(states, tables), tables, reductions.multisets)
-            canonical = smaller_rows(keys, swapped)
+            swapped = sequence_keys(_swap_coordinates(states, tables), tables, reductions.multisets)
+            canonical = _smaller_rows(keys, swapped)
         kept = merge_rows(canonical)
         states, actions, keys = states[kept], actions[kept], keys[kept]
     bounds = collision_bounds(keys, target) if reductions.collision else np.zeros(len(states), np.int64)
     return Wave(states, actions, bounds)
 
 
-def smaller_rows(a: Int[np.ndarray, "K N"], b: Int[np.ndarray, "K N"]) -> Int[np.ndarray, "K N"]:
+def _smaller_rows(a: Int[np.ndarray, "K N"], b: Int[np.ndarray, "K N"]) -> Int[np.ndarray, "K N"]:
     """The lexicographically smaller of every pair of rows."""
     rows, first = np.arange(len(a)), (a != b).argmax(1)
     return np.where((b[rows, first] < a[rows, first])[:, None], b, a)

@@ -21,7 +21,7 @@ LANES = 128
 
 @intrinsic
 @no_type_check
-def popcount(typing_context, x):
+def _popcount(typing_context, x):
     """Bits set in a word: one machine instruction."""
 
     def generate(context, builder, signature, arguments):
@@ -79,7 +79,7 @@ def separated(first, D, net, ZZ, count, A, mass):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def fill_lane(T, y_cells, z, move, side, C, lane):
+def _fill_lane(T, y_cells, z, move, side, C, lane):
     """Thermometer masks {y ≥ v} of one lane, for every row of V; T is [row, threshold, word·LANES + lane]."""
     NR, levels, _ = T.shape
     words = T.shape[2] // LANES
@@ -97,27 +97,27 @@ def fill_lane(T, y_cells, z, move, side, C, lane):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def count_errors(a, target, wrong, best):
+def _count_errors(a, target, wrong, best):
     """best[l] = min(best[l], errors of the labels a, errors of their complement) in every lane."""
     word, multiple, valid, label, total, _ = target
     if len(word) == 1 and multiple[0] == 1:
         y, m = label[0], valid[0]
         for l in range(LANES):
-            e = np.int64(popcount((a[l] ^ y) & m))
+            e = np.int64(_popcount((a[l] ^ y) & m))
             best[l] = min(best[l], e, total - e)
         return
     wrong[:] = 0
     for j in range(len(word)):
         y, m, offset = label[j], valid[j], word[j] * LANES
         for l in range(LANES):
-            wrong[l] += multiple[j] * np.int64(popcount((a[offset + l] ^ y) & m))
+            wrong[l] += multiple[j] * np.int64(_popcount((a[offset + l] ^ y) & m))
     for l in range(LANES):
         best[l] = min(best[l], wrong[l], total - wrong[l])
 
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def combine(T0, T1, k, m, t, W, sign, everything, a):
+def _combine(T0, T1, k, m, t, W, sign, everything, a):
     """a = {y₀ ± y₁ ≥ threshold number t} as a union over v of {y₀ ≥ v} ∩ {y₁ ≥ t - v}, or of y₁ ≤ ..."""
     a[:] = 0
     for v in range(max(0, t - W), min(W, t) + 1):
@@ -134,7 +134,7 @@ def combine(T0, T1, k, m, t, W, sign, everything, a):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def try_readouts(T0, T1, readouts, W, target, a, wrong, best):
+def _try_readouts(T0, T1, readouts, W, target, a, wrong, best):
     """The fewest errors in every lane over both rows of V, all directions, thresholds and complements."""
     NR = len(T0)
     for w in range(len(readouts)):
@@ -142,18 +142,18 @@ def try_readouts(T0, T1, readouts, W, target, a, wrong, best):
         if w0 == 0 or w1 == 0:
             for k in range(NR):
                 for v in range(1, W + 1):
-                    count_errors(T0[k, v] if w1 == 0 else T1[k, v], target, wrong, best)
+                    _count_errors(T0[k, v] if w1 == 0 else T1[k, v], target, wrong, best)
             continue
         for k in range(NR):
             for m in range(NR):
                 for t in range(1, 2 * W + 1):
-                    combine(T0, T1, k, m, t, W, w1, 0, a)
-                    count_errors(a, target, wrong, best)
+                    _combine(T0, T1, k, m, t, W, w1, 0, a)
+                    _count_errors(a, target, wrong, best)
 
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def search_last_layer(states, direction, normal, cells, move, readouts, C, net, target, words, upper, bound, values):
+def _search_last_layer(states, direction, normal, cells, move, readouts, C, net, target, words, upper, bound, values):
     """values[p] = min(upper, fewest errors of one more layer on state p); returns the pairs (state, B) tried."""
     P, N, _ = states.shape
     side, Z, total, constant = 2 * C + 1, 8 * C + 1, target[4], target[5]
@@ -191,20 +191,20 @@ def search_last_layer(states, direction, normal, cells, move, readouts, C, net, 
                     continue
             for s in range(N):
                 z[s] = D[direction[b, X[s, 0]], s]
-            fill_lane(T0, x0, z, move, side, C, lane)
-            fill_lane(T1, x1, z, move, side, C, lane)
+            _fill_lane(T0, x0, z, move, side, C, lane)
+            _fill_lane(T1, x1, z, move, side, C, lane)
             owner[lane] = p
             lane += 1
             tried += 1
             if lane == LANES:
                 best[:] = constant
-                try_readouts(T0, T1, readouts, W, target, a, wrong, best)
+                _try_readouts(T0, T1, readouts, W, target, a, wrong, best)
                 for l in range(lane):
                     values[owner[l]] = min(values[owner[l]], best[l])
                 lane = 0
     if lane:
         best[:] = constant
-        try_readouts(T0, T1, readouts, W, target, a, wrong, best)
+        _try_readouts(T0, T1, readouts, W, target, a, wrong, best)
         for l in range(lane):
             values[owner[l]] = min(values[owner[l]], best[l])
     return tried
@@ -218,7 +218,7 @@ def terminal(
     items = (target.word, target.multiple, target.valid, target.label, target.total, target.constant)
 
     def work(part: slice) -> int:
-        return search_last_layer(
+        return _search_last_layer(
             states[part], tables.direction, tables.normal, tables.cells, tables.move, tables.readouts, tables.levels,
             target.net, items, target.words, upper, bound, values[part],
         )  # fmt: skip
@@ -233,7 +233,7 @@ def terminal(
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def mark_readouts(T0, T1, readouts, W, lanes, a, marks):
+def _mark_readouts(T0, T1, readouts, W, lanes, a, marks):
     """Mark every set {w·y ≥ τ} of the first `lanes` lanes (one word each) as a truth table."""
     for w in range(len(readouts)):
         w0, w1 = readouts[w, 0], readouts[w, 1]
@@ -246,7 +246,7 @@ def mark_readouts(T0, T1, readouts, W, lanes, a, marks):
                 continue
             for m in range(len(T1)):
                 for t in range(1, 2 * W + 1):
-                    combine(T0, T1, k, m, t, W, w1, 0, a)
+                    _combine(T0, T1, k, m, t, W, w1, 0, a)
                     for l in range(lanes):
                         marks[a[l]] = True
 
@@ -282,13 +282,13 @@ def mark_states(states, direction, normal, cells, move, readouts, C, marks):
             if known:
                 continue
             distinct += 1
-            fill_lane(T0, x0, z, move, side, C, lane)
-            fill_lane(T1, x1, z, move, side, C, lane)
+            _fill_lane(T0, x0, z, move, side, C, lane)
+            _fill_lane(T1, x1, z, move, side, C, lane)
             lane += 1
             if lane == LANES:
-                mark_readouts(T0, T1, readouts, W, lane, a, marks)
+                _mark_readouts(T0, T1, readouts, W, lane, a, marks)
                 lane = 0
-    mark_readouts(T0, T1, readouts, W, lane, a, marks)
+    _mark_readouts(T0, T1, readouts, W, lane, a, marks)
 
 
 def mark_all(

@@ -80,7 +80,7 @@ def terminal(
         p, b = np.nonzero(last_layer_bounds(states, z, tables, target) < upper)
     else:
         p, b = (i.ravel() for i in np.indices((len(states), len(tables.matrices))))
-    best = best_by_masks if masks else best_by_counting
+    best = _best_by_masks if masks else _best_by_counting
     width = len(tables.rows) ** 2 * (states.shape[1] if not masks else target.words)
     block = max(1, BLOCK // width)
     for start in range(0, len(p), block):
@@ -104,7 +104,7 @@ def coordinates(
     return tuple(np.clip(x[:, None, :, a] + move, -C, C) + C for a in (0, 1))  # pyright: ignore[reportReturnType]
 
 
-def best_by_masks(
+def _best_by_masks(
     y0: Int[np.ndarray, "L NR N"], y1: Int[np.ndarray, "L NR N"], tables: Tables, target: Target
 ) -> Int[np.ndarray, "L"]:
     r"""The fewest errors over V and all read-outs, by thermometer masks $\{y\ge v\}$, one bit a sequence.
@@ -132,7 +132,7 @@ def best_by_masks(
     return best
 
 
-def best_by_counting(
+def _best_by_counting(
     y0: Int[np.ndarray, "L NR N"], y1: Int[np.ndarray, "L NR N"], tables: Tables, target: Target
 ) -> Int[np.ndarray, "L"]:
     """The same number, sequence by sequence."""

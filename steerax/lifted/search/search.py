@@ -27,7 +27,7 @@ from .tables import Reductions, build_tables, build_target, closed_under_swap
 
 FIRST_WAVE, LAST_WAVE = 16, 512  # small waves first: the incumbent falls early
 
-Actions = tuple[tuple[int, int, int], ...]  # (B, row of V, row of V), as indices, layer by layer
+_Actions = tuple[tuple[int, int, int], ...]  # (B, row of V, row of V), as indices, layer by layer
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class _Search:
             self.tell(bounds, i + 1, len(wave))
         return wave, bounds
 
-    def descend(self, state: np.ndarray, left: int, path: Actions, quick: bool = False) -> int:
+    def descend(self, state: np.ndarray, left: int, path: _Actions, quick: bool = False) -> int:
         """A lower bound of the errors with `left` more layers: min(incumbent, optimum) unless time runs out."""
         if left == 1:
             return int(self.last_layer(state[None], [path])[0])
@@ -173,7 +173,7 @@ class _Search:
             )
         return min(self.upper, int(bounds.min()))
 
-    def finish(self, wave: Wave, path: Actions, report: bool = False) -> Int[np.ndarray, "K"]:
+    def finish(self, wave: Wave, path: _Actions, report: bool = False) -> Int[np.ndarray, "K"]:
         """The last layer on every state of a wave that may beat the incumbent; bounds for all."""
         bounds, start, size = wave.bounds.copy(), 0, FIRST_WAVE
         while start < len(wave) and wave.bounds[start] < self.upper and not self.late:
@@ -185,7 +185,7 @@ class _Search:
                 self.tell(bounds, start, len(wave))
         return np.minimum(bounds, self.upper)
 
-    def last_layer(self, states: np.ndarray, paths: list[Actions]) -> Int[np.ndarray, "P"]:
+    def last_layer(self, states: np.ndarray, paths: list[_Actions]) -> Int[np.ndarray, "P"]:
         """min(incumbent, optimum of one more layer and a read-out) for every state; updates the incumbent."""
         if self.numba:
             from . import kernels_numba

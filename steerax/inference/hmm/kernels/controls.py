@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from .layers import gain_differences, posterior_difference
 from .recursions import emission_table, row_numbers
 
-BLOCKS = 8  # of queries: rows of tokens still to come are not carried, about half the work
+_BLOCKS = 8  # of queries: rows of tokens still to come are not carried, about half the work
 
 
 @jax.jit
@@ -94,7 +94,7 @@ def _sweep(states, mu, A, C, z, F, keep):
     rows, m = jnp.zeros((0, d), mu.dtype), mu
     at_zero = jax.tree.map(jnp.zeros_like, keep(apply(jnp.zeros((T, d), mu.dtype))))
     priors, kept = [apply(mu)[None]], [jax.tree.map(lambda a: a[None], at_zero)]
-    for start, end in itertools.pairwise([T * b // BLOCKS for b in range(BLOCKS + 1)]):
+    for start, end in itertools.pairwise([T * b // _BLOCKS for b in range(_BLOCKS + 1)]):
         if start == end:
             continue
         rows = jnp.concatenate([rows, jnp.zeros((end - start, d), mu.dtype)])

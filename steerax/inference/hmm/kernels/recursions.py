@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 # up to this many states, sums of products that XLA merges with the rest of a step are faster on a CPU than calls of a
 # matrix product
-FEW_STATES = 8
+_FEW_STATES = 8
 
 
 def emission_table(C: Float[Array, "d V"]) -> Float[Array, "V1 d"]:
@@ -30,7 +30,7 @@ def row_numbers(z: Int[Array, "*n"]) -> Int[Array, "*n"]:
 
 def moved(p: Float[Array, "... d"], A) -> Float[Array, "... d"]:
     """$pA$, the distribution one step later."""
-    if isinstance(A, jax.Array) and A.shape[0] <= FEW_STATES:
+    if isinstance(A, jax.Array) and A.shape[0] <= _FEW_STATES:
         return jnp.sum(p[..., None] * A.reshape((1,) * (p.ndim - 1) + A.shape), -2)
     return p @ A
 
@@ -77,14 +77,14 @@ def filter_checked(
         return after, (p, jnp.where(possible, jnp.log(safe), -jnp.inf)[..., 0])
 
     start = jnp.broadcast_to(mu, (*z.shape[1:], mu.shape[0]))
-    unroll = 1 if z.ndim == 1 and C.shape[0] <= FEW_STATES else 4
+    unroll = 1 if z.ndim == 1 and C.shape[0] <= _FEW_STATES else 4
     last, (states, log_q) = lax.scan(step, start, z, unroll=unroll)
     return jnp.concatenate([states, last[None]]), log_q
 
 
 def is_small_product(z: Any, d: int) -> bool:
     """Whether `filter_possible` is faster than `filter_checked`, and its several arrays `[T d]` are small."""
-    return z.ndim == 1 and d > FEW_STATES and z.size * d <= 2**22
+    return z.ndim == 1 and d > _FEW_STATES and z.size * d <= 2**22
 
 
 def filter_traced(

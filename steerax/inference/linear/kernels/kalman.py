@@ -12,7 +12,7 @@ from ....maths.covariance import pseudo_inverse
 from ....models.linear_gaussian import LinearGaussianModel
 from .riccati import companion, riccati
 
-LOG_2PI = float(np.log(2 * np.pi))
+_LOG_2PI = float(np.log(2 * np.pi))
 
 
 class FilterPass(NamedTuple):
@@ -42,7 +42,7 @@ def filter_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[A
     x_T, (x, e) = jax.lax.scan(step, x_0, (z, mask, K))
     white = jax.scipy.linalg.solve_triangular(U, e[..., None], trans="T")[..., 0]
     log_det = jnp.log(jnp.abs(jnp.diagonal(U, axis1=1, axis2=2))).sum(1)
-    log_likelihoods = -0.5 * (jnp.sum(white**2, 1) + LOG_2PI * mask.sum(1)) - log_det
+    log_likelihoods = -0.5 * (jnp.sum(white**2, 1) + _LOG_2PI * mask.sum(1)) - log_det
     return FilterPass(jnp.concatenate([x, x_T[None]]), P, U, e, log_likelihoods)
 
 

@@ -19,7 +19,7 @@ from ....maths.krylov import conjugate_gradients
 from ....models.linear_gaussian import AbstractLinearGaussianModel
 from .problem import AbstractControlSolver, Controls, DualProblem, relative
 
-MOST_COLUMNS = 256  # functionals solved for at once
+_MOST_COLUMNS = 256  # functionals solved for at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ClosedLoop(AbstractControlSolver):
         times: Int[np.ndarray, " q"],
     ) -> Controls:
         r"""Controls for $F^\top X_q$ given $Z_{<q}$ at several times $q$, with a leading axis of times."""
-        size, parts = min(len(times), max(1, MOST_COLUMNS // F.shape[1])), []
+        size, parts = min(len(times), max(1, _MOST_COLUMNS // F.shape[1])), []
         for rows in chunks(len(times), size):
             part = np.asarray(times[rows])
             padded = np.concatenate([part, np.full(size - len(part), part[-1])])  # one shape, so that it compiles once

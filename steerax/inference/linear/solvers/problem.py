@@ -16,7 +16,7 @@ from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussi
 from ..kernels.passes import AbstractPasses, cost, make_passes
 from ..kernels.riccati import observer_form, riccati
 
-LARGEST_FEEDBACK = 128  # lags times states: the size of the Riccati equation
+_LARGEST_FEEDBACK = 128  # lags times states: the size of the Riccati equation
 
 
 class Controls(NamedTuple):
@@ -149,4 +149,4 @@ class AbstractControlSolver(AbstractSolver, abc.ABC):
 
     def lags_of(self, problem: DualProblem) -> int:
         """The taps that the feedback keeps: fewer than `lags` where lags times states would exceed 128."""
-        return max(1, min(self.lags, LARGEST_FEEDBACK // problem.model.n_states))
+        return max(1, min(self.lags, _LARGEST_FEEDBACK // problem.model.n_states))

@@ -27,7 +27,7 @@ from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussi
 from .open_loop import adjoint_response
 from .problem import AbstractSolver
 
-SEGMENTS = 4  # generators shrink as rows are done; that many compiled sizes waste 1/SEGMENTS of the work
+_SEGMENTS = 4  # generators shrink as rows are done; that many compiled sizes waste 1 / _SEGMENTS of the work
 
 
 class Predictions(NamedTuple):
@@ -157,7 +157,7 @@ def _sweep(
         return (pos.at[:p].set(moved), neg, predicted, explained), (forecast[p:], share, log_likelihood)
 
     parts, done, carry = [], 0, (pos, neg, predicted, explained)
-    for end in (round(T * i / SEGMENTS) for i in range(1, SEGMENTS + 1)):
+    for end in (round(T * i / _SEGMENTS) for i in range(1, _SEGMENTS + 1)):
         n = end - done
         carry, part = jax.lax.scan(step, carry, (jnp.arange(n), e_z[done:end]))
         parts.append(part)
