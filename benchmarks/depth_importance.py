@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks import depth_text
+from benchmarks import depth_text, removals
 from benchmarks.timing import machine, write
 from steerax.depth.measure import edges as e
 from steerax.depth.measure import importance as i
@@ -32,7 +32,7 @@ def judge(found: dict, measured: np.ndarray, predictions: dict[str, np.ndarray])
 def heads(gpt, tokens, targets, seed: int) -> dict:
     """Heads."""
     started = time.perf_counter()
-    measured = np.asarray(i.head_removals(gpt, tokens, targets)).ravel()
+    measured = np.asarray(removals.head_removals(gpt, tokens, targets)).ravel()
     found: dict = {"measured": measured.tolist(), "seconds": {"measured": time.perf_counter() - started}}
     for draws in (1, 4):
         started = time.perf_counter()
@@ -44,7 +44,7 @@ def heads(gpt, tokens, targets, seed: int) -> dict:
             f"first order + Fisher, {draws} draws": predicted.heads,
         }
         judge(found, measured, predictions)
-    judge(found, measured, {"first order + Gauss-Newton": np.asarray(i.gauss_newton_heads(gpt, tokens, targets))})
+    judge(found, measured, {"first order + Gauss-Newton": np.asarray(removals.gauss_newton_heads(gpt, tokens, targets))})
     return found
 
 

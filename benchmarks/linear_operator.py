@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from steerax.experiments.reproduce.complexity import growing_kalman, operator_model
+from steerax.experiments.complexity.experiment import growing_kalman, operator_model
 
 from .linear_families import family
 from .timing import machine, time_together, write

@@ -33,9 +33,9 @@ def reproduce(options: _Options) -> Answer:
     import contextlib
     import multiprocessing
 
-    from ..experiments.reproduce import EXPERIMENTS
-    from ..experiments.reproduce.runner import configuration
-    from ..experiments.reproduce.runner import reproduce as run
+    from ..experiments import EXPERIMENTS
+    from ..experiments.runner import configuration
+    from ..experiments.runner import reproduce as run
 
     names = list(EXPERIMENTS) if options.name == "all" else [options.name]
     configuration(names[0], options.quick)  # an unknown name is refused before anything starts

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import steerax as sx
+from benchmarks import removals
 from steerax.depth.analysis import analyse
 from steerax.depth.change.resample import take
 from steerax.depth.measure import importance as i
@@ -68,8 +69,8 @@ def test_fisher_gates_are_the_gauss_newton_curvature_in_expectation(gpt):
     # one scored token: the expectation over labels is a sum, here estimated by many draws
     tokens = jnp.asarray(TOKENS[:2], jnp.int32)
     targets = jnp.full_like(tokens, -1).at[:, 3].set(2)
-    first, fisher = i.gate_statistics(gpt, tokens, targets, jax.random.key(1), 400)
-    exact = i.gauss_newton_heads(gpt, tokens, targets)
+    first, fisher = i.removal_effects(gpt, tokens, targets, jax.random.key(1), 400)
+    exact = removals.gauss_newton_heads(gpt, tokens, targets)
     np.testing.assert_allclose(
         (first.heads + fisher.heads) / 2, exact, rtol=0.25, atol=0.05 * float(jnp.abs(exact).max())
     )

@@ -9,7 +9,6 @@ from steerax import ConfigurationError
 from steerax.depth.measure import transport
 from steerax.depth.theory.field import LinearField, TransformerField
 from steerax.depth.theory.flow import (
-    CellControl,
     CosineControl,
     Flow,
     euler,
@@ -50,13 +49,6 @@ def test_the_reference_flow_is_the_matrix_exponential_of_a_linear_field(key):
     for t, found in zip(times, exact(flow, X, times), strict=True):
         np.testing.assert_allclose(found, X @ expm(np.asarray(A * t)).T, rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(euler(flow, X, 5)[-1], X @ np.linalg.matrix_power(np.eye(3) + A / 5, 5).T, rtol=1e-12)
-
-
-def test_a_cell_control_is_a_list_of_layers(key):
-    theta = jax.random.normal(key, (7, 2))
-    control = CellControl(theta)
-    np.testing.assert_array_equal(jax.vmap(control)(jnp.arange(7) / 7), theta)
-    np.testing.assert_array_equal(control(jnp.asarray(1.0)), theta[-1])
 
 
 def test_a_causal_token_does_not_see_later_ones(key):

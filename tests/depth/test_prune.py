@@ -11,6 +11,7 @@ from steerax.depth.change.grouped import GroupedGPT
 from steerax.depth.change.resample import resample
 from steerax.depth.change.tune import tune
 from steerax.depth.measure import importance as i
+from steerax.depth.measure.costate import costates
 from steerax.depth.measure.scoring import mean_loss
 
 
@@ -19,13 +20,23 @@ def gpt(make_small_gpt):
     return make_small_gpt(scale=0.25)
 
 
-def test_predictions_are_those_of_heads_and_neurons_of_the_plain_network(gpt, small_batch):
-    tokens = small_batch[0]
-    targets = jnp.full_like(tokens, -1).at[:, 3].set(2)  # one scored token each, so that few draws are enough
-    found = p.predicted_costs(gpt, tokens, targets, jax.random.key(1), 300)
-    first, fisher = i.gate_statistics(gpt, tokens, targets, jax.random.key(2), 300)
-    for a, g, f in zip(found, first, fisher, strict=True):
-        np.testing.assert_allclose(a, (g + f) / 3, rtol=0.3, atol=0.02 * float(jnp.abs(a).max()))
+def test_the_first_order_of_a_head_is_its_entry_in_the_ledger(gpt, small_batch):
+    tokens, targets = small_batch
+    first, _ = i.removal_effects(gpt, tokens, targets, jax.random.key(1), 1)
+    ledger = costates(gpt, tokens, targets).ledger.heads.sum((2, 3))
+    np.testing.assert_allclose(-first.heads / (targets >= 0).sum(), ledger, rtol=1e-8, atol=1e-14)
+    small = i.Gates(jnp.ones_like(first.heads), jnp.ones_like(first.neurons).at[1, 3].set(1 - 1e-5))
+    change = mean_loss(i.with_gates(gpt, small), tokens) - mean_loss(gpt, tokens)
+    scored = jnp.full_like(tokens, -1).at[:, :-1].set(tokens[:, 1:])
+    first, _ = i.removal_effects(gpt, tokens, scored, jax.random.key(1), 1)
+    np.testing.assert_allclose(1e5 * change * (scored >= 0).sum(), first.neurons[1, 3], rtol=1e-3)
+
+
+def test_groups_of_one_layer_are_the_plain_network(gpt, small_batch):
+    grouped = GroupedGPT(gpt, ((0,), (1,), (2,)))
+    found = [i.removal_effects(n, *small_batch, jax.random.key(1), 2) for n in (gpt, grouped)]
+    for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 
 
 def test_what_is_removed_is_silent_uncounted_and_stays_so(make_small_gpt, small_batch):
@@ -52,12 +63,12 @@ def test_what_is_removed_is_silent_uncounted_and_stays_so(make_small_gpt, small_
 
 
 def test_the_cheapest_per_parameter_goes_first_and_those_gone_stay_gone():
-    worth = p.Gates(np.asarray([[4.0, 1.0]]), np.asarray([[0.3, -1.0, 0.1]]))
-    everything = p.Gates(np.ones((1, 2), bool), np.ones((1, 3), bool))
-    cost = p.Gates(10, 2)
+    worth = i.Gates(np.asarray([[4.0, 1.0]]), np.asarray([[0.3, -1.0, 0.1]]))
+    everything = i.Gates(np.ones((1, 2), bool), np.ones((1, 3), bool))
+    cost = i.Gates(10, 2)
     kept = p.without_cheapest(everything, worth, cost, 4.0)
     assert (kept.heads.tolist(), kept.neurons.tolist()) == ([[True, True]], [[True, False, False]])
-    kept = p.without_cheapest(kept, p.Gates(worth.heads, 9 + 0 * worth.neurons), cost, 5.0)
+    kept = p.without_cheapest(kept, i.Gates(worth.heads, 9 + 0 * worth.neurons), cost, 5.0)
     assert (kept.heads.tolist(), kept.neurons.tolist()) == ([[True, False]], [[True, False, False]])
 
 

@@ -6,7 +6,7 @@ costs about $\frac1N\big(-\sum_b\partial_{g_i}\ell_b+\frac12\sum_b\mathbb E(\par
 token, the second sum with labels drawn from the network. The least cost per parameter goes first.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,19 +15,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ..._errors import ConfigurationError
-from ...transformer.gpt import GPT, Block
-from ..measure.costate import token_losses
-from ..measure.importance import draw_labels
+from ...transformer.gpt import GPT
+from ..measure.importance import Gates, blocks_of, removal_effects, with_gates
 from ..measure.scoring import scored_tokens
 from .grouped import GroupedGPT
 from .resample import Resampled
-
-
-class Gates(NamedTuple):
-    """One entry per head `[L H]` and per neuron of the MLPs `[L W]`."""
-
-    heads: Any
-    neurons: Any
 
 
 class Pruned(eqx.Module):
@@ -74,7 +66,7 @@ def prune(
     """
     inner: Any = network.network if isinstance(network, Resampled) else network
     tokens, targets = scored_tokens(inner, data)
-    config, blocks = inner.config, _blocks_of(inner)
+    config, blocks = inner.config, blocks_of(inner)
     shape = config.n_layer, config.n_head
     kept = Gates(np.ones(shape, bool), np.ones((config.n_layer, blocks.down.weight.shape[1]), bool))
     cost = Gates(*_parameters_per_part(config))
@@ -83,9 +75,9 @@ def prune(
         raise ConfigurationError(f"Without heads and neurons {least:,} parameters are left; {parameters:,} cannot be.")
     excess = inner.n_parameters - parameters
     for turn in range(rounds):
-        worth = predicted_costs(inner, tokens, targets, jax.random.fold_in(key, turn), draws)
+        worth = jax.tree.map(jnp.add, *removal_effects(inner, tokens, targets, jax.random.fold_in(key, turn), draws))
         kept = without_cheapest(kept, worth, cost, excess * (turn + 1) / rounds)
-        inner = _with_gates(inner, Gates(jnp.asarray(kept.heads), jnp.asarray(kept.neurons)), silence=True)
+        inner = with_gates(inner, Gates(jnp.asarray(kept.heads), jnp.asarray(kept.neurons)), silence=True)
     return Pruned(inner, *kept)
 
 
@@ -105,47 +97,3 @@ def without_cheapest(kept: Gates, worth: Gates, cost: Gates, excess: float) -> G
     flags[order[: int(np.searchsorted(gone, excess))]] = False
     heads, neurons = np.split(flags, [kept.heads.size])
     return Gates(heads.reshape(kept.heads.shape), neurons.reshape(kept.neurons.shape))
-
-
-def _blocks_of(network: GPT | GroupedGPT) -> Block:
-    """The stacked blocks."""
-    return network.gpt.blocks if isinstance(network, GroupedGPT) else network.blocks
-
-
-def _with_gates(network: Any, gates: Gates, silence: bool = False) -> Any:
-    """The network with head and neuron outputs times their gates; `silence` gates their inputs as well."""
-    blocks = _blocks_of(network)
-    K = blocks.config.n_embd // blocks.config.n_head
-    on_heads = jnp.repeat(gates.heads, K, axis=1)  # [L D]
-    changes = [(lambda b: b.out.weight, on_heads[:, :, None]), (lambda b: b.down.weight, gates.neurons[:, :, None])]
-    if silence:
-        on_inputs = jnp.tile(on_heads, (1, 3))
-        changes += [(lambda b: b.qkv.weight, on_inputs[:, None]), (lambda b: b.up.weight, gates.neurons[:, None])]
-        if blocks.qkv.bias is not None:
-            changes += [(lambda b: b.qkv.bias, on_inputs), (lambda b: b.up.bias, gates.neurons)]
-    for where, gate in changes:
-        blocks = eqx.tree_at(where, blocks, where(blocks) * gate)
-    return eqx.tree_at(_blocks_of, network, blocks)
-
-
-@eqx.filter_jit
-def predicted_costs(
-    network: Any, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], key: PRNGKeyArray, draws: int
-) -> Gates:
-    """First order plus Fisher cost of removing each head and neuron, nats per scored token. See the module."""
-    config, W = network.config, _blocks_of(network).down.weight.shape[1]
-    head: GPT = network.gpt if isinstance(network, GroupedGPT) else network
-    dtype = _blocks_of(network).down.weight.dtype
-    ones = Gates(jnp.ones((config.n_layer, config.n_head), dtype), jnp.ones((config.n_layer, W), dtype))
-
-    def sequence(now):
-        t, y, key = now
-        final = lambda gates: _with_gates(network, gates).hidden_states(t)[-1]
-        X, pull = jax.vjp(final, ones)
-        derivative = lambda y: pull(jax.grad(lambda X: token_losses(head, X[None], y[None]).sum())(X))[0]
-        drawn = lambda key: jax.tree.map(lambda g: g**2, derivative(draw_labels(head, X[None], y[None] >= 0, key)[0]))
-        fisher = jax.tree.map(lambda g: g.mean(0), jax.lax.map(drawn, jax.random.split(key, draws)))
-        return jax.tree.map(lambda g, f: f / 2 - g, derivative(y), fisher)
-
-    costs = jax.lax.map(sequence, (tokens, targets, jax.random.split(key, len(tokens))))
-    return jax.tree.map(lambda c: c.sum(0) / (targets >= 0).sum(), costs)

@@ -126,7 +126,6 @@ class Backward(NamedTuple):
     costates: Float[Array, "S B T D"]
     ledger: Ledger
     gradient: Block | None
-    neurons: Float[Array, "L B W"] | None
 
 
 def _head_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) -> Float[Array, "H T"]:
@@ -136,11 +135,6 @@ def _head_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) 
     return (read * pulled.transpose(1, 0, 2)).sum(-1)
 
 
-def _neuron_entries(block: Block, X: Float[Array, "T D"], P: Float[Array, "T D"]) -> Float[Array, " W"]:
-    r"""$\sum_t\langle P_t,\text{output of neuron }w\text{ at }t\rangle$."""
-    return (block.neurons(X) * (P @ block.down.weight.T)).sum(0)
-
-
 def backward(
     gpt: GPT,
     X: Float[Array, "S B T D"],
@@ -148,7 +142,6 @@ def backward(
     pulls: Any = None,
     *,
     gradient: bool = False,
-    neurons: bool = False,
 ) -> Backward:
     r"""All costates from the states at the half-steps and the terminal costate $P_{2L}$.
 
@@ -162,18 +155,17 @@ def backward(
         in_mlp, change = pull_mlp(P)
         P_half = P + change
         mlp = (P * (after - half)).sum(-1)
-        of_neurons = jax.vmap(lambda X, P: _neuron_entries(block, X, P))(half, P) if neurons else None
         in_attention, change = pull_attention(P_half)
         heads = jax.vmap(lambda X, P: _head_entries(block, X, P), out_axes=1)(before, P_half)
         bias = jnp.zeros_like(mlp) if block.out.bias is None else P_half @ block.out.bias
         in_block = jax.tree.map(jnp.add, in_mlp, in_attention) if gradient else None
-        return P_half + change, (P_half, P_half + change, heads, bias, mlp, in_block, of_neurons)
+        return P_half + change, (P_half, P_half + change, heads, bias, mlp, in_block)
 
     found = jax.lax.scan(layer, P, (gpt.blocks, X[:-1:2], X[1::2], X[2::2], pulls), reverse=True)[1]
-    P_half, P_before, heads, bias, mlp, in_block, of_neurons = found
+    P_half, P_before, heads, bias, mlp, in_block = found
     costates = jnp.concatenate([jnp.stack([P_before, P_half], axis=1).reshape(-1, *P.shape), P[None]])
     ledger = Ledger((costates[0] * X[0]).sum(-1), heads, bias, mlp)
-    return Backward(costates, ledger, in_block, of_neurons)
+    return Backward(costates, ledger, in_block)
 
 
 class Costates(NamedTuple):
@@ -210,9 +202,3 @@ def ledger_by_source(gpt: GPT, found: Costates, layer: int, sequence: int) -> Fl
     v = block.project(X)[2]
     pulled = (P @ block.out.weight.T).reshape(P.shape[0], *v.shape[::2]).transpose(1, 0, 2)
     return block.attention(X) * (pulled @ v.swapaxes(-1, -2))
-
-
-def source_lags(entries: Float[Array | np.ndarray, "H T T"]) -> Float[np.ndarray, "H T"]:
-    """Ledger entries summed along diagonals: `[h, k]` is what head h takes from tokens k steps back."""
-    entries = np.asarray(entries)
-    return np.stack([np.trace(entries, -k, axis1=1, axis2=2) for k in range(entries.shape[1])], axis=1)

@@ -4,7 +4,7 @@ Layers and half-steps are *measured*: the state before the removed part is kept 
 half a forward pass on average. Heads and neurons are too many and are *predicted* to second order from costates. At a
 stationary point the first-order effect of removal vanishes ($\varepsilon\langle P,F_m\rangle=\langle\theta_{out},\partial\ell/\partial\theta_{out}\rangle$
 is the stationarity of the output maps), so the curvature decides. With labels $\tilde y$ drawn from the network itself,
-the costates $\tilde P$ give every gate's curvature in one backward pass:
+the derivatives of the gates give their curvature in one backward pass:
 $$\Delta\ell\approx-\langle P,\delta\rangle+\tfrac1{2T}\mathbb E\Big(\sum_t\langle\tilde P_t,\delta_t\rangle\Big)^2 ,$$
 the Fisher information (= Gauss–Newton curvature) of the gate, where $\tilde P$ belongs to the summed loss of one sequence.
 """
@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ...transformer.attention import attend
 from ...transformer.gpt import GPT, Block
-from .costate import backward, half_step_states, token_losses
+from .costate import half_step_states, token_losses
 
 
 class Importance(NamedTuple):
@@ -83,21 +82,35 @@ def cosine_change(X: Float[Array, "S B T D"]) -> Float[Array, " L"]:
 
 
 class Gates(NamedTuple):
-    r"""$\sum_t\langle P_t,\text{part}_t\rangle$ of each sequence: derivative of its summed loss in the gate of each part."""
+    """One entry per head `[L H]` and per neuron of the MLPs `[L W]`."""
 
-    heads: Float[Array, "L H B"]
-    neurons: Float[Array, "L B W"]
+    heads: Any
+    neurons: Any
 
 
-def gates(gpt: GPT, X: Float[Array, "S B T D"], targets: Int[Array, "B T"]) -> Gates:
-    """Gate derivatives for given labels by one backward pass."""
-    P = jax.grad(lambda X: token_losses(gpt, X, targets).sum())(X[-1])
-    found: Any = backward(gpt, X, P, neurons=True)
-    return Gates(found.ledger.heads.sum(-1), found.neurons)
+def blocks_of(network: Any) -> Block:
+    """The stacked blocks of a GPT or of a network that holds one."""
+    return getattr(network, "gpt", network).blocks
+
+
+def with_gates(network: Any, gates: Gates, silence: bool = False) -> Any:
+    """The network with head and neuron outputs times their gates; `silence` gates their inputs as well."""
+    blocks = blocks_of(network)
+    K = blocks.config.n_embd // blocks.config.n_head
+    on_heads = jnp.repeat(gates.heads, K, axis=1)  # [L D]
+    changes = [(lambda b: b.out.weight, on_heads[:, :, None]), (lambda b: b.down.weight, gates.neurons[:, :, None])]
+    if silence:
+        on_inputs = jnp.tile(on_heads, (1, 3))
+        changes += [(lambda b: b.qkv.weight, on_inputs[:, None]), (lambda b: b.up.weight, gates.neurons[:, None])]
+        if blocks.qkv.bias is not None:
+            changes += [(lambda b: b.qkv.bias, on_inputs), (lambda b: b.up.bias, gates.neurons)]
+    for where, gate in changes:
+        blocks = eqx.tree_at(where, blocks, where(blocks) * gate)
+    return eqx.tree_at(blocks_of, network, blocks)
 
 
 def draw_labels(gpt: GPT, X: Float[Array, "B T D"], scored: Array, key: PRNGKeyArray) -> Int[Array, "B T"]:
-    """Labels from the network's own predictive law, −1 where nothing is scored."""
+    """Labels from the network's own predictive distribution, −1 where nothing is scored."""
     keys = jax.random.split(key, X.shape[0])
     draw = lambda X, key: jax.random.categorical(key, gpt.unembed(X))
     labels = jax.lax.map(lambda now: draw(*now), (X, keys))
@@ -105,23 +118,29 @@ def draw_labels(gpt: GPT, X: Float[Array, "B T D"], scored: Array, key: PRNGKeyA
 
 
 @eqx.filter_jit
-def gate_statistics(
-    gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], key: PRNGKeyArray, draws: int = 2
+def removal_effects(
+    network: Any, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], key: PRNGKeyArray, draws: int
 ) -> tuple[Gates, Gates]:
-    r"""Sums over a batch: $-\sum_bg_b$ with the true labels and $\frac12\sum_b\mathbb E\tilde g_b^2$ with drawn ones.
+    r"""What removing each head and neuron changes, in nats summed over a batch: first order, and Fisher.
 
-    Divide both by the number of scored tokens. `draws` backward passes.
+    With $g$ the gate of a part and $\ell_b$ the summed loss of a sequence: $-\sum_b\partial_g\ell_b$, and
+    $\frac12\sum_b\mathbb E(\partial_g\tilde\ell_b)^2$ over `draws` of labels from the network. One forward pass and
+    1 + `draws` backward passes, one sequence at a time; for a GPT and any network that holds one.
     """
-    X = half_step_states(gpt, tokens)
-    true = gates(gpt, X, targets)
-    first = Gates(-true.heads.sum(-1), -true.neurons.sum(1))
+    config, gpt = network.config, getattr(network, "gpt", network)
+    down = blocks_of(network).down.weight
+    ones = Gates(jnp.ones((config.n_layer, config.n_head), down.dtype), jnp.ones(down.shape[:2], down.dtype))
 
-    def square(key):
-        g = gates(gpt, X, draw_labels(gpt, X[-1], targets >= 0, key))
-        return (g.heads**2).sum(-1), (g.neurons**2).sum(1)
+    def sequence(now):
+        t, y, key = now
+        X, pull = jax.vjp(lambda gates: with_gates(network, gates).hidden_states(t)[-1], ones)
+        derivative = lambda y: pull(jax.grad(lambda X: token_losses(gpt, X[None], y[None]).sum())(X))[0]
+        drawn = lambda key: jax.tree.map(lambda g: g**2, derivative(draw_labels(gpt, X[None], y[None] >= 0, key)[0]))
+        fisher = jax.tree.map(lambda g: g.mean(0) / 2, jax.lax.map(drawn, jax.random.split(key, draws)))
+        return jax.tree.map(jnp.negative, derivative(y)), fisher
 
-    heads, neurons = jax.lax.map(square, jax.random.split(key, draws))
-    return first, Gates(heads.mean(0) / 2, neurons.mean(0) / 2)
+    effects = jax.lax.map(sequence, (tokens, targets, jax.random.split(key, len(tokens))))
+    return jax.tree.map(lambda e: e.sum(0), effects)
 
 
 def importance(
@@ -134,7 +153,7 @@ def importance(
 ) -> Importance:
     """Measured and predicted importance on a batch, `chunk` sequences at a time.
 
-    Cost in forward passes of the batch: about 1.5 L for the removals and 3 (1 + `draws`) for the predictions.
+    Cost in forward passes of the batch: about 1.5 L for the removals and 3 + 2 `draws` for the predictions.
     """
     scored = max(int((np.asarray(targets) >= 0).sum()), 1)
     B = len(tokens)
@@ -144,58 +163,9 @@ def importance(
         part, y = tokens[i : i + chunk], targets[i : i + chunk]
         removed = removed + np.asarray(_removal_losses(gpt, part, y), np.float64)
         cosine = cosine + np.asarray(cosine_change(half_step_states(gpt, part))) * len(part) / B
-        found = gate_statistics(gpt, part, y, jax.random.fold_in(key, i), draws)
+        found = removal_effects(gpt, part, y, jax.random.fold_in(key, i), draws)
         found = jax.tree.map(lambda a: np.asarray(a, np.float64) / scored, found)
         sums = found if sums is None else jax.tree.map(np.add, sums, found)
     first, fisher = sums
     layers, attention, mlp = (removed[:3] - removed[3]) / scored
     return Importance(layers, attention, mlp, first.heads, fisher.heads, first.neurons, fisher.neurons, cosine)
-
-
-# ---- measured removals of heads, and Gauss–Newton by forward differentiation: what the predictions are judged by ----------
-
-
-def _gated(block: Block, X: Float[Array, "T D"], heads: Float[Array, " H"]) -> Float[Array, "T D"]:
-    """A layer whose heads are multiplied by gates."""
-    read = attend(*block.project(X)) * heads[:, None, None]
-    X = X + block.out(read.transpose(1, 0, 2).reshape(X.shape))
-    return X + block.mlp_increment(X)
-
-
-def _gated_states(gpt: GPT, tokens: Int[Array, "B T"], heads: Float[Array, "L H"]) -> Float[Array, "B T D"]:
-    """Final states with every head multiplied by its gate."""
-    one = lambda t: jax.lax.scan(lambda X, now: (_gated(now[0], X, now[1]), None), gpt.embed(t), (gpt.blocks, heads))[0]
-    return jax.vmap(one)(tokens)
-
-
-@eqx.filter_jit
-def head_removals(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"]) -> Float[Array, "L H"]:
-    """Measured change of the mean loss when a head is removed: L·H forward passes."""
-    L, H = gpt.config.n_layer, gpt.config.n_head
-    N = (targets >= 0).sum()
-    ones = jnp.ones(L * H, gpt.token_embedding.dtype)
-    loss = lambda gate: token_losses(gpt, _gated_states(gpt, tokens, gate.reshape(L, H)), targets).sum() / N
-    return (jax.lax.map(lambda i: loss(ones.at[i].set(0)), jnp.arange(L * H)) - loss(ones)).reshape(L, H)
-
-
-@eqx.filter_jit
-def gauss_newton_heads(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"]) -> Float[Array, "L H"]:
-    r"""First order plus exact Gauss–Newton curvature of each head's gate, one forward derivative each.
-
-    $-\langle P,\delta\rangle+\frac12\mathbb E\,\mathrm{var}_{\mathrm{softmax}(z)}(\dot z)$, $\dot z$ the derivative of the logits.
-    """
-    L, H = gpt.config.n_layer, gpt.config.n_head
-    scored = targets >= 0
-    ones = jnp.ones((L, H), gpt.token_embedding.dtype)
-    logits = lambda gate: jax.vmap(gpt.unembed)(_gated_states(gpt, tokens, gate))
-
-    def of(i):
-        change = jnp.zeros(L * H, ones.dtype).at[i].set(-1).reshape(L, H)
-        z, dz = jax.jvp(logits, (ones,), (change,))
-        p = jax.nn.softmax(z)
-        mean = (p * dz).sum(-1)
-        first = mean - jnp.take_along_axis(dz, jnp.maximum(targets, 0)[..., None], -1)[..., 0]
-        second = 0.5 * ((p * dz**2).sum(-1) - mean**2)
-        return jnp.where(scored, first + second, 0).sum() / scored.sum()
-
-    return jax.lax.map(of, jnp.arange(L * H)).reshape(L, H)

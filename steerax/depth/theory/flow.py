@@ -43,17 +43,6 @@ class CosineControl(eqx.Module):
         return jnp.cos(j * jnp.pi * t) @ self.coefficients
 
 
-class CellControl(eqx.Module):
-    r"""A piecewise constant control: $\theta(t)=\theta_l$ on $[l/L,(l+1)/L)$, the weights of `L` layers `[L p]`."""
-
-    theta: Float[Array, "L p"]
-
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, " p"]:
-        L = self.theta.shape[0]
-        # Rounding t·L can fall just below an integer; 1e-9 of a cell keeps t = l/L in cell l.
-        return self.theta[jnp.clip(jnp.floor(t * L + 1e-9).astype(int), 0, L - 1)]
-
-
 @eqx.filter_jit
 def euler(flow: Flow, X: Float[Array, "n D"], layers: int) -> Float[Array, "{layers}+1 n D"]:
     """The states $X_0..X_L$ of the network with `layers` layers. Raises `ConfigurationError` for fewer than one."""

@@ -119,8 +119,8 @@ def _write(compared: Compared) -> None:
     folder, vocabulary = compared.config.folder, compared.source.vocabulary
     models.save(compared.hmm, folder / "hmm", vocabulary)
     models.save(compared.gpt.model, folder / "gpt", vocabulary)
-    title, lead, sections = page_of(compared)
-    figures = [figure for section in sections for figure in section.figures]
+    words = page_of(compared)
+    figures = [figure for section in words.sections for figure in section.figures]
     write_whole(folder / "compare.json", json.dumps(compared.numbers | {"figures": figures}, allow_nan=False))
     command = "steerax compare " + " ".join(sys.argv[2:]) if pathlib.Path(sys.argv[0]).name == "steerax" else "compare"
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in compared.seconds.items())
@@ -131,7 +131,7 @@ def _write(compared: Compared) -> None:
         ("Seed", compared.config.seed),
         ("Files", "compare.json (all numbers), hmm/ and gpt/ (models for steerax.load)"),
     ]
-    page.write(folder / "compare.html", title, lead, sections, facts)
+    page.write(folder / "compare.html", words.title, words.lead, words.sections, facts)
 
 
 def _say(n: int, part: str) -> None:

@@ -1,17 +1,16 @@
 """The page of the comparison: the words of `page.md`, with numbers filled in and figures put between."""
 
-import importlib.resources
+import pathlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from ..._results import RESULTS
 from ...report import figures
 from ...report.figures import Dot, Line, Panel
-from ...report.page import Section
+from ...report.words import Page, read, table
 from .compared import Compared
 from .scores import EXACT
 
@@ -24,38 +23,17 @@ _POINTS = 200  # of the training curve
 _Pictures = dict[str, Callable[..., dict]]  # name -> function of title, caption and labels that gives the figure
 
 
-def page_of(compared: Compared) -> tuple[str, str, list[Section]]:
-    """Title, lead and sections.
-
-    An empty line ends a block of `page.md`. The first two are the title and the lead; then come headings (`## heading`),
-    paragraphs, and figures (`![name] title | label | …`, with a caption below), which are left out if the comparison
-    has no figure of that name.
-    """
+def page_of(compared: Compared) -> Page:
+    """`page.md` with the numbers of a comparison; figures that it does not have are left out."""
     drawn = _losses(compared) | _layers(compared) | _weights(compared) | _agreement(compared) | _training(compared)
-    names, environment = _names(compared), jinja2.Environment(undefined=jinja2.StrictUndefined)
-    fill = lambda text: " ".join(environment.from_string(text).render(names).split())
-    text = importlib.resources.files("steerax.experiments.compare").joinpath("page.md").read_text(encoding="utf-8")
-    title, lead, *blocks = text.strip().split("\n\n")
-    parts: list[tuple[str, list[str], list[dict]]] = []
-    for block in blocks:
-        first, _, rest = block.partition("\n")
-        if first.startswith("## "):
-            parts.append((first[3:], [], []))
-        elif first.startswith("!["):
-            name, _, words = first[2:].partition("] ")
-            heading, *labels = fill(words).split(" | ")
-            if name in drawn:
-                parts[-1][2].append(drawn[name](heading, fill(rest), *labels))
-        else:
-            parts[-1][1].append(fill(block))
-    return fill(title[2:]), fill(lead), [Section(*part) for part in parts]
+    return read(pathlib.Path(__file__).with_name("page.md"), _names(compared), drawn)
 
 
 def _names(c: Compared) -> dict[str, Any]:
     """What the sentences of `page.md` name: the records of the comparison, and numbers in words."""
 
     def errors(name: str) -> str:
-        largest = float(c.window.errors[name].max(initial=0.0))
+        largest = float(c.window.errors[name].max(initial=0.0)) if name in c.window.errors else 0.0
         return f"Standard errors are at most {largest:.1g}." if largest else "The values are exact."
 
     return vars(c) | {
@@ -71,7 +49,6 @@ def _names(c: Compared) -> dict[str, Any]:
         "loss": lambda name: f"{c.loss(name)[0]:.3f}",
         "beats": lambda name: "beats" if c.loss(name)[0] < c.loss("bigram")[0] else "does not beat",
         "errors": errors,
-        "count": lambda n, word: f"{n} {word}{'s' * (n > 1)}",
     }
 
 
@@ -85,10 +62,6 @@ def _gap_text(value: float, error: float) -> str:
     return f"{value:+.{decimals}f} ± {error:.{decimals}f}"
 
 
-def _table(rows: list[list[Any]]) -> Callable[..., dict]:
-    return lambda title, caption, *columns: figures.table(title, caption, columns, rows)
-
-
 def _losses(c: Compared) -> _Pictures:
     dots, rows = [], []
     for name in c.scores.scores:
@@ -96,7 +69,7 @@ def _losses(c: Compared) -> _Pictures:
         dots.append(Dot(name, loss, error, _ROLES.get(name, "dual")))
         rows.append([name, f"{loss:.4f} ± {error:.4f}", "–" if name == EXACT else _gap_text(*c.excess(name))])
     floor = None if c.floor is None else ("entropy floor", c.floor)
-    return {"losses": partial(figures.dots, rows=dots, reference=floor), "loss table": _table(rows)}
+    return {"losses": partial(figures.dots, rows=dots, reference=floor), "loss table": table(rows)}
 
 
 def _layers(c: Compared) -> _Pictures:
@@ -159,7 +132,7 @@ def _agreement(c: Compared) -> _Pictures:
     for a in c.agreements:
         shared = [percent(a.same_strongest, a.same_by_chance), percent(a.overlap, a.overlap_by_chance)]
         rows.append([a.one, a.other, *shared, f"{a.rank_correlation:.2f}", f"{a.correlation:.2f}"])
-    return {"agreement": _table(rows), "facts": _table([[name, value] for name, value in c.facts.items()])}
+    return {"agreement": table(rows), "facts": table([[name, value] for name, value in c.facts.items()])}
 
 
 def _steps_per_point(c: Compared) -> int:

@@ -157,12 +157,6 @@ def score_tokens(hmm: HiddenMarkovModel, data: Sequences, *, on_impossible: str 
     return TokenScores(scores, data.mask)
 
 
-def next_tokens(hmm: HiddenMarkovModel, data: Sequences) -> Float[np.ndarray, "B T1 V"]:
-    r"""$p(Z_t=z\mid Z_{<t})$ for every prefix of every sequence, on the host. **Raises:** as `filter_tokens`."""
-    parts = [_filter_part(hmm, part, rows, "raise").next_all() for part, rows in parts_of(data)]
-    return np.concatenate([np.asarray(part) for part in parts])
-
-
 def parts_of(data: Sequences, size: int = 256):
     """`(sequences, their rows)`, at most `size` sequences at a time."""
     return ((Sequences(data.values[rows], data.lengths[rows]), rows) for rows in chunks(data.number, size))
