@@ -6,7 +6,7 @@ Everything here needs NumPy only; compiled kernels and JAX are loaded where a co
 from .certificate.certificate import Certificate
 from .certificate.check import CertificateError, check
 from .problem import alphabet, tasks
-from .problem.law import Law
+from .problem.distribution import Distribution
 from .problem.problem import Problem, read_table
 from .problem.r1 import R1, Layer, Readout, Weights
 from .search import classes
@@ -21,8 +21,8 @@ __all__ = [
     "Certificate",
     "CertificateError",
     "Choice",
+    "Distribution",
     "FiniteProblem",
-    "Law",
     "Layer",
     "Policy",
     "Problem",

@@ -19,7 +19,7 @@ from steerax.lifted.problem.quantisers import (
     uniform,
 )
 from steerax.lifted.problem.r1 import R1
-from steerax.lifted.search.census import Census, uniform_law
+from steerax.lifted.search.census import Census, uniform_distribution
 from steerax.maths.lipschitz import Certified
 
 
@@ -54,7 +54,7 @@ def test_census_contains_exactly_the_functions_that_can_be_learnt(four_bits):
         order = (problem.tokens << np.arange(4)).sum(1)
         f = sum(int(y) << int(s) for s, y in zip(order, problem.labels, strict=True))
         assert four_bits.distance(f) == optimum
-        assert four_bits.value(uniform_law(labels_of(f, 4))) == pytest.approx(optimum / 16)
+        assert four_bits.value(uniform_distribution(labels_of(f, 4))) == pytest.approx(optimum / 16)
 
 
 def test_value_is_concave_and_lipschitz_in_total_variation(four_bits):
@@ -72,14 +72,14 @@ def test_value_is_concave_and_lipschitz_in_total_variation(four_bits):
 def test_policies_from_samples_are_consistent_within_the_uniform_bound(four_bits):
     rng = np.random.default_rng(1)
     labels = labels_of(0b0110100110010110, 4)  # parity
-    truth = uniform_law(labels)
+    truth = uniform_distribution(labels)
     best, excesses = four_bits.value(truth), []
     for N in (32, 512):
         width = generalisation_bound(len(four_bits), N, 0.05).width.value
         excess = []
         for _ in range(40):
             counts = rng.multinomial(N, np.full(16, 1 / 16))
-            sample = uniform_law(labels) * 16 * counts[:, None] / N
+            sample = uniform_distribution(labels) * 16 * counts[:, None] / N
             excess.append(four_bits.risks(truth)[four_bits.risks(sample).argmin()] - best)
         assert np.mean(np.array(excess) <= 2 * width) >= 0.95
         excesses.append(np.mean(excess))
@@ -188,7 +188,7 @@ def test_generalisation_bounds_know_when_they_say_nothing():
 def test_rejects_impossible_requests():
     with pytest.raises(ConfigurationError, match="census"):
         census(5, 1)
-    with pytest.raises(ConfigurationError, match="law of strings"):
+    with pytest.raises(ConfigurationError, match="distribution of strings"):
         Census(1, 1, np.array([0], np.uint64), 1).value(np.ones((4, 2)))
     with pytest.raises(ConfigurationError, match="one bit"):
         uniform(0)

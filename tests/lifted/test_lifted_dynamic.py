@@ -11,8 +11,8 @@ import pytest
 from steerax import ConfigurationError, DataError
 from steerax.lifted import (
     Choice,
+    Distribution,
     FiniteProblem,
-    Law,
     alphabet,
     classes,
     input_dependent_value,
@@ -38,31 +38,31 @@ def problem_on(tokens, labels, weights=None, attention="softmax", layers=1, head
         if mlp:
             stages.append(classes.neuron_stage(C, (0, 1), cost))
     readings = classes.logit_readings(C, (1.0,)) if logits else classes.threshold_readings(C)
-    return FiniteProblem(embedding, Law.embedded(embedding, tokens, labels, weights), tuple(stages), readings)
+    return FiniteProblem(embedding, Distribution.embedded(embedding, tokens, labels, weights), tuple(stages), readings)
 
 
-def brute_force(problem, law=None):
+def brute_force(problem, distribution=None):
     sizes = [len(stage) for stage in (*problem.stages, problem.readings)]
-    return min(problem.cost(choices, law) for choices in itertools.product(*map(range, sizes)))
+    return min(problem.cost(choices, distribution) for choices in itertools.product(*map(range, sizes)))
 
 
 def toolbox_value(problem):
-    """V of the initial law by pymdptoolbox, on the Markov decision process whose states are (stage, law)."""
+    """V of the initial distribution by pymdptoolbox, on the Markov decision process whose states are (stage, distribution)."""
     mdp = pytest.importorskip("mdptoolbox.mdp")
     stages, end = (*problem.stages, problem.readings), ("end",)
     worst = problem.initial.cost(np.max([r.loss for r in problem.readings], axis=0))
     worst += sum(max(c.cost for c in stage) for stage in stages) + 1
-    laws, moves = {(0, problem.initial.key): problem.initial}, {}
+    distributions, moves = {(0, problem.initial.key): problem.initial}, {}
     for t, stage in enumerate(stages):
-        for state, law in [item for item in laws.items() if item[0][0] == t]:
+        for state, distribution in [item for item in distributions.items() if item[0][0] == t]:
             for a, choice in enumerate(stage):
                 if t == len(problem.stages):
-                    moves[state, a] = end, -(choice.cost + law.cost(choice.loss))
+                    moves[state, a] = end, -(choice.cost + distribution.cost(choice.loss))
                 else:
-                    after = law.push(choice.steps)
-                    laws[t + 1, after.key] = after
+                    after = distribution.push(choice.steps)
+                    distributions[t + 1, after.key] = after
                     moves[state, a] = (t + 1, after.key), -choice.cost
-    number = {state: i for i, state in enumerate([*laws, end])}
+    number = {state: i for i, state in enumerate([*distributions, end])}
     actions = max(map(len, stages))
     P, R = np.zeros((actions, len(number), len(number))), np.full((len(number), actions), -float(worst))
     R[number[end]] = 0
@@ -112,16 +112,16 @@ def test_each_sequence_alone_reproduces_the_joint_run():
     rng = np.random.default_rng(6)
     problem = problem_on(*random_data(rng, 8), layers=2)
     choices = solve_dynamic(problem).roll_out()
-    law = problem.initial
-    alone = [problem.initial.part([i]) for i in range(len(law.weights))]
+    distribution = problem.initial
+    alone = [problem.initial.part([i]) for i in range(len(distribution.weights))]
     for stage, a in zip(problem.stages, choices, strict=False):
-        law, alone = law.push(stage[a].steps), [atom.push(stage[a].steps) for atom in alone]
-    joined = Law.of(
+        distribution, alone = distribution.push(stage[a].steps), [atom.push(stage[a].steps) for atom in alone]
+    joined = Distribution.of(
         [np.concatenate([a.registers[0] for a in alone])],
         np.concatenate([a.labels for a in alone]),
         np.concatenate([a.weights for a in alone]),
     )
-    assert joined.key == law.key
+    assert joined.key == distribution.key
 
 
 def test_the_list_depends_on_the_law_and_an_input_dependent_policy_is_strictly_better():
@@ -169,7 +169,9 @@ def test_a_last_token_and_a_mean_readout_are_pools():
     mean = Pool(0, 0, 0, np.zeros((5, 5), int), alphabet.mean_attention(), np.arange(-C, C + 1), rounding="odd")
     stage = (Choice("mean", (mean, Forget((1,)))),)
     labels = (tokens.sum(1) >= 2).astype(int)
-    problem = FiniteProblem(embedding, Law.embedded(embedding, tokens, labels), (stage,), classes.threshold_readings(C))
+    problem = FiniteProblem(
+        embedding, Distribution.embedded(embedding, tokens, labels), (stage,), classes.threshold_readings(C)
+    )
     assert solve_dynamic(problem).value() == 0
 
 
@@ -179,12 +181,12 @@ def test_position_wise_labels_are_learnt_by_causal_attention():
     labels = np.maximum.accumulate(tokens, axis=1)
     C, embedding = 2, np.array([[1, 3], [1, 3]])  # the values -1 and 1
     stages = classes.attention_stages(C, TABLES["mean"], causal=True)
-    law = Law.embedded(embedding, tokens, labels)
-    problem = FiniteProblem(embedding, law, tuple(stages), classes.threshold_readings(C))
+    distribution = Distribution.embedded(embedding, tokens, labels)
+    problem = FiniteProblem(embedding, distribution, tuple(stages), classes.threshold_readings(C))
     policy = solve_dynamic(problem)
     assert policy.value() == brute_force(problem) == 0
     assert (policy.network(tokens) == labels).all()
-    alone = FiniteProblem(embedding, law, (), classes.threshold_readings(C))
+    alone = FiniteProblem(embedding, distribution, (), classes.threshold_readings(C))
     assert solve_dynamic(alone).value() == 1
 
 
@@ -209,11 +211,11 @@ def test_rejects_malformed_problems():
     tokens, labels, weights = random_data(np.random.default_rng(0))
     embedding = classes.embed_levels(3, 2, 2)
     with pytest.raises(DataError, match="Labels"):
-        Law.embedded(embedding, tokens, -labels - 1)
+        Distribution.embedded(embedding, tokens, -labels - 1)
     with pytest.raises(DataError, match="Weights"):
-        Law.embedded(embedding, tokens, labels, 0 * weights)
+        Distribution.embedded(embedding, tokens, labels, 0 * weights)
     with pytest.raises(ConfigurationError, match="at least one choice"):
-        FiniteProblem(embedding, Law.embedded(embedding, tokens, labels), ((),), classes.threshold_readings(2))
+        FiniteProblem(embedding, Distribution.embedded(embedding, tokens, labels), ((),), classes.threshold_readings(2))
     with pytest.raises(ConfigurationError, match="≥ 0"):
         problem_on(tokens, labels, cost=-1)
     with pytest.raises(ConfigurationError, match="input-dependent"):

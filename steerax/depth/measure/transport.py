@@ -1,6 +1,6 @@
-r"""The law of the hidden states as it moves through depth.
+r"""The distribution of the hidden states as it moves through depth.
 
-$\partial_t\nu+\nabla\!\cdot(\zeta F\nu)=0$ for the law $\nu_t$ of *whole sequences* (of a single token only with the
+$\partial_t\nu+\nabla\!\cdot(\zeta F\nu)=0$ for the distribution $\nu_t$ of *whole sequences* (of a single token only with the
 averaged velocity $\mathbb E[F\mid x]$). In weak form $\frac{d}{dt}\mathbb E\varphi(X)=\mathbb E\langle\nabla\varphi(X),\zeta F\rangle$,
 and a network satisfies it to $O(\varepsilon)$ [HuanYuan2026].
 """
@@ -53,11 +53,11 @@ def radial_share(X: Float[Array, "S N D"]) -> Float[Array, " S-1"]:
 def sliced_path(
     X: Float[Array, "S N D"], key: PRNGKeyArray, number: int = 64
 ) -> tuple[Float[np.ndarray, " S-1"], Float[np.ndarray, " S"]]:
-    r"""How far each step moves the law of tokens: $D\cdot SW_2^2$ between the laws before and after, and its noise floor.
+    r"""How far each step moves the distribution of tokens: $D\cdot SW_2^2$ between the distributions before and after, and its noise floor.
 
     The tokens are split at random in two halves, once; the distance compares one half before with the other half after
     a step, and the floor compares the two halves of the same state. Pairing a token with itself would return the
-    kinetic energy instead. A step whose distance is not above its floor has not measurably moved the law.
+    kinetic energy instead. A step whose distance is not above its floor has not measurably moved the distribution.
     """
     N, D = X.shape[1:]
     order_key, direction_key = jax.random.split(key)

@@ -2,7 +2,7 @@ r"""Toy controlled velocity fields: small, smooth, with the structure of a resid
 
 A field $F(X;\theta)$ moves the tokens $X\in\mathbb R^{n\times D}$ of one sequence; the control $\theta\in\mathbb R^p$
 is one flat vector, so that costates, Hamiltonians and optimal controls of toys stay short. Tokens interact only
-through their empirical law (and, if causal, their order). Real checkpoints are the business of `refinement.py`.
+through their empirical distribution (and, if causal, their order). Real checkpoints are the business of `refinement.py`.
 """
 
 import equinox as eqx

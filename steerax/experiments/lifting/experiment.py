@@ -1,15 +1,15 @@
-"""The lifted problem: policies, open loops, and the value as a function of the law of the data."""
+"""The lifted problem: policies, open loops, and the value as a function of the distribution of the data."""
 
 import dataclasses
 from functools import partial
 
 import numpy as np
 
-from ...lifted import FiniteProblem, Law, input_dependent_value, solve_dynamic
+from ...lifted import Distribution, FiniteProblem, input_dependent_value, solve_dynamic
 from ...lifted.bounds.generalisation import generalisation_bound
 from ...lifted.problem import alphabet, tasks
 from ...lifted.search import classes
-from ...lifted.search.census import census, uniform_law
+from ...lifted.search.census import census, uniform_distribution
 from ...report import figures
 from ...report.words import Findings
 
@@ -73,7 +73,7 @@ def small_findings() -> dict:
         "value": policy.value(),
         "open_loop": problem.cost(choices),
         "deployed": int(np.sum(policy.network(tokens) != labels)),
-        "differing_laws": int(run_alone(problem, choices) != run_jointly(problem, choices)),
+        "differing_distributions": int(run_alone(problem, choices) != run_jointly(problem, choices)),
         "input_dependent_value": input_dependent_value(problem),
         "lists": len(lists),
         "pairs": 28,
@@ -85,36 +85,36 @@ def small_problem(tokens: np.ndarray, labels: np.ndarray) -> FiniteProblem:
     embedding = classes.embed_levels(length=tokens.shape[1], vocabulary=2, levels=2)
     stages = [*classes.attention_stages(2, alphabet.softmax_attention(1.0, 8), heads=1), classes.neuron_stage(2)]
     return FiniteProblem(
-        embedding, Law.embedded(embedding, tokens, labels), tuple(stages), classes.threshold_readings(2)
+        embedding, Distribution.embedded(embedding, tokens, labels), tuple(stages), classes.threshold_readings(2)
     )
 
 
 def run_jointly(problem: FiniteProblem, choices: list[int]) -> bytes:
-    """Key of the law after a list of choices, all sequences together."""
+    """Key of the distribution after a list of choices, all sequences together."""
     return pushed(problem, problem.initial, choices).key
 
 
 def run_alone(problem: FiniteProblem, choices: list[int]) -> bytes:
-    """Key of the law put together from sequences that were each run on their own."""
+    """Key of the distribution put together from sequences that were each run on their own."""
     parts = [pushed(problem, problem.initial.part([i]), choices) for i in range(len(problem.initial.weights))]
     join = lambda arrays: np.concatenate(list(arrays))
     registers = [join(part.registers[r] for part in parts) for r in range(len(parts[0].registers))]
-    return Law.of(registers, join(p.labels for p in parts), join(p.weights for p in parts)).key
+    return Distribution.of(registers, join(p.labels for p in parts), join(p.weights for p in parts)).key
 
 
-def pushed(problem: FiniteProblem, law: Law, choices: list[int]) -> Law:
-    """The law after the choices of every stage."""
+def pushed(problem: FiniteProblem, distribution: Distribution, choices: list[int]) -> Distribution:
+    """The distribution after the choices of every stage."""
     for stage, a in zip(problem.stages, choices, strict=False):
-        law = law.push(stage[a].steps)
-    return law
+        distribution = distribution.push(stage[a].steps)
+    return distribution
 
 
 def segments(functions, number: int, rng: np.random.Generator):
-    """(curves, smallest turned second difference, largest |V - V'| / TV) along segments between random laws."""
+    """(curves, smallest turned second difference, largest |V - V'| / TV) along segments between random distributions."""
     x = np.linspace(0, 1, 101)
     curves, concave, ratio = [], np.inf, 0.0
     for i in range(number):
-        a, b = (uniform_law(rng.integers(0, 2, 16)) for _ in range(2))
+        a, b = (uniform_distribution(rng.integers(0, 2, 16)) for _ in range(2))
         values = np.array([functions.value((1 - t) * a + t * b) for t in x])
         distance = np.abs(a - b).sum() / 2
         concave = min(concave, float(-np.diff(values, 2).max()))
@@ -126,12 +126,12 @@ def segments(functions, number: int, rng: np.random.Generator):
 
 def consistency(functions, labels: np.ndarray, config: Config, rng: np.random.Generator):
     """(excess error of the policy of each sample, width of the bound), for each sample size."""
-    truth = uniform_law(labels)
+    truth = uniform_distribution(labels)
     best, risks = functions.value(truth), functions.risks(truth)
     excess, width = [], []
     for n in config.samples:
         width.append(generalisation_bound(len(functions), n, 0.05).width.value)
         draws = rng.multinomial(n, np.full(16, 1 / 16), size=config.draws)
-        samples = (uniform_law(labels) * 16 * counts[:, None] / n for counts in draws)
+        samples = (uniform_distribution(labels) * 16 * counts[:, None] / n for counts in draws)
         excess.append([float(risks[functions.risks(sample).argmin()] - best) for sample in samples])
     return excess, width

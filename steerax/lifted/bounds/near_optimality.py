@@ -2,7 +2,7 @@ r"""Both sides of the near-optimality theorem of the quantised problem, measured
 
 Tokens $x\in[-1,1]$, layers $x_i\leftarrow\mathrm{clip}(x_i+v\sum_j\mathrm{softmax}_j(a\,x_ix_j)\,x_j)$ with $|a|\le A$,
 $|v|\le1$; the first token is compared with a label, $\ell=|x_0-y|$; weighted sequences. The labels come from a teacher
-inside the box, so the continuous optimum is $J^*=0$ exactly. Quantising states, weights and the law with mesh $h$ gives
+inside the box, so the continuous optimum is $J^*=0$ exactly. Quantising states, weights and the distribution with mesh $h$ gives
 a finite problem whose optimum $J_h$ must lie within a computable bound of $J^*$ ([AkmanSaldiYuksel2026]).
 """
 
@@ -23,7 +23,7 @@ _LARGEST_LOSS = 2.0  # |x₀ - y| on [-1, 1]
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """Sequences `x [N n]`, their law `p [N]` and labels `y [N]`; `teacher` = (a₁, v₁, a₂, v₂)."""
+    """Sequences `x [N n]`, their distribution `p [N]` and labels `y [N]`; `teacher` = (a₁, v₁, a₂, v₂)."""
 
     x: Float[np.ndarray, "N n"]
     p: Float[np.ndarray, "N"]
@@ -70,8 +70,8 @@ def measure(instance: Instance, bits: int) -> Gap:
     rounding = Certified(step / 2, "states rounded to the mesh")
     # |∂F/∂a| ≤ |v| |x| Var(x) ≤ V and |∂F/∂v| ≤ 1 on [-1, 1]
     new = V * scores.radius + 1.0 * values.radius + rounding
-    law = Certified(float(np.abs(p - instance.p).sum() / 2), "total variation of the type")
-    bound = propagate(rounding.value, [(slope, new), (slope, new)]) + _LARGEST_LOSS * law
+    distribution = Certified(float(np.abs(p - instance.p).sum() / 2), "total variation of the type")
+    bound = propagate(rounding.value, [(slope, new), (slope, new)]) + _LARGEST_LOSS * distribution
     return Gap(step, value, abs(value), instance.cost(policy), bound, nested)
 
 

@@ -146,7 +146,7 @@ def _after_layer(x: Tokens, B: np.ndarray, V: np.ndarray, C: int) -> Tokens:
 def best_last_layers(states: Int[np.ndarray, "P N n 2"], problem: Problem) -> Int[np.ndarray, "P"]:
     r"""The fewest errors of one more layer and a read-out on each state.
 
-    For every B and both rows of V, the signed law of $(y_0,y_1)$ is one matrix product; sums along its axes and
+    For every B and both rows of V, the signed distribution of $(y_0,y_1)$ is one matrix product; sums along its axes and
     diagonals from above are all thresholds.
     """
     return np.array([_best_last_layer(x, problem) for x in states])
@@ -161,15 +161,19 @@ def _best_last_layer(x: Tokens, problem: Problem) -> int:
     for a in (0, 1):
         y = np.stack([moved(x[:, 0, a], z4, v, C) for v in model.rows], 1) + C  # [b NR N]
         reached.append((y[:, :, None, :] == np.arange(W)[:, None]).astype(np.float64).reshape(len(z4), -1, len(net)))
-    law = np.einsum("bks,bms->bkm", reached[0] * net, reached[1], optimize=True)
-    law = np.rint(law).astype(np.int64).reshape(len(z4), len(model.rows), W, len(model.rows), W).swapaxes(2, 3)
+    distribution = np.einsum("bks,bms->bkm", reached[0] * net, reached[1], optimize=True)
+    distribution = (
+        np.rint(distribution).astype(np.int64).reshape(len(z4), len(model.rows), W, len(model.rows), W).swapaxes(2, 3)
+    )
     v = np.arange(W)
     best = problem.total
     for w0, w1 in model.directions:
         score = (w0 * (v[:, None] - C) + w1 * (v[None, :] - C)).ravel()
         order = np.argsort(-score, kind="stable")
         ends = np.flatnonzero(np.diff(score[order], append=-(10**6)))
-        above = np.cumsum(law.reshape(-1, W * W)[:, order], axis=1)[:, ends]  # net mass of {w·y ≥ τ} for every τ
+        above = np.cumsum(distribution.reshape(-1, W * W)[:, order], axis=1)[
+            :, ends
+        ]  # net mass of {w·y ≥ τ} for every τ
         best = min(best, ones - max(0, int(above.max())), problem.total - ones + min(0, int(above.min())))
     return best
 

@@ -17,7 +17,7 @@ from .r1 import R1
 class Problem:
     """Find the network of a class that mislabels the least weight of sequences.
 
-    Equal (sequence, label) pairs are merged and their weights added: only their law matters.
+    Equal (sequence, label) pairs are merged and their weights added: only their distribution matters.
 
     **Arguments:** `name`; `tokens [N n]`; `labels [N]`, 0 or 1; `weights [N]`, integers > 0 (default 1); `model`.
     Raises `DataError` on other shapes, labels, tokens or weights.

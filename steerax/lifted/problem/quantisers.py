@@ -1,4 +1,4 @@
-r"""The three quantisers of the lifted process, each with its radius: states, laws, actions.
+r"""The three quantisers of the lifted process, each with its radius: states, distributions, actions.
 
 A quantiser with radius $r$ moves nothing by more than $r$; `maths.lipschitz.propagate` turns radii into a bound of the
 value. (When the deployed network itself rounds its states, the finite model is exact and no radius is needed.)
@@ -80,7 +80,7 @@ def nearest_type(p: Float[np.ndarray, "k"], denominator: int) -> Int[np.ndarray,
     r"""Reznik's nearest type: counts summing to the denominator $m$, nearest to $mp$.
 
     With $k$ masses the total variation distance is at most $k/4m$, so $W_1\le\mathrm{diam}\cdot k/4m$.
-    Raises `ConfigurationError` unless p is a law.
+    Raises `ConfigurationError` unless p is a distribution.
     """
     if denominator < 1 or p.min() < 0 or not math.isclose(float(p.sum()), 1.0, rel_tol=1e-9):
         raise ConfigurationError("A type needs masses ≥ 0 that add up to 1 and a denominator ≥ 1.")

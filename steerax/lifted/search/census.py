@@ -1,7 +1,7 @@
 r"""The census: every Boolean function of n bits that a class computes.
 
 The class does not depend on the labels, so one pass marks all truth tables that occur. Afterwards the value of *any*
-law of inputs and labels is one minimum over a list, $V(p)=\min_f\langle p,\ell_f\rangle$: an infimum of linear functions,
+distribution of inputs and labels is one minimum over a list, $V(p)=\min_f\langle p,\ell_f\rangle$: an infimum of linear functions,
 hence concave, positively homogeneous and Lipschitz in total variation.
 """
 
@@ -47,9 +47,9 @@ class Census:
         return (self.functions[:, None] >> np.arange(2**self.n, dtype=np.uint64)) & np.uint64(1) == 1
 
     def risks(self, p: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "F"]:
-        """The probability that each function is wrong under a law p of (string, label)."""
+        """The probability that each function is wrong under a distribution p of (string, label)."""
         if p.shape != (2**self.n, 2) or p.min() < 0:
-            raise ConfigurationError(f"A law of strings and labels is an array [{2**self.n} 2] of masses ≥ 0.")
+            raise ConfigurationError(f"A distribution of strings and labels is an array [{2**self.n} 2] of masses ≥ 0.")
         return p[:, 1].sum() + self.values @ (p[:, 0] - p[:, 1])
 
     def value(self, p: Float[np.ndarray, "N 2"]) -> float:
@@ -97,8 +97,8 @@ def mark_states(states: UInt[np.ndarray, "P N n"], tables: Tables, marks: Bool[n
                 marks[np.unique(pack(score >= threshold)).astype(np.int64)] = True
 
 
-def uniform_law(labels: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N 2"]:
-    """The uniform law of strings with deterministic labels."""
+def uniform_distribution(labels: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N 2"]:
+    """The uniform distribution of strings with deterministic labels."""
     p = np.zeros((len(labels), 2))
     p[np.arange(len(labels)), labels] = 1 / len(labels)
     return p

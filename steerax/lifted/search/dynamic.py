@@ -1,8 +1,8 @@
 r"""Dynamic programming on the lifted Markov decision process, for any finite class of integer networks.
 
-$V_t(\Lambda)=\min_a\{r(a)+V_{t+1}(\Phi_{a\#}\Lambda)\}$, $V_L(\Lambda)=\min_f\{r(f)+\int\ell_f\,d\Lambda\}$ over the laws that
+$V_t(\Lambda)=\min_a\{r(a)+V_{t+1}(\Phi_{a\#}\Lambda)\}$, $V_L(\Lambda)=\min_f\{r(f)+\int\ell_f\,d\Lambda\}$ over the distributions that
 can be reached. The process is deterministic and its state is observed, so the optimal closed-loop policy, followed
-from $\Lambda_0$, is a fixed list of weights: a network. It depends on the law of the data, never on the one sequence that
+from $\Lambda_0$, is a fixed list of weights: a network. It depends on the distribution of the data, never on the one sequence that
 runs through it. For small classes; class R1 has a search of its own.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from ..._errors import ConfigurationError
 from ...transformer.quantized import QuantizedNetwork, Step
-from ..problem.law import Law
+from ..problem.distribution import Distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +40,14 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class FiniteProblem:
-    """A finite class of networks and the law it is trained on.
+    """A finite class of networks and the distribution it is trained on.
 
-    **Arguments:** `embedding [n V]`; `initial`, the law of the embedded data (one register); `stages`, the choices of
+    **Arguments:** `embedding [n V]`; `initial`, the distribution of the embedded data (one register); `stages`, the choices of
     each stage in order (a layer is one or several stages); `readings`.
     """
 
     embedding: Int[np.ndarray, "n V"]
-    initial: Law
+    initial: Distribution
     stages: tuple[tuple[Choice, ...], ...]
     readings: tuple[Reading, ...]
 
@@ -57,13 +57,13 @@ class FiniteProblem:
         if min(c.cost for c in (*self.readings, *(c for stage in self.stages for c in stage))) < 0:
             raise ConfigurationError("Costs of weights are integers ≥ 0.")
 
-    def cost(self, choices: Sequence[int], law: Law | None = None) -> int:
+    def cost(self, choices: Sequence[int], distribution: Distribution | None = None) -> int:
         """The total cost of a network: one choice a stage and, last, a reading."""
-        law = law or self.initial
+        distribution = distribution or self.initial
         for stage, a in zip(self.stages, choices, strict=False):
-            law = law.push(stage[a].steps)
+            distribution = distribution.push(stage[a].steps)
         reading = self.readings[choices[-1]]
-        return self.weight_cost(choices) + law.cost(reading.loss)
+        return self.weight_cost(choices) + distribution.cost(reading.loss)
 
     def weight_cost(self, choices: Sequence[int]) -> int:
         """Σ r(a) of a network."""
@@ -79,51 +79,51 @@ class FiniteProblem:
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """The optimal closed-loop policy on every law it was asked about.
+    """The optimal closed-loop policy on every distribution it was asked about.
 
-    **Attributes:** `problem`; `tables`, for each stage: key of the law → (optimal cost to go, optimal choice).
+    **Attributes:** `problem`; `tables`, for each stage: key of the distribution → (optimal cost to go, optimal choice).
     """
 
     problem: FiniteProblem
     merging: bool = True
     tables: list[dict[bytes, tuple[int, int]]] = field(default_factory=list)
 
-    def value(self, law: Law | None = None, stage: int = 0) -> int:
-        """V of a law (default: the data's), by backward induction on the laws reachable from it."""
-        return self._solve(law or self.problem.initial, stage)[0]
+    def value(self, distribution: Distribution | None = None, stage: int = 0) -> int:
+        """V of a distribution (default: the data's), by backward induction on the distributions reachable from it."""
+        return self._solve(distribution or self.problem.initial, stage)[0]
 
-    def choice(self, law: Law, stage: int) -> int:
+    def choice(self, distribution: Distribution, stage: int) -> int:
         """The optimal choice in a state."""
-        return self._solve(law, stage)[1]
+        return self._solve(distribution, stage)[1]
 
-    def roll_out(self, law: Law | None = None) -> list[int]:
+    def roll_out(self, distribution: Distribution | None = None) -> list[int]:
         """Follow the policy, asking it anew in every state: one choice a stage and a reading."""
-        law, choices = law or self.problem.initial, []
+        distribution, choices = distribution or self.problem.initial, []
         for t, stage in enumerate(self.problem.stages):
-            choices.append(self.choice(law, t))
-            law = law.push(stage[choices[-1]].steps)
-        return [*choices, self.choice(law, len(self.problem.stages))]
+            choices.append(self.choice(distribution, t))
+            distribution = distribution.push(stage[choices[-1]].steps)
+        return [*choices, self.choice(distribution, len(self.problem.stages))]
 
     @property
     def states(self) -> list[int]:
-        """Distinct laws met before each stage and before the reading."""
+        """Distinct distributions met before each stage and before the reading."""
         return [len(table) for table in self.tables]
 
     @cached_property
     def network(self) -> QuantizedNetwork:
-        """The optimal network for the data's law."""
+        """The optimal network for the data's distribution."""
         return self.problem.network(self.roll_out())
 
-    def _solve(self, law: Law, t: int) -> tuple[int, int]:
+    def _solve(self, distribution: Distribution, t: int) -> tuple[int, int]:
         while len(self.tables) <= len(self.problem.stages):
             self.tables.append({})
-        key = law.key
+        key = distribution.key
         found = self.tables[t].get(key) if self.merging else None
         if found is None:
             if t == len(self.problem.stages):
-                costs = [reading.cost + law.cost(reading.loss) for reading in self.problem.readings]
+                costs = [reading.cost + distribution.cost(reading.loss) for reading in self.problem.readings]
             else:
-                costs = [c.cost + self._solve(law.push(c.steps), t + 1)[0] for c in self.problem.stages[t]]
+                costs = [c.cost + self._solve(distribution.push(c.steps), t + 1)[0] for c in self.problem.stages[t]]
             best = int(np.argmin(costs))
             found = self.tables[t][key] = (costs[best], best)
         return found
