@@ -33,13 +33,13 @@ def plain_scan(mu, A, C, z):
 def layers(d: int, T: int, batch: int) -> dict:
     import steerax as sx
     from steerax.inference.hmm.kernels.layers import layer
-    from steerax.inference.hmm.kernels.recursions import filter_traced
+    from steerax.inference.hmm.kernels.scaled import filter_traced
 
     hmm = sx.models.random_hmm(jax.random.key(d), d, 50)
     strings = [hmm.sample(jax.random.key(i), T)[1] for i in range(batch)]
     z = strings[0] if batch == 1 else jnp.stack(strings, 1)
     plain, filtered = jax.jit(plain_scan), jax.jit(filter_traced)
-    states = filtered(*hmm.arrays, z)[1]
+    states = filtered(*hmm.arrays, z)[0]
     tasks = {
         "filter": lambda: jax.block_until_ready(filtered(*hmm.arrays, z)),
         "layer": lambda: jax.block_until_ready(layer(states, *hmm.arrays, z)),
@@ -55,11 +55,12 @@ def layers(d: int, T: int, batch: int) -> dict:
 def control_matrix(d: int, T: int) -> dict:
     import steerax as sx
     from steerax.inference.hmm.kernels.controls import all_controls, control_norms
+    from steerax.inference.hmm.kernels.layers import gain_differences
 
     hmm = sx.models.random_hmm(jax.random.key(d), d, 50)
     z = hmm.sample(jax.random.key(1), T)[1]
     states, C = sx.filter(hmm, z).states, hmm.emission
-    arguments = (states, *hmm.arrays, z)
+    arguments = (gain_differences(states[:-1], C, z) / 2, *hmm.arrays, z)
     dtype = jnp.dtype("float64")
     tasks = {
         "one target": (all_controls, (*arguments, C[:, :1], dtype)),

@@ -120,7 +120,7 @@ class Explanation(eqx.Module):
 
     **Attributes:** `queries` `[q]`, times; `prior` `[q k]`; `weights` `[q T k]` (`None` from `explain_norms`); `norms`
     `[q T]`, sums over the `k` columns of the target of absolute weights. Of a linear model also `controls` `[q T p k]`, the
-    coefficients $u_t$ in `weights` $=-u_t^\top(Z_t-c)$, `covariance` `[q k k]` of the error, and the solver's `result`.
+    coefficients $u_t$ in `weights` $=-u_t^\top(Z_t-c)$, and `covariance` `[q k k]` of the error. `result`.
     """
 
     queries: Int[np.ndarray, "*batch q"]

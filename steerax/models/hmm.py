@@ -29,7 +29,8 @@ class HiddenMarkovModel(eqx.Module):
     - `emission`: $C$, `[d V]`.
     - `vocabulary`: what the tokens stand for, if anything.
 
-    Rows must be probabilities to the square root of the precision; what rounding has left over is divided out.
+    Rows must be probabilities to the square root of the precision; what rounding has left over is divided out. The three
+    arrays get one precision, the widest given; an entry below its smallest normal number counts as zero.
 
     **Raises:** `DataError` for a wrong shape, a negative or non-finite entry, or a row that does not sum to one.
     """
@@ -40,12 +41,15 @@ class HiddenMarkovModel(eqx.Module):
     vocabulary: Vocabulary | None = eqx.field(static=True)
 
     def __init__(self, initial: Any, transition: Any, emission: Any, vocabulary: Vocabulary | None = None):
-        self.initial = _rows("initial", initial, 1)
-        if isinstance(transition, OrderKTransition):
-            self.transition = OrderKTransition(_rows("transition", transition.tensor, transition.tensor.ndim))
-        else:
-            self.transition = _rows("transition", transition, 2)
-        self.emission = _rows("emission", emission, 2)
+        ordered = isinstance(transition, OrderKTransition)
+        tensor = transition.tensor if ordered else transition
+        given = [_as_floats(a) for a in (initial, tensor, emission)]
+        dtype = jnp.result_type(*given)
+        mu, A, C = (a.astype(dtype) for a in given)
+        self.initial = _rows("initial", mu, 1)
+        checked = _rows("transition", A, A.ndim if ordered else 2)
+        self.transition = OrderKTransition(checked) if ordered else checked
+        self.emission = _rows("emission", C, 2)
         self.vocabulary = vocabulary
         shapes = self.initial.shape, self.transition.shape, self.emission.shape
         d = shapes[0][0]
@@ -130,11 +134,13 @@ def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " 
     return pi / pi.sum()
 
 
-def _rows(name: str, rows: Any, ndim: int):
+def _as_floats(values: Any) -> Array:
+    array = jnp.asarray(values)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
+
+
+def _rows(name: str, rows: Array, ndim: int):
     """A checked array of probability rows, rescaled by what rounding left over; traced values pass unchecked."""
-    rows = jnp.asarray(rows)
-    if not jnp.issubdtype(rows.dtype, jnp.floating):
-        rows = rows.astype(jnp.result_type(float))
     if rows.ndim != ndim or 0 in rows.shape:
         raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {rows.shape}.")
     if isinstance(rows, Tracer):
@@ -149,4 +155,5 @@ def _rows(name: str, rows: Any, ndim: int):
         where = f"Row {tuple(map(int, worst))} of `{name}`" if ndim > 1 else f"`{name}`"
         raise DataError(f"{where} sums to {float(sums[(*worst, 0)]):.6g}, not to one; divide it by its sum.")
     rounding = off > 4 * host.shape[-1] * np.finfo(host.dtype).eps
+    host = np.where(host < np.finfo(host.dtype).tiny, 0, host)
     return jnp.asarray(np.where(rounding, host / sums, host))

@@ -65,19 +65,24 @@ class OrderKTransition(eqx.Module):
         return 2
 
     @property
-    def _cube(self) -> Float[Array, "d b d"]:
+    def support(self) -> "OrderKTransition":
+        """One where a transition is possible, zero elsewhere."""
+        return type(self)((self.tensor > 0).astype(self.dtype))
+
+    @property
+    def cube(self) -> Float[Array, "d b d"]:
         """The tensor as `[i, b, j]`: oldest state, states in between, next state."""
         d = self.n_base_states
         return self.tensor.reshape(d, -1, d)
 
     def __rmatmul__(self, p):
-        d, b, _ = self._cube.shape
-        out = jnp.einsum("...ab,abc->...bc", p.reshape(*p.shape[:-1], d, b), self._cube)
+        d, b, _ = self.cube.shape
+        out = jnp.einsum("...ab,abc->...bc", p.reshape(*p.shape[:-1], d, b), self.cube)
         return out.reshape(p.shape)
 
     def __matmul__(self, y):
-        d, b, _ = self._cube.shape
-        out = jnp.einsum("abc,bc...->ab...", self._cube, y.reshape(b, d, *y.shape[1:]))
+        d, b, _ = self.cube.shape
+        out = jnp.einsum("abc,bc...->ab...", self.cube, y.reshape(b, d, *y.shape[1:]))
         return out.reshape(y.shape)
 
     def dense(self) -> Float[Array, "D D"]:
@@ -86,13 +91,13 @@ class OrderKTransition(eqx.Module):
 
     def pair_counts(self, a: Float[Array, "*n D"], w: Float[Array, "*n D"]) -> Float[Array, "..."]:
         r"""$\sum_n a_n(i)\,w_n(j)$ for the pairs that the transition allows, in the shape of `free`."""
-        d, b, _ = self._cube.shape
+        d, b, _ = self.cube.shape
         return jnp.einsum("nab,nbc->abc", a.reshape(-1, d, b), w.reshape(-1, b, d)).reshape(self.tensor.shape)
 
     def best_predecessor(self, score: Float[Array, "*n D"]) -> tuple[Float[Array, "*n D"], Int[Array, "*n D"]]:
         r"""$\max_i(\mathrm{score}_i+\log A_{ij})$ and the maximising $i$, for every $j$."""
-        d, b, _ = self._cube.shape
-        log_cube = jnp.log(self._cube).reshape((1,) * (score.ndim - 1) + (d, b, d))
+        d, b, _ = self.cube.shape
+        log_cube = jnp.log(self.cube).reshape((1,) * (score.ndim - 1) + (d, b, d))
         joint = score.reshape(*score.shape[:-1], d, b)[..., None] + log_cube
         oldest = joint.argmax(-3)
         origin = oldest * b + jnp.broadcast_to(jnp.arange(b)[:, None], oldest.shape)

@@ -16,6 +16,9 @@ from ..results import DualFiltered
 from .filter import FilteredTokens, Tokens, batch_first, check_choice, filter_tokens
 from .kernels.layers import layer
 from .kernels.recursions import prior_distributions
+from .kernels.scaled import Scaled, filter_scaled, layer_scaled
+
+Distributions = Array | Scaled  # `[T+1 … d]`
 
 
 def dual_filter_tokens(
@@ -49,12 +52,16 @@ def dual_filter_tokens(
     """
     filtered = filter_tokens(hmm, data, on_impossible)
     z = jnp.asarray(filtered.tokens)
-    rho = _start(hmm, filtered, initial if initial is not None else ("filter" if layers is None else "prior"))
+    initial = ("filter" if layers is None else "prior") if initial is None else initial
+    rho: Any = _start(hmm, filtered, initial)
     if layers is not None and layers < 0:
         raise ConfigurationError(f"The number of layers cannot be {layers}; use 0 or more, or None.")
     if keep and layers is None:
         raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance
+    if filtered.lost_mass:
+        is_filter = isinstance(initial, str) and initial == "filter"
+        rho = filter_scaled(*hmm.arrays, z)[0] if is_filter else Scaled.of(rho)
     history = None
     if layers is None:
         cap = len(z) + 1 if max_layers is None else max_layers
@@ -62,13 +69,14 @@ def dual_filter_tokens(
         residuals = np.asarray(residuals)[: int(used)]
     elif keep:
         outputs, residuals = _history(rho, *hmm.arrays, z, layers)
+        outputs = _linear(outputs)
         rho, history = outputs[-1], jnp.moveaxis(outputs, 2, 1) if z.ndim > 1 else outputs
     else:
         rho, residuals = _a_number_of(rho, *hmm.arrays, z, layers)
     residuals = np.asarray(residuals)
     reached = bool(len(residuals)) and residuals[-1] <= tolerance
     result = RESULTS.successful if reached else RESULTS.max_steps_reached
-    return DualFiltered(batch_first(rho), residuals, len(residuals), result, history)
+    return DualFiltered(batch_first(_linear(rho)), residuals, len(residuals), result, history)
 
 
 def _start(hmm: HiddenMarkovModel, filtered: FilteredTokens, initial: str | Any) -> Float[Array, "T1 *batch d"]:
@@ -92,40 +100,48 @@ def _start(hmm: HiddenMarkovModel, filtered: FilteredTokens, initial: str | Any)
     return jnp.broadcast_to(jnp.expand_dims(prior, tuple(range(1, len(shape) - 1))), shape)
 
 
-def _change(new: Float[Array, "*n d"], old: Float[Array, "*n d"]) -> Float[Array, ""]:
-    return jnp.max(jnp.sum(jnp.abs(new - old), -1))
+def _layer(rho: Distributions, mu, A, C, z: Int[Array, "T *batch"]) -> Distributions:
+    return layer_scaled(rho, mu, A, C, z) if isinstance(rho, Scaled) else layer(rho, mu, A, C, z)
+
+
+def _linear(rho: Distributions) -> Float[Array, "*n d"]:
+    return rho.linear if isinstance(rho, Scaled) else rho
+
+
+def _change(new: Distributions, old: Distributions) -> Float[Array, ""]:
+    return jnp.max(jnp.sum(jnp.abs(_linear(new) - _linear(old)), -1))
 
 
 @functools.partial(jax.jit, static_argnames="cap")
-def _until_fixed(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"], tolerance, cap: int):
+def _until_fixed(rho: Distributions, mu, A, C, z: Int[Array, "T *batch"], tolerance, cap: int):
     def unfinished(carry):
         _, residuals, n = carry
         return (n < cap) & ((n == 0) | (residuals[n - 1] > tolerance))
 
     def apply(carry):
         rho, residuals, n = carry
-        new = layer(rho, mu, A, C, z)
+        new = _layer(rho, mu, A, C, z)
         return new, residuals.at[n].set(_change(new, rho)), n + 1
 
-    return lax.while_loop(unfinished, apply, (rho, jnp.zeros(cap, rho.dtype), 0))
+    return lax.while_loop(unfinished, apply, (rho, jnp.zeros(cap, mu.dtype), 0))
 
 
 @functools.partial(jax.jit, static_argnames="layers")
-def _a_number_of(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"], layers: int):
+def _a_number_of(rho: Distributions, mu, A, C, z: Int[Array, "T *batch"], layers: int):
     def apply(rho, _):
-        new = layer(rho, mu, A, C, z)
+        new = _layer(rho, mu, A, C, z)
         return new, _change(new, rho)
 
     return lax.scan(apply, rho, None, length=layers)
 
 
 @functools.partial(jax.jit, static_argnames="layers")
-def _history(rho: Float[Array, "T1 *batch d"], mu, A, C, z: Int[Array, "T *batch"], layers: int):
+def _history(rho: Distributions, mu, A, C, z: Int[Array, "T *batch"], layers: int):
     """The start and the output of every layer, and the residuals."""
 
     def apply(rho, _):
-        new = layer(rho, mu, A, C, z)
+        new = _layer(rho, mu, A, C, z)
         return new, (new, _change(new, rho))
 
     outputs, residuals = lax.scan(apply, rho, None, length=layers)[1]
-    return jnp.concatenate([rho[None], outputs]), residuals
+    return jax.tree.map(lambda start, rest: jnp.concatenate([start[None], rest]), rho, outputs), residuals

@@ -7,11 +7,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError, DataError
+from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ..results import Explanation, query_times
-from .filter import Tokens, check_choice, filter_tokens
+from .filter import FilteredTokens, Tokens, check_choice, filter_tokens
 from .kernels.controls import all_controls, control_norms, controls_of
+from .kernels.layers import gain_differences
+from .kernels.scaled import gains_scaled
 
 
 def explain_tokens(
@@ -39,25 +42,30 @@ def explain_tokens(
     - `target`: `"next"` ($F=C$, `k = V`), `"state"` ($F=I$, `k = d`), or `[d k]`.
     - `dtype`: of the returned weights and norms, for instance `jnp.float32` to halve their memory.
 
+    The terms can be far larger than what they add up to; `result` is `breakdown` where rounding in them shows in the sum.
+
     **Raises:** `ImpossibleTokenError`, unless `on_impossible="skip"`; `DataError` for a target that does not fit;
     `ConfigurationError` for a query that does not fit or an unknown option.
     """
     F = _target(hmm, target)
     dtype = F.dtype if dtype is None else jnp.dtype(dtype)
     filtered = filter_tokens(hmm, data, on_impossible)
-    z = jnp.asarray(filtered.tokens)
+    z, gains = jnp.asarray(filtered.tokens), _gains(filtered)
     T = z.shape[0]
     if not isinstance(data, Sequences):
         times = query_times(queries, T)
-        return Explanation(times, *_explain_one(hmm, filtered.states, z, F, times, dtype))
+        prior, weights, norms = _explain_one(hmm, gains, z, F, times, dtype)
+        return Explanation(times, prior, weights, norms, result=_balance(prior, weights, filtered.states[times] @ F))
     if isinstance(queries, str) and queries == "all":
         times = np.tile(np.arange(T + 1), (data.number, 1))
     elif np.ndim(queries) == 0 and not isinstance(queries, str) and int(queries) == -1:
         times = np.asarray(data.lengths)[:, None]
     else:
         raise ConfigurationError('For several sequences queries are -1 (the end of each) or "all".')
-    parts = [_explain_one(hmm, filtered.states[:, i], z[:, i], F, times[i], dtype) for i in range(data.number)]
-    return Explanation(times, *(jnp.stack(part) for part in zip(*parts, strict=True)))
+    parts = [_explain_one(hmm, gains[:, i], z[:, i], F, times[i], dtype) for i in range(data.number)]
+    prior, weights, norms = (jnp.stack(part) for part in zip(*parts, strict=True))
+    exact = filtered.predicted[np.arange(data.number)[:, None], times] @ F
+    return Explanation(times, prior, weights, norms, result=_balance(prior, weights, exact))
 
 
 def explain_norms(
@@ -67,19 +75,37 @@ def explain_norms(
     F = _target(hmm, target)
     filtered = filter_tokens(hmm, tokens, on_impossible)
     z = jnp.asarray(filtered.tokens)
-    prior, norms = control_norms(filtered.states, *hmm.arrays, z, _unless_identity(F))
+    prior, norms = control_norms(_gains(filtered), *hmm.arrays, z, _unless_identity(F))
     return Explanation(np.arange(len(z) + 1), prior, None, norms)
 
 
-def _explain_one(hmm: HiddenMarkovModel, states, z, F: Float[Array, "d k"], times: np.ndarray, dtype):
+def _balance(
+    prior: Float[Array, "*n q k"], weights: Float[Array, "*n q T k"], exact: Float[Array, "*n q k"]
+) -> RESULTS:
+    """Whether the terms add up to the prediction. They are unbounded: on a chain that nearly cannot return, a run of tokens
+    that it hardly emits makes terms so large that their sum says nothing."""
+    dtype = prior.dtype if weights.size == 0 else weights.dtype
+    room = jnp.sqrt(jnp.finfo(dtype).eps) * jnp.maximum(jnp.abs(exact).max(initial=0), 1)
+    wrong = jnp.abs(prior + weights.sum(-2) - exact).max(initial=0) > room
+    return RESULTS.where(wrong, RESULTS.breakdown, RESULTS.successful)
+
+
+def _gains(filtered: FilteredTokens) -> Float[Array, "T *batch d"]:
+    """The gains $k_t$ at the states of the filter."""
+    C, z = filtered.model.emission, jnp.asarray(filtered.tokens)
+    fast = lambda: gain_differences(filtered.states[:-1], C, z)
+    return filtered.either(fast, lambda states: gains_scaled(states, C, z)) / 2
+
+
+def _explain_one(hmm: HiddenMarkovModel, gains, z, F: Float[Array, "d k"], times: np.ndarray, dtype):
     """`(prior, weights, norms)` at the given times of one sequence."""
     T = len(z)
     # Backward passes share their matrix products among queries, but each costs the whole past and all columns; forward
     # gains carry one row per past token and give every query and column.
     if len(times) * F.shape[1] > T:
-        parts = all_controls(states, *hmm.arrays, z, _unless_identity(F), dtype)
+        parts = all_controls(gains, *hmm.arrays, z, _unless_identity(F), dtype)
         return parts if len(times) == T + 1 else tuple(part[times] for part in parts)
-    prior, weights = controls_of(states, *hmm.arrays, z, F, jnp.asarray(times))
+    prior, weights = controls_of(gains, *hmm.arrays, z, F, jnp.asarray(times))
     weights = weights.astype(dtype)
     return prior, weights, jnp.abs(weights).sum(-1)
 

@@ -1,10 +1,12 @@
 """The forward filter: the distribution of the hidden state and of the next token, given the tokens so far."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
@@ -15,7 +17,8 @@ from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ..results import Filtered
-from .kernels.recursions import emission_table, filter_checked, filter_possible, filter_traced, is_small_product
+from .kernels.recursions import emission_table, filter_checked, filter_possible, is_small_product, may_have_lost_mass
+from .kernels.scaled import Scaled, filter_scaled, filter_traced, posterior_scaled
 
 Tokens = Array | np.ndarray | Sequences
 
@@ -30,8 +33,16 @@ class FilteredTokens(Filtered):
     model: HiddenMarkovModel
     tokens: Int[Array | np.ndarray, "T *batch"]
     states: Float[Array, "T1 *batch d"]
-    total: Float[Array | np.ndarray, "*batch"]
+    log_q: Float[Array | np.ndarray, "T *batch"]
+    lost_mass: Any  # bool, traced inside `jit`: whether mass would have underflowed for good
     lengths: Int[np.ndarray, " batch"] | None = None
+
+    def either(self, fast: Callable[[], Any], exact: Callable[[Scaled], Any]) -> Any:
+        """`fast()`; where mass would underflow for good, what `exact` makes of the states as scaled numbers."""
+        again = lambda: exact(filter_scaled(*self.model.arrays, jnp.asarray(self.tokens))[0])
+        if isinstance(self.lost_mass, Tracer):
+            return lax.cond(self.lost_mass, again, fast)
+        return again() if self.lost_mass else fast()
 
     @property
     def predicted(self) -> Float[Array, "*batch T1 d"]:
@@ -39,32 +50,32 @@ class FilteredTokens(Filtered):
 
     @property
     def filtered(self) -> Float[Array, "*batch T d"]:
-        rows = emission_table(self.model.emission)[jnp.asarray(self.tokens) + 1]
-        joint = self.states[:-1] * rows
-        return batch_first(joint / joint.sum(-1, keepdims=True))
+        C, z = self.model.emission, jnp.asarray(self.tokens)
+
+        def fast():
+            joint = self.states[:-1] * emission_table(C)[z + 1]
+            return joint / joint.sum(-1, keepdims=True)
+
+        return batch_first(self.either(fast, lambda states: posterior_scaled(states, C, z).linear))
 
     @property
     def log_likelihood(self) -> Float[Array | np.ndarray, "*batch"]:
-        return self.total
+        total = self.log_q.sum(0)
+        return np.asarray(total) if isinstance(self.log_q, np.ndarray) else total
 
     @property
     def log_likelihoods(self) -> Float[Array, "*batch T"]:
-        return batch_first(_log_likelihoods(self.states, self.model.emission, jnp.asarray(self.tokens)), 1)
+        skipped = jnp.asarray(self.log_q)
+        return batch_first(jnp.where(jnp.isfinite(skipped), skipped, 0), 1)
 
     @property
     def result(self) -> RESULTS:
-        possible = np.isfinite(np.asarray(self.log_likelihood)).all()
-        return RESULTS.successful if possible else RESULTS.impossible_token
+        possible = jnp.isfinite(self.log_likelihood).all()
+        return RESULTS.where(possible, RESULTS.successful, RESULTS.impossible_token)
 
     def next_all(self) -> Float[Array, "*batch T1 V"]:
         r"""$p(Z_t=z\mid Z_{<t})=\pi_t^\top C_z$ for every $t=0\dots T$."""
         return self.predicted @ self.model.emission
-
-
-@jax.jit
-def _log_likelihoods(states: Float[Array, "T1 *batch d"], C, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch"]:
-    q = jnp.sum(states[:-1] * emission_table(C)[z + 1], -1)
-    return jnp.where(z >= 0, jnp.log(jnp.where(z >= 0, q, 1)), 0)
 
 
 def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "raise") -> FilteredTokens:
@@ -73,7 +84,8 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     $$\pi_0=\mu,\qquad \pi_{t+1}=\frac{A^\top(\pi_t\odot C_{z_t})}{q_t},\qquad q_t=\pi_t^\top C_{z_t},\qquad
     \log p(z)=\sum_t\log q_t .$$
 
-    $O(d^2T)$ per sequence. Differentiable and traceable: inside `jit` an impossible token cannot raise; it is stepped
+    $O(d^2T)$ per sequence. No mass underflows for good: where that could matter, the filter runs again in scaled numbers
+    (`kernels/scaled.py`), several times slower. Differentiable and traceable: inside `jit` an impossible token cannot raise; it is stepped
     over ($\pi_{t+1}=A^\top\pi_t$) and makes the log-likelihood −∞.
 
     **Raises:** `ImpossibleTokenError` for a token of probability zero, unless `on_impossible="skip"`; `DataError` for
@@ -84,19 +96,24 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
     arrays = hmm.arrays
     if isinstance(z, Tracer) or any(isinstance(a, Tracer) for a in jax.tree.leaves(arrays)):
-        tokens, states, log_likelihood = filter_traced(*arrays, jnp.asarray(z))
-        return FilteredTokens(model=hmm, tokens=tokens, states=states, total=log_likelihood, lengths=lengths)
-    if is_small_product(z, hmm.n_states):
-        states, log_likelihood = filter_possible(*arrays, z)
-        if np.isfinite(log_likelihood):
-            return FilteredTokens(model=hmm, tokens=z, states=states, total=log_likelihood, lengths=lengths)
-    states, log_q = filter_checked(*arrays, z)
-    log_likelihood = np.asarray(np.asarray(log_q).sum(0))
-    if not np.isfinite(log_likelihood).all():
+        states, log_q, lost = filter_traced(*arrays, jnp.asarray(z))
+        tokens = jnp.where(jnp.isfinite(log_q), z, -1)
+        return FilteredTokens(model=hmm, tokens=tokens, states=states, log_q=log_q, lost_mass=lost, lengths=lengths)
+    states: Any
+    log_q: Any
+    states, log_q = (filter_possible if is_small_product(z, hmm.n_states) else filter_checked)(*arrays, z)
+    if not np.isfinite(log_q).all():
+        states, log_q = filter_checked(*arrays, z)
+    lost = bool(may_have_lost_mass(*arrays[1:], z, states, log_q))
+    if lost:
+        exact, log_q = filter_scaled(*arrays, jnp.asarray(z))
+        states = exact.linear
+    log_q = np.asarray(log_q)
+    if not np.isfinite(log_q).all():
         if on_impossible == "raise":
             _raise_if_impossible(log_q, z)
         z = np.where(np.isfinite(log_q), z, -1)
-    return FilteredTokens(model=hmm, tokens=z, states=states, total=log_likelihood, lengths=lengths)
+    return FilteredTokens(model=hmm, tokens=z, states=states, log_q=log_q, lost_mass=lost, lengths=lengths)
 
 
 def _raise_if_impossible(log_q, z) -> None:

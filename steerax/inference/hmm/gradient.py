@@ -21,7 +21,7 @@ from ...models.transitions import OrderKTransition, as_transition
 from ...runs import loop
 from ...runs.files import RunFolder, content_hash
 from ...runs.models import fill, named_leaves
-from .kernels.recursions import filter_traced
+from .kernels.scaled import filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
 
 
@@ -140,5 +140,5 @@ def _loss(free: _Logits | DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float
     if isinstance(free, DualFilterNetwork):
         return mean_loss(free, tokens)
     model = free.model()
-    log_likelihood = filter_traced(*model.arrays, tokens)[2]
+    log_likelihood = filter_traced(*model.arrays, tokens)[1].sum(0)
     return -log_likelihood.sum() / jnp.maximum((tokens >= 0).sum(), 1)

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from ..._errors import ConfigurationError, DataError
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from .kernels.counts import expected_counts
-from .kernels.em import Counts, Pseudocounts, as_pseudocounts, maximise
+from .kernels.em import Counts, Pseudocounts, as_pseudocounts, counts_of, maximise
 from .restarts import Prepared
 
 
@@ -55,7 +54,7 @@ def fit_online(
         if batch.n_observed == 0:
             continue
         prepared, arrays = Prepared.of(batch, model), model.arrays
-        step = lambda *sizes: expected_counts(*arrays, prepared.rows, prepared.lengths, *sizes)  # noqa: B023
+        step = lambda *sizes: counts_of(*arrays, prepared.rows, prepared.lengths, *sizes)  # noqa: B023
         counted = prepared.counted(model, step)
         scores.append(float(counted.log_likelihood) / batch.n_observed)
         fresh = Counts(*(c / batch.n_observed for c in counted[:3]))

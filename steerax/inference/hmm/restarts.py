@@ -31,6 +31,9 @@ class _HasMass(Protocol):
     @property
     def smallest_mass(self) -> Any: ...
 
+    @property
+    def doubtful(self) -> Any: ...
+
 
 _Counted = TypeVar("_Counted", bound=_HasMass)
 
@@ -49,14 +52,18 @@ class Prepared(NamedTuple):
 
     def counted(self, model: HiddenMarkovModel, step: Callable[[int, int], _Counted]) -> _Counted:
         """`step(block, per_chunk)` with normalisation every eight tokens where a step is cheap and in float64; once more
-        after every token where a mass came near the smallest number. Raises `ImpossibleTokenError`."""
+        after every token where a mass came near the smallest number, and with block 0, in scaled numbers, where mass would
+        have been lost. Raises `ImpossibleTokenError`."""
         (length, batch), d = self.rows.shape, model.n_states
         cheap = batch * d * d <= 100_000 and model.emission.dtype == jnp.float64
         counted = step(8, chunk_blocks(length, batch, d, 8)) if cheap else None
         if counted is None or float(counted.smallest_mass) <= SMALLEST_MASS:
             counted = step(1, chunk_blocks(length, batch, d, 1))
-        if float(counted.smallest_mass) == 0:
-            filter_tokens(model, self.data)  # names the impossible token
+        impossible = float(counted.smallest_mass) == 0
+        if impossible or bool(counted.doubtful):
+            lost = filter_tokens(model, self.data).lost_mass  # names the impossible token
+            if impossible or lost:
+                counted = step(0, 0)
         return counted
 
 

@@ -12,6 +12,7 @@ from ...models.transitions import as_transition
 from ..results import Smoothed
 from .filter import Tokens, as_codes, batch_first, filter_tokens
 from .kernels.recursions import emission_table, row_numbers
+from .kernels.scaled import smooth_scaled
 
 
 def smooth_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "raise") -> Smoothed:
@@ -22,7 +23,10 @@ def smooth_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     $O(d^2T)$. Missing tokens have factor one. **Raises:** as `filter_tokens`.
     """
     filtered = filter_tokens(hmm, data, on_impossible)
-    smoothed = _smooth_backward(filtered.states, *hmm.arrays[1:], jnp.asarray(filtered.tokens))
+    model, z = hmm.arrays[1:], jnp.asarray(filtered.tokens)
+    smoothed = filtered.either(
+        lambda: _smooth_backward(filtered.states, *model, z), lambda states: smooth_scaled(states, *model, z)
+    )
     return Smoothed(batch_first(smoothed), filtered.log_likelihood, filtered.result)
 
 
@@ -35,10 +39,11 @@ def _smooth_backward(
 
     def step(b, x):
         state, row = x
-        b = table[row] * _backward_product(A, b)
-        b = b / b.max(-1, keepdims=True)
+        # the likelihood of the tokens that follow, where the state is possible: elsewhere it may be so large as to hide that
+        b = jnp.where(state > 0, table[row] * _backward_product(A, b), 0)
         joint = state * b
-        return b, joint / joint.sum(-1, keepdims=True)
+        total = joint.sum(-1, keepdims=True)
+        return b / total, joint / total
 
     return lax.scan(step, jnp.ones_like(states[-1]), (states[:-1], row_numbers(z)), reverse=True)[1]
 

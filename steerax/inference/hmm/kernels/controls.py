@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .layers import gain_differences, posterior_difference
 from .recursions import emission_table, row_numbers
 
 _BLOCKS = 8  # of queries: rows of tokens still to come are not carried, about half the work
@@ -25,7 +24,7 @@ _BLOCKS = 8  # of queries: rows of tokens still to come are not carried, about h
 
 @jax.jit
 def controls_of(
-    states: Float[Array, "T1 d"],
+    gains: Float[Array, "T d"],
     mu: Float[Array, " d"],
     A,
     C: Float[Array, "d V"],
@@ -33,28 +32,27 @@ def controls_of(
     F: Float[Array, "d k"],
     times: Int[Array, " q"],
 ) -> tuple[Float[Array, "q k"], Float[Array, "q T k"]]:
-    """`(prior, terms)` for the queries at `times`, by backward passes of the control system."""
+    """`(prior, terms)` for the queries at `times`, by backward passes of the control system; `gains` are the $k_t$."""
     d, n_columns = F.shape
     n = times.shape[0]
     table, rows = emission_table(C), row_numbers(z)
 
     def step(Y, x):
-        s, rho, row = x
-        Cz = table[row]
-        k, c = posterior_difference(rho, Cz, Cz.sum(-1, keepdims=True)) / 2, 2 * Cz - 1
+        s, k, row = x
+        c = 2 * table[row] - 1
         Z = A @ Y
         active = jnp.repeat(times > s, n_columns)
         term = jnp.where(active, k @ Z, 0)
         return jnp.where(active[None], Z - c[:, None] * term[None], Y), term
 
     Y = jnp.broadcast_to(F[:, None, :], (d, n, n_columns)).reshape(d, -1)
-    Y, terms = lax.scan(step, Y, (jnp.arange(len(z)), states[:-1], rows), reverse=True)
+    Y, terms = lax.scan(step, Y, (jnp.arange(len(z)), gains, rows), reverse=True)
     return (mu @ Y).reshape(n, n_columns), jnp.moveaxis(terms.reshape(len(z), n, n_columns), 0, 1)
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
 def all_controls(
-    states: Float[Array, "T1 d"],
+    gains: Float[Array, "T d"],
     mu: Float[Array, " d"],
     A,
     C,
@@ -63,25 +61,25 @@ def all_controls(
     dtype,
 ) -> tuple[Float[Array, "T1 k"], Float[Array, "T1 T k"], Float[Array, "T1 T"]]:
     """`(prior, terms, norms)` for every query, by forward gains; `F = None` is the identity."""
-    prior, terms, norms = _sweep(states, mu, A, C, z, F, lambda u: (u.astype(dtype), jnp.abs(u).sum(-1).astype(dtype)))
+    prior, terms, norms = _sweep(gains, mu, A, C, z, F, lambda u: (u.astype(dtype), jnp.abs(u).sum(-1).astype(dtype)))
     return prior, terms, norms
 
 
 @jax.jit
 def control_norms(
-    states: Float[Array, "T1 d"], mu: Float[Array, " d"], A, C, z: Int[Array, " T"], F: Float[Array, "d k"] | None
+    gains: Float[Array, "T d"], mu: Float[Array, " d"], A, C, z: Int[Array, " T"], F: Float[Array, "d k"] | None
 ) -> tuple[Float[Array, "T1 k"], Float[Array, "T1 T"]]:
     """`(prior, norms)` for every query: `all_controls` without ever holding its terms."""
-    prior, norms = _sweep(states, mu, A, C, z, F, lambda u: (jnp.abs(u).sum(-1),))
+    prior, norms = _sweep(gains, mu, A, C, z, F, lambda u: (jnp.abs(u).sum(-1),))
     return prior, norms
 
 
-def _sweep(states, mu, A, C, z, F, keep):
+def _sweep(k, mu, A, C, z, F, keep):
     """The prior `[T+1 k]` and what `keep` makes of the terms `[T k]` of each query, `[T+1 T …]`."""
     T, d = len(z), len(mu)
     apply = (lambda rows: rows) if F is None else (lambda rows: rows @ F)
     Cz = emission_table(C)[row_numbers(z)]
-    k, c = gain_differences(states[:-1], C, z) / 2, 2 * Cz - 1
+    c = 2 * Cz - 1
 
     def step(carry, x):
         rows, m = carry

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ....models.transitions import as_transition
-from .recursions import emission_table
+from .recursions import Limits, emission_table, possible_growth
 
 # with masses below this, counts are computed again with a normalisation per token
 SMALLEST_MASS = 1e-200
@@ -30,13 +30,17 @@ CHUNK_SIZE = 2**23
 
 
 class ExpectedCounts(NamedTuple):
-    """Sums over all sequences. `transition` has the shape of the free parameters: `[d d]`, or the order-k tensor's."""
+    """Sums over all sequences. `transition` has the shape of the free parameters: `[d d]`, or the order-k tensor's.
+
+    `doubtful`: mass may have underflowed that later tokens could bring back, see `recursions.may_have_lost_mass`.
+    """
 
     initial: Float[Array, " d"]
     transition: Float[Array, "..."]
     emission: Float[Array, "d V"]
     log_likelihood: Float[Array, ""]
     smallest_mass: Float[Array, ""]
+    doubtful: Bool[Array, ""]
 
 
 def chunk_blocks(length: int, batch: int, d: int, block: int) -> int:
@@ -61,7 +65,7 @@ def expected_counts(
             after.append(a)
             p = a @ A
         mass = p.sum(-1, keepdims=True)
-        return p / jnp.where(mass > 0, mass, 1), (jnp.stack(after), mass[..., 0])
+        return (p := p / jnp.where(mass > 0, mass, 1)), (jnp.stack(after), mass[..., 0], p.min())
 
     def backward_block(carry, x):
         m, following, transition, emission, _ = carry
@@ -82,16 +86,15 @@ def expected_counts(
         return (m, products[-1], transition, emission, gamma[0]), None
 
     def forward_chunk(p, rows):
-        end, (_, mass) = lax.scan(forward_block, p, rows)
-        return end, (p, mass)
+        end, (_, mass, least) = lax.scan(forward_block, p, rows)
+        return end, (p, mass, least)
 
-    start = jnp.broadcast_to(mu, (B, d))
+    kept, start = None, jnp.broadcast_to(mu, (B, d))
     if len(chunks) == 1:
-        _, (kept, mass) = lax.scan(forward_block, start, chunks[0])
+        _, (kept, mass, least) = lax.scan(forward_block, start, chunks[0])
         starts, masses = start[None], mass[None]
     else:
-        kept = None
-        _, (starts, masses) = lax.scan(forward_chunk, start, chunks)
+        _, (starts, masses, least) = lax.scan(forward_chunk, start, chunks)
     safe = jnp.where(masses > 0, masses, 1)
 
     def backward_chunk(carry, x):
@@ -99,13 +102,20 @@ def expected_counts(
         a = lax.scan(forward_block, p, rows)[1][0] if kept is None else kept
         return lax.scan(backward_block, carry, (time, rows, mass, a), reverse=True)
 
-    one, none = jnp.ones((B, d), mu.dtype), jnp.zeros((V, d), mu.dtype)
-    carry = (one, one, jnp.zeros_like(chain.free, mu.dtype), none, one)
+    one = jnp.ones((B, d), mu.dtype)
+    carry = (one, one, jnp.zeros_like(chain.free, mu.dtype), jnp.zeros((V, d), mu.dtype), one)
     times = (block * jnp.arange(len(chunks) * per_chunk)).reshape(-1, per_chunk)
     carry, _ = lax.scan(backward_chunk, carry, (times, starts, chunks, safe), reverse=True)
-    _, _, transition, emission, first = carry
-    first = jnp.where(lengths[:, None] > 0, first, 0).sum(0)
-    return ExpectedCounts(first, chain.free * transition, emission.T, jnp.log(safe).sum(), masses.min())
+    first = jnp.where(lengths[:, None] > 0, carry[4], 0).sum(0)
+    logs, mass = jnp.log(safe).sum((0, 1)), masses.min()
+    doubtful = _doubtful(possible_growth(C, rows, logs), least.min(), mass)
+    return ExpectedCounts(first, chain.free * carry[2], carry[3].T, logs.sum(), mass, doubtful)
+
+
+def _doubtful(growth: Float[Array, " B"], least: Float[Array, ""], mass: Float[Array, ""]) -> Bool[Array, ""]:
+    """Whether a small state or a rare block may hide mass that can grow again."""
+    limits = Limits.of(growth.dtype)
+    return (growth > limits.growth).any() & ((least < limits.small) | (mass < limits.rare))
 
 
 def _in_chunks(rows: Int[Array, "T B"], block: int, per_chunk: int) -> Int[Array, "n c b B"]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ...._errors import ConfigurationError
 from ....models.transitions import as_transition
 from .counts import ExpectedCounts, expected_counts
+from .scaled import counts_scaled
 
 
 class Pseudocounts(NamedTuple):
@@ -48,6 +49,17 @@ class Iteration(NamedTuple):
     def smallest_mass(self) -> Float[Array, ""]:
         return self.counts.smallest_mass
 
+    @property
+    def doubtful(self) -> Bool[Array, ""]:
+        return self.counts.doubtful
+
+
+def counts_of(mu, A, C, rows, lengths, block: int, per_chunk: int) -> ExpectedCounts:
+    """`expected_counts`; with `block` 0 in scaled numbers."""
+    if block:
+        return expected_counts(mu, A, C, rows, lengths, block, per_chunk)
+    return counts_scaled(mu, A, C, rows, lengths)
+
 
 @functools.partial(jax.jit, static_argnames=("block", "per_chunk"))
 def em_step(
@@ -60,8 +72,8 @@ def em_step(
     block: int,
     per_chunk: int,
 ) -> Iteration:
-    """One iteration. Rows without any expected count keep their value; they belong to states that no token needs."""
-    counts = expected_counts(mu, A, C, rows, lengths, block, per_chunk)
+    """One iteration. With `block` 0 no mass can underflow. Rows without any expected count keep their value; they belong to states that no token needs."""
+    counts = counts_of(mu, A, C, rows, lengths, block, per_chunk)
     after = maximise(mu, A, C, Counts(*counts[:3]), pseudocounts)
     free = _free(mu, A, C)
     log_prior = sum(

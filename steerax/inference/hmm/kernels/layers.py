@@ -45,12 +45,17 @@ def posterior_difference(
     Zero where the token is certain under $\rho$ (or missing, $C_z=1$). Where it is impossible under $\rho$,
     $\rho^+=C_z/\sum C_z$.
     """
-    seen, unseen = rho * Cz, rho * (1 - Cz)
-    q, r = seen.sum(-1, keepdims=True), unseen.sum(-1, keepdims=True)
-    uninformed = Cz / jnp.where(total > 0, total, 1)
-    plus = jnp.where(q > 0, seen / jnp.where(q > 0, q, 1), uninformed)
+    unseen = rho * (1 - Cz)
+    r = unseen.sum(-1, keepdims=True)
     minus = unseen / jnp.where(r > 0, r, 1)
-    return jnp.where((r > 0) & (total > 0), plus - minus, 0)
+    return jnp.where((r > 0) & (total > 0), _posterior(rho, Cz, total) - minus, 0)
+
+
+def _posterior(rho, Cz, total) -> Float[Array, "*batch d"]:
+    r"""$\rho^+$."""
+    seen = rho * Cz
+    q = seen.sum(-1, keepdims=True)
+    return jnp.where(q > 0, seen / jnp.where(q > 0, q, 1), Cz / jnp.where(total > 0, total, 1))
 
 
 @jax.jit
@@ -65,50 +70,44 @@ def layer(
     for bit at position 0 and, by causality, at one more position after each layer; a difference of rounding between them
     would grow like that of any two inputs, to 1e-5 in fifty tokens on models of real data.
 
-    For speed on a CPU, a single sequence has all its $\rho^+_t-\rho^-_t$ computed before the loop, which then has few enough
-    operations (eight) for XLA to run them without waking another thread; a batch has everything inside, in the caches.
+    The bracket is computed as $p\odot C_z+u\rho^++(1-C_z)\odot(p-\frac ur\rho)$, $u$ and $r$ being the masses not seen
+    under $p$ and $\rho$. The last term vanishes exactly once both agree, and what is left has no subtraction: states of a
+    probability far below rounding keep their relative accuracy, which a later token may need that only they emit.
+
+    For speed on a CPU, a single sequence has all its posteriors computed before the loop, which then has few enough
+    operations for XLA to run them without waking another thread; a batch has everything inside, in the caches.
     """
-    start = jnp.broadcast_to(mu, rho.shape[1:])
-    after = (_after_each if z.ndim == 1 else _after_each_of_batch)(rho[:-1], start, A, C, z)
-    return jnp.concatenate([start[None], after])
-
-
-def _after_each(rho: Float[Array, "T d"], start: Float[Array, " d"], A, C, z: Int[Array, " T"]) -> Float[Array, "T d"]:
-    keys = 1 - emission_table(C)
-
-    def step(p, x):
-        row, change = x
-        p = jnp.maximum(p, 0)
-        mass, unseen = _sums(p, keys.at[row].get(mode="promise_in_bounds") * p)
-        p = moved((p + unseen * change) / mass, A)
-        return p, p
-
-    return _onto_simplex(lax.scan(step, start, (row_numbers(z), gain_differences(rho, C, z)))[1])
-
-
-def _sums(a: Float[Array, " d"], b: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The sums of two vectors, in one operation."""
-    zero = jnp.zeros((), a.dtype)
-    return lax.reduce((a, b), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (0,))
-
-
-def _after_each_of_batch(
-    rho: Float[Array, "T B d"], start: Float[Array, "B d"], A, C, z: Int[Array, "T B"]
-) -> Float[Array, "T B d"]:
-    table = emission_table(C)
+    table, rows, before = emission_table(C), row_numbers(z), rho[:-1]
     totals = table.sum(-1, keepdims=True)
 
     def step(p, x):
-        rho, row = x
-        Cz, total = (a.at[row].get(mode="promise_in_bounds") for a in (table, totals))
-        unseen = jnp.sum((1 - Cz) * p, -1, keepdims=True)
-        p = _onto_simplex(moved(p + unseen * posterior_difference(rho, Cz, total), A))
+        row, rho, plus = x
+        Cz = table.at[row].get(mode="promise_in_bounds")
+        if plus is None:
+            plus = _posterior(rho, Cz, totals.at[row].get(mode="promise_in_bounds"))
+        here, apart = (1 - Cz) * p, (1 - Cz) * rho
+        mass, u, r = _sums(p, here, apart)
+        possible = r > 0
+        share = jnp.where(possible, u / jnp.where(possible, r, 1), 0)
+        new = p * Cz + jnp.where(possible, u, 0) * plus + (here - share * apart)
+        p = jnp.maximum(moved(new / jnp.where(mass > 0, mass, 1), A), 0)
         return p, p
 
-    return lax.scan(step, start, (rho, row_numbers(z)))[1]
+    plus = _posterior(before, table[rows], totals[rows]) if z.ndim == 1 else None
+    start = jnp.broadcast_to(mu, rho.shape[1:])
+    after = lax.scan(step, start, (rows, before, plus))[1]
+    return jnp.concatenate([start[None], _onto_simplex(after)])
+
+
+def _sums(*parts: Float[Array, "*batch d"]) -> list[Float[Array, "*batch 1"]]:
+    """Sums over states, in one operation: equal arrays have equal sums to the last bit."""
+    zero, axis = jnp.zeros((), parts[0].dtype), parts[0].ndim - 1
+    add = lambda x, y: tuple(a + b for a, b in zip(x, y, strict=True))
+    return [total[..., None] for total in lax.reduce(parts, (zero,) * len(parts), add, (axis,))]
 
 
 def _onto_simplex(p: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
-    p = jnp.maximum(p, 0)
+    """Restores the mass where it is wrong by more than rounding, and does not touch what is right."""
     mass = p.sum(-1, keepdims=True)
-    return p / jnp.where(mass > 0, mass, 1)
+    wrong = (mass > 0) & (jnp.abs(mass - 1) > jnp.sqrt(jnp.finfo(p.dtype).eps))
+    return p / jnp.where(wrong, mass, 1)

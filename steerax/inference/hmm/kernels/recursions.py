@@ -6,12 +6,15 @@ emission, `z` `[T]` or time-major `[T B]` tokens with −1 for missing. $\pi_t$ 
 $$\pi_0=\mu,\qquad \pi_{t+1}=A^\top(\pi_t\odot C_{z_t})/q_t,\qquad q_t=\pi_t^\top C_{z_t}\quad\text{(factor 1 for a missing token)}.$$
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from ....models.transitions import as_transition
 
 # up to this many states, sums of products that XLA merges with the rest of a step are faster on a CPU than calls of a
 # matrix product
@@ -38,9 +41,9 @@ def moved(p: Float[Array, "... d"], A) -> Float[Array, "... d"]:
 @jax.jit
 def filter_possible(
     mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, " T"]
-) -> tuple[Float[Array, "T1 d"], Float[Array, ""]]:
-    """`(states [T+1 d], log-likelihood)` of one sequence, normalised at each token. −∞ if a token is impossible: then
-    the states are not valid, see `filter_checked`.
+) -> tuple[Float[Array, "T1 d"], Float[Array, " T"]]:
+    """`(states [T+1 d], log q [T])` of one sequence, normalised at each token. If a token is impossible, its `log q` is −∞
+    and the states are not valid, see `filter_checked`.
 
     Only the states leave the loop, which pays where a step is a small matrix product.
     """
@@ -54,7 +57,7 @@ def filter_possible(
 
     states = jnp.concatenate([mu[None], lax.scan(step, mu, rows)[1]])
     q = jnp.sum(states[:-1] * table[rows], -1)
-    return states, jnp.sum(jnp.where(q > 0, jnp.log(jnp.where(q > 0, q, 1)), -jnp.inf))
+    return states, jnp.where(q > 0, jnp.log(jnp.where(q > 0, q, 1)), -jnp.inf)
 
 
 @jax.jit
@@ -87,20 +90,54 @@ def is_small_product(z: Any, d: int) -> bool:
     return z.ndim == 1 and d > _FEW_STATES and z.size * d <= 2**22
 
 
-def filter_traced(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
-) -> tuple[Int[Array, "T *batch"], Float[Array, "T1 *batch d"], Float[Array, "*batch"]]:
-    """`(tokens that count, states, log-likelihood)`, by the faster recursion that is valid, decided while it runs: for
-    use inside `jit` and `grad`. A token that was stepped over is −1 here."""
+class Limits(NamedTuple):
+    """What underflow can do in a precision, see `may_have_lost_mass`: an entry of at least `small` misses nothing, after
+    tokens that are no rarer than `rare`; what is missing stays below rounding while later tokens multiply its share by
+    no more than the exponential of `growth`."""
 
-    def checked():
-        states, log_q = filter_checked(mu, A, C, z)
-        return jnp.where(jnp.isfinite(log_q), z, -1), states, log_q.sum(0)
+    small: float
+    rare: float
+    growth: float
 
-    if not is_small_product(z, len(mu)):
-        return checked()
-    states, log_likelihood = filter_possible(mu, A, C, z)
-    return lax.cond(jnp.isfinite(log_likelihood), lambda: (z, states, log_likelihood), checked)
+    @classmethod
+    def of(cls, dtype) -> "Limits":
+        tiny, eps = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).eps)
+        return cls(tiny**0.65, tiny**0.35 / eps, math.log(eps / 1e7) - 0.65 * math.log(tiny))
+
+
+def possible_growth(C: Float[Array, "d V"], rows: Int[Array, "T *batch"], log_likelihood) -> Float[Array, "*batch"]:
+    r"""$\sum_t\log(\max_xC_{z_t}(x)/q_t)$: by how much a share of mass can grow along the tokens."""
+    return jnp.log(emission_table(C).max(-1))[rows].sum(0) - log_likelihood
+
+
+@jax.jit
+def may_have_lost_mass(
+    A, C: Float[Array, "d V"], z: Int[Array, "T *batch"], states: Float[Array, "T1 *batch d"], log_q
+) -> Bool[Array, ""]:
+    r"""Whether an underflow in the states of a filter can matter, given all the values `log q [T …]` it found.
+
+    Mass that falls below the precision is lost for good, but each later token multiplies its share by at most
+    $\max_xC_z(x)/q$. Only where the product of these factors could bring it back the states are looked at: for entries
+    so small that terms of their sums may be missing, and for zeros that the zeros of the model do not explain.
+    """
+    limits, rows, possible = Limits.of(states.dtype), row_numbers(z), jnp.isfinite(log_q)
+
+    def unexplained():
+        before = states[:-1] > 0
+        seen = before & (emission_table(C)[rows] > 0)
+        lost = ~possible & seen.any(-1)
+        reached = moved(
+            jnp.where(possible[..., None], seen, before).astype(states.dtype), as_transition(A).support.matrix
+        )
+        return lost.any() | ((states[1:] == 0) & (reached > 0)).any()
+
+    def look():
+        small = (jnp.where(states > 0, states, 1) < limits.small).any()
+        rare = (possible & (log_q < math.log(limits.rare))).any()
+        return small | rare | lax.cond((states == 0).any(), unexplained, lambda: jnp.asarray(False))
+
+    growth = possible_growth(C, jnp.where(possible, rows, 0), jnp.where(possible, log_q, 0).sum(0))
+    return lax.cond((growth > limits.growth).any() | ~possible.all(), look, lambda: jnp.asarray(False))
 
 
 def prior_distributions(mu: Float[Array, "*batch d"], A, length: int) -> Float[Array, "T1 *batch d"]:

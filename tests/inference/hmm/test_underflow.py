@@ -1,0 +1,239 @@
+"""No mass underflows for good: every verb against recursions in log space, on chains where linear space loses it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+import steerax as sx
+from steerax.inference.hmm.fit import fit_tokens
+from steerax.inference.hmm.kernels.counts import expected_counts
+from steerax.inference.hmm.kernels.em import counts_of
+from steerax.inference.hmm.kernels.scaled import filter_traced
+
+
+def log_filter(hmm, z):
+    """(log states [T+1 d], log q [T]) in log space; a token that is impossible raises."""
+    with np.errstate(divide="ignore"):
+        mu, A, C = (np.log(np.asarray(a, np.longdouble)) for a in (hmm.initial, hmm.dense_transition, hmm.emission))
+    p, states, log_q = mu, [mu], []
+    for token in z:
+        joint = p if token < 0 else p + C[:, token]
+        if not np.isfinite(joint.max()):
+            raise sx.ImpossibleTokenError(0, len(log_q), int(token))
+        q = np.longdouble(joint.max()) + np.log(np.exp(joint - joint.max()).sum())
+        log_q.append(q)
+        terms = (joint - q)[:, None] + A
+        top = terms.max(0)
+        safe = np.where(np.isfinite(top), top, 0)
+        with np.errstate(divide="ignore"):
+            p = np.where(np.isfinite(top), safe + np.log(np.exp(terms - safe).sum(0)), -np.inf)
+        states.append(p)
+    return np.array(states), np.array(log_q)
+
+
+def log_smooth(hmm, z, states):
+    with np.errstate(divide="ignore"):
+        A, C = (np.log(np.asarray(a, np.longdouble)) for a in (hmm.dense_transition, hmm.emission))
+    b, found = np.zeros(hmm.n_states, np.longdouble), []
+    for t in reversed(range(len(z))):
+        emitted = 0 if z[t] < 0 else C[:, z[t]]
+        joint = states[t] + emitted + b
+        joint = joint - joint.max()
+        found.append(np.exp(joint) / np.exp(joint).sum())
+        message = emitted + b
+        terms = A + message[None]
+        top = terms.max(1)
+        safe = np.where(np.isfinite(top), top, 0)
+        with np.errstate(divide="ignore"):
+            b = np.where(np.isfinite(top), safe + np.log(np.exp(terms - safe[:, None]).sum(1)), -np.inf)
+    return np.array(found[::-1])
+
+
+def rows(rng, *shape, concentration=1.0):
+    return rng.dirichlet(np.full(shape[-1], concentration), shape[:-1])
+
+
+def chain_of(kind, rng, d, V):
+    """A model of a kind that loses mass in linear space."""
+    mu, A, C = rows(rng, d), rows(rng, d, d), rows(rng, d, V)
+    if kind == "closed classes":
+        half = d // 2
+        A[:half, half:] = A[half:, :half] = 0
+    elif kind == "identity":
+        A = np.eye(d)
+    elif kind == "left-right":
+        A = np.triu(A * rng.choice([1, 1e-3], (d, d)))
+        mu = np.eye(d)[0]
+    elif kind == "absorbing":
+        A[-1] = np.eye(d)[-1]
+        A[:, -1] *= 1e-6
+    elif kind == "tiny":
+        A, C = A ** rng.integers(1, 60, A.shape), C ** rng.integers(1, 60, C.shape)
+    elif kind == "sparse":
+        A, C = A * (rng.random(A.shape) < 0.5) + 1e-9 * np.eye(d), C * (rng.random(C.shape) < 0.7) + 1e-12
+    return sx.HiddenMarkovModel(mu / mu.sum(), A / A.sum(-1, keepdims=True), C / C.sum(-1, keepdims=True))
+
+
+KINDS = ("dense", "closed classes", "identity", "left-right", "absorbing", "tiny", "sparse")
+
+
+def tokens_that_turn(hmm, rng, length):
+    """Runs of likely and of unlikely tokens, so that what was lost comes back; all of positive probability."""
+    z, p = [], np.asarray(hmm.initial, float)
+    A, C = np.asarray(hmm.dense_transition, float), np.asarray(hmm.emission, float)
+    with np.errstate(divide="ignore"):
+        log_A, log_C = np.log(A), np.log(C)
+        logs = np.log(p)
+    token = int(rng.integers(C.shape[1]))
+    for _ in range(length):
+        if rng.random() < 0.01:
+            token = int(rng.integers(C.shape[1]))
+        chosen = token if rng.random() < 0.9 else int(rng.integers(C.shape[1]))
+        joint = logs + log_C[:, chosen]
+        if not np.isfinite(joint.max()):
+            z.append(-1)
+            joint = logs
+        else:
+            z.append(chosen)
+        logs = logsumexp(joint[:, None] - joint.max() + log_A, axis=0)
+    return np.array(z)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_verb_agrees_with_log_space(kind, dtype):
+    explained = 0
+    for seed, d in enumerate((2, 6)):
+        rng = np.random.default_rng([seed, KINDS.index(kind)])
+        exact_model = chain_of(kind, rng, d, 3)
+        hmm = sx.HiddenMarkovModel(*(np.asarray(a, dtype) for a in exact_model.arrays))
+        z = tokens_that_turn(hmm, rng, 1500)
+        log_states, log_q = log_filter(hmm, z)
+        states = np.exp(log_states).astype(float)
+        room = 2e-4 if dtype == np.float32 else 1e-11
+        r = sx.filter(hmm, z)
+        np.testing.assert_allclose(r.predicted, states, atol=room)
+        np.testing.assert_allclose(r.log_likelihoods, log_q.astype(float), rtol=room, atol=10 * room)
+        with np.errstate(divide="ignore"):
+            log_C = np.log(np.asarray(hmm.emission, np.longdouble).T)
+        filtered = np.exp(log_states[:-1] + np.where(z[:, None] < 0, 0, log_C[z]) - log_q[:, None])
+        np.testing.assert_allclose(r.filtered, filtered.astype(float), atol=room)
+        np.testing.assert_allclose(sx.smooth(hmm, z).smoothed, log_smooth(hmm, z, log_states).astype(float), atol=room)
+        dual = sx.dual_filter(hmm, z)
+        np.testing.assert_allclose(dual.predicted, states, atol=10 * room)
+        np.testing.assert_allclose(sx.forecast(hmm, z, 2).states[0], states[-1], atol=room)
+        e = sx.explain(hmm, z, target="state")
+        balanced = np.abs(e.prior + e.weights.sum(1) - states[-1:]).max()
+        assert (balanced < 2 * np.sqrt(np.finfo(dtype).eps)) == bool(e.result == sx.RESULTS.successful)
+        explained += bool(e.result == sx.RESULTS.successful)
+        jitted = jax.jit(lambda z, hmm=hmm: sx.filter(hmm, z).predicted)(jnp.asarray(z))
+        np.testing.assert_allclose(jitted, r.predicted, atol=room)
+        smooth = jax.jit(lambda z, hmm=hmm: sx.smooth(hmm, z).smoothed)(jnp.asarray(z))
+        np.testing.assert_allclose(smooth, sx.smooth(hmm, z).smoothed, atol=room)
+    assert explained >= 1
+
+
+def test_the_case_of_the_review():
+    h = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.7, 0.3], [0.3, 0.7]])
+    z = np.r_[np.zeros(1000, int), np.ones(2500, int)]
+    r = sx.filter(h, z)
+    np.testing.assert_allclose(r.predicted[-1], [0, 1], atol=1e-12)
+    assert float(r.log_likelihood) == pytest.approx(-2096.35, abs=0.01)
+    np.testing.assert_allclose(sx.smooth(h, z).smoothed, np.tile([0.0, 1.0], (3500, 1)), atol=1e-12)
+    np.testing.assert_allclose(sx.forecast(h, z, 1).probabilities[0], [0.3, 0.7], atol=1e-12)
+    e = 1e-154
+    s = sx.smooth(
+        sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[1 - e, e], [e, 1 - e]]), np.array([0, 0, 1, 1])
+    ).smoothed
+    np.testing.assert_allclose(s, 0.5, atol=1e-9)
+
+
+def test_layers_from_the_prior_end_at_the_filter_when_tokens_are_rare():
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        hmm = chain_of("tiny" if seed % 2 else "sparse", rng, int(rng.choice([2, 3, 9])), 3)
+        z = tokens_that_turn(hmm, rng, 12)
+        z = np.where(rng.random(12) < 0.3, rng.integers(3, size=12), z)
+        try:
+            exact = np.exp(log_filter(hmm, z)[0]).astype(float)
+            found = sx.dual_filter(hmm, z, layers=13).predicted
+        except sx.ImpossibleTokenError:
+            continue
+        np.testing.assert_allclose(found, exact, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scaled_counts_are_the_expected_counts(kind):
+    rng = np.random.default_rng(3)
+    hmm = chain_of(kind, rng, 4, 3)
+    data = sx.sample_sequences(hmm, 0, 5, 30)
+    z = np.where(rng.random((30, 5)) < 0.1, -1, np.asarray(data.values).T)
+    lengths = jnp.array([30, 7, 1, 0, 22])
+    z = np.where(np.arange(30)[:, None] < np.asarray(lengths), z, -1)
+    arguments = (*hmm.arrays, jnp.asarray(z + 1), lengths)
+    one, two = expected_counts(*arguments, 1, 40), counts_of(*arguments, 0, 0)
+    for a, b in zip(one[:4], two[:4], strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-12)
+
+
+def test_learning_finds_the_class_that_later_tokens_decide_for():
+    h = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.7, 0.3], [0.3, 0.7]])
+    data = sx.Sequences.from_arrays([np.r_[np.zeros(1000, int), np.ones(2500, int)]])
+    fit = fit_tokens(h, data, 0, max_iterations=1, progress=False)
+    assert fit.log_likelihoods[0] == pytest.approx(float(sx.filter(h, data).log_likelihood[0]), rel=1e-12)
+    np.testing.assert_allclose(fit.model.emission[1], [1000 / 3500, 2500 / 3500], rtol=1e-9)
+    online = sx.fit_online(h, [data])
+    assert online.scores[0] * 3500 == pytest.approx(fit.log_likelihoods[0]) if hasattr(online, "scores") else True
+
+
+def many_chains(rng, number, d, V, length):
+    """Arrays `[N d]`, `[N d d]`, `[N d V]` of every kind, entries down to 1e-300, and tokens `[N T]`."""
+    models = [chain_of(KINDS[i % len(KINDS)], rng, d, V) for i in range(number)]
+    mu, A, C = (np.stack([np.asarray(a) for a in arrays]) for arrays in zip(*(m.arrays for m in models), strict=True))
+    rare = rng.random(number) < 0.3
+    C[rare, 0, 0] = 10.0 ** -rng.uniform(1, 300, rare.sum())
+    A[rare, 0, 1] = 10.0 ** -rng.uniform(1, 300, rare.sum())
+    A, C = A / A.sum(-1, keepdims=True), C / C.sum(-1, keepdims=True)
+    runs = rng.integers(-1, V, (number, length // 10 + 1)).repeat(10, 1)[:, :length]
+    return mu, A, C, np.where(rng.random(runs.shape) < 0.9, runs, rng.integers(V, size=runs.shape))
+
+
+def check_many(number, dtype, seed):
+    rng = np.random.default_rng(seed)
+    mu, A, C, z = many_chains(rng, number, 3, 3, 60)
+    mu, A, C = (np.where(a < np.finfo(dtype).tiny, 0, a).astype(dtype) for a in (mu, A, C))
+    found, log_q, _ = (np.asarray(a) for a in jax.jit(jax.vmap(filter_traced))(mu, A, C, z))
+    wide = np.longdouble
+    with np.errstate(divide="ignore"):
+        p, log_A, log_C = np.log(mu.astype(wide)), np.log(A.astype(wide)), np.log(C.astype(wide))
+    room, alive = (2e-5 if dtype == np.float32 else 1e-12), np.ones(number, bool)
+    for t in range(z.shape[1]):
+        difference = np.abs(found[:, t] - np.exp(p))[alive]
+        assert difference.max() < room, difference.max()
+        joint = p + np.where(
+            z[:, t, None] < 0, 0, np.take_along_axis(log_C, np.maximum(z[:, t], 0)[:, None, None], 2)[..., 0]
+        )
+        top = joint.max(1)
+        alive &= np.isfinite(top)
+        assert np.isneginf(log_q[:, t][~np.isfinite(top) & np.isfinite(p).any(1)]).all()
+        top = np.where(np.isfinite(top), top, 0)
+        with np.errstate(divide="ignore"):
+            q = top + np.log(np.exp(joint - top[:, None]).sum(1))
+            np.testing.assert_allclose(log_q[alive, t], q[alive].astype(float), rtol=room, atol=20 * room)
+            terms = np.where(alive[:, None], joint - np.where(alive, q, 0)[:, None], 0)[:, :, None] + log_A
+            best = np.where(np.isfinite(terms.max(1)), terms.max(1), 0)
+            p = best + np.log(np.exp(terms - best[:, None]).sum(1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_random_chains_agree_with_log_space(dtype):
+    check_many(700, dtype, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_random_chains_agree_with_log_space(dtype):
+    for seed in range(1, 11):
+        check_many(5000, dtype, seed)
