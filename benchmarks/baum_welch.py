@@ -44,13 +44,8 @@ def cell(d: int, N: int = 100, T: int = 200, V: int = 2) -> dict:
     peer = DynamaxHMM(
         d, 1, V, initial_probs_concentration=1.0, transition_matrix_concentration=1.0, emission_prior_concentration=1.0
     )
-    params, properties = peer.initialize(
-        jax.random.PRNGKey(0),
-        method="prior",
-        initial_probs=mu,
-        transition_matrix=A,
-        emission_probs=C[:, None, :],
-    )
+    probabilities = {"initial_probs": mu, "transition_matrix": A, "emission_probs": C[:, None, :]}
+    params, properties = peer.initialize(jax.random.PRNGKey(0), method="prior", **probabilities)
     emissions = jnp.asarray(data.values)[..., None]
 
     @jax.jit

@@ -7,6 +7,7 @@ import numpy as np
 
 import steerax as sx
 
+from .._results import name_of
 from .answers import Answer, symbols_of
 from .inputs import one, opened
 from .options import ModelOptions, Number, command
@@ -37,19 +38,23 @@ def _of_tokens(model: Any, z: np.ndarray, options: _Options) -> Answer:
     symbols = symbols_of(model)
     token = int(p.argmax()) if options.token is None else int(sx.Vocabulary(symbols).encode([options.token])[0])
     target = model.emission[:, token : token + 1]
-    prior, terms = _terms(sx.explain(model, z, options.query, target, on_impossible=options.on_impossible))
+    found = sx.explain(model, z, options.query, target, on_impossible=options.on_impossible)
+    prior, terms = _terms(found)
     text = f"P(next = {symbols[token]!r}) = {p[token]:.6f} = prior {prior:.6f} + {terms.sum():.6f} from {len(terms)} tokens"
-    record = {"token": symbols[token], "probability": p[token], "prior": prior}
+    text += _fault(found)
+    record = {"token": symbols[token], "probability": p[token], "prior": prior, "result": name_of(found.result)}
     observed = {"token": ["missing" if code < 0 else symbols[code] for code in z]}
     return _answer(record, text, observed, terms, "{!r:>8} {:+.6f}", options.top)
 
 
 def _of_series(model: Any, z: np.ndarray, options: _Options) -> Answer:
     """The terms of the mean of the first channel."""
-    prior, terms = _terms(sx.explain(model, z, options.query))
+    found = sx.explain(model, z, options.query)
+    prior, terms = _terms(found)
     mean = prior + terms.sum()
     text = f"prediction {mean:.6g} = prior {prior:.6g} + {terms.sum():.6g} from {len(terms)} observations"
-    record = {"prediction": mean, "prior": prior}
+    text += _fault(found)
+    record = {"prediction": mean, "prior": prior, "result": name_of(found.result)}
     return _answer(record, text, {"observation": z[:, 0]}, terms, "{:12.6g} {:+.6g}", options.top)
 
 
@@ -57,6 +62,13 @@ def _terms(explanation: Any) -> tuple[float, np.ndarray]:
     """The prior of the first column at the query, and one term per observation before it."""
     time = int(explanation.queries[0])
     return float(explanation.prior[0, 0]), np.asarray(explanation.weights)[0, :time, 0]
+
+
+def _fault(explanation: Any) -> str:
+    """A line that says so if the explanation cannot be trusted."""
+    if explanation.result == sx.RESULTS.successful:
+        return ""
+    return f"\nDo not trust these terms. {sx.RESULTS[explanation.result]}"
 
 
 def _answer(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError
 from ..models.hmm import HiddenMarkovModel
-from .hmm.kernels.recursions import filter_checked
+from .hmm.kernels.scaled import filter_traced, next_log_probabilities
 from .hmm.network import DualFilterNetwork
 
 
@@ -71,8 +71,7 @@ def as_predictor(predictor: Any) -> Predictor:
 @eqx.filter_jit
 def _of_filter(model: HiddenMarkovModel, strings: Int[Array, "n T"]) -> Float[Array, "n T1 V"]:
     """Impossible and missing tokens are stepped over."""
-    states = filter_checked(*model.arrays, strings.T)[0]
-    return jnp.log(jnp.swapaxes(states, 0, 1) @ model.emission)
+    return jnp.swapaxes(next_log_probabilities(*model.arrays, strings.T), 0, 1)
 
 
 @eqx.filter_jit
@@ -132,4 +131,4 @@ def next_token_predictor(predictor: Any, token: int) -> NextToken:
 
 @jax.jit
 def _last_belief(mu: Float[Array, " d"], A, C, strings: Int[Array, "n T"]) -> Float[Array, "n d"]:
-    return filter_checked(mu, A, C, strings.T)[0][-1]
+    return filter_traced(mu, A, C, strings.T)[0][-1]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from .._errors import ConfigurationError, DataError
 from ..data.vocabulary import Vocabulary
 from ..maths.keys import as_key
+from ..maths.precision import in_one_precision
 from .transitions import OrderKTransition, as_transition, cumulative, draw
 
 
@@ -43,13 +44,13 @@ class HiddenMarkovModel(eqx.Module):
     def __init__(self, initial: Any, transition: Any, emission: Any, vocabulary: Vocabulary | None = None):
         ordered = isinstance(transition, OrderKTransition)
         tensor = transition.tensor if ordered else transition
-        given = [_as_floats(a) for a in (initial, tensor, emission)]
-        dtype = jnp.result_type(*given)
-        mu, A, C = (a.astype(dtype) for a in given)
-        self.initial = _rows("initial", mu, 1)
-        checked = _rows("transition", A, A.ndim if ordered else 2)
-        self.transition = OrderKTransition(checked) if ordered else checked
-        self.emission = _rows("emission", C, 2)
+        checked = (
+            _rows("initial", initial, 1),
+            _rows("transition", tensor, np.ndim(tensor) if ordered else 2),
+            _rows("emission", emission, 2),
+        )
+        mu, A, C = (_rescaled(rows) for rows in in_one_precision(*checked))
+        self.initial, self.transition, self.emission = mu, OrderKTransition(A) if ordered else A, C
         self.vocabulary = vocabulary
         shapes = self.initial.shape, self.transition.shape, self.emission.shape
         d = shapes[0][0]
@@ -134,13 +135,9 @@ def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " 
     return pi / pi.sum()
 
 
-def _as_floats(values: Any) -> Array:
-    array = jnp.asarray(values)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
-
-
-def _rows(name: str, rows: Array, ndim: int):
-    """A checked array of probability rows, rescaled by what rounding left over; traced values pass unchecked."""
+def _rows(name: str, rows: Any, ndim: int) -> Array:
+    """An array of rows that are probabilities to the square root of its own precision; traced values pass unchecked."""
+    (rows,) = in_one_precision(rows)
     if rows.ndim != ndim or 0 in rows.shape:
         raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {rows.shape}.")
     if isinstance(rows, Tracer):
@@ -154,6 +151,14 @@ def _rows(name: str, rows: Array, ndim: int):
         worst = np.unravel_index(off.argmax(), off.shape)[:-1]
         where = f"Row {tuple(map(int, worst))} of `{name}`" if ndim > 1 else f"`{name}`"
         raise DataError(f"{where} sums to {float(sums[(*worst, 0)]):.6g}, not to one; divide it by its sum.")
-    rounding = off > 4 * host.shape[-1] * np.finfo(host.dtype).eps
-    host = np.where(host < np.finfo(host.dtype).tiny, 0, host)
-    return jnp.asarray(np.where(rounding, host / sums, host))
+    return rows
+
+
+def _rescaled(rows: Array) -> Array:
+    """Rows divided by what rounding left over, entries below the smallest normal number as zeros."""
+    if isinstance(rows, Tracer):
+        return rows
+    host, limits = np.asarray(rows), np.finfo(rows.dtype)
+    sums = host.sum(-1, keepdims=True)
+    rounding = np.abs(sums - 1) > 4 * host.shape[-1] * limits.eps
+    return jnp.asarray(np.where(host < limits.tiny, 0, np.where(rounding, host / sums, host)))

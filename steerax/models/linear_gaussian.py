@@ -1,6 +1,7 @@
 r"""Linear-Gaussian processes of any order: Markov, of order $m$, or with the whole past in every step."""
 
 import abc
+import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from .._errors import DataError
 from ..maths.covariance import square_root
 from ..maths.keys import as_key
+from ..maths.precision import in_one_precision
 
 
 class AbstractLinearGaussianModel(eqx.Module):
@@ -29,6 +31,8 @@ class AbstractLinearGaussianModel(eqx.Module):
     - `transition`: see the two kinds.
     - `observation`: $H$, `[p d]`; `observation_offset`: $c$, `[p]`, zero by default.
     - `process_noise`: $Q$, `[d d]`; `observation_noise`: $R$, `[p p]`. Covariances may be singular.
+
+    The arrays get one precision, the widest given.
 
     **Raises:** `DataError` for shapes that do not fit, entries that are not finite, or a covariance that is not
     symmetric or has a negative eigenvalue.
@@ -55,14 +59,17 @@ class AbstractLinearGaussianModel(eqx.Module):
     ):
         H = _matrix("observation", observation, 2)
         p, d = H.shape
-        offset = jnp.zeros(p, H.dtype) if observation_offset is None else observation_offset
         self.transition = self.checked_transition(transition, d)
         self.observation = H
         self.initial_mean = _shaped("initial_mean", initial_mean, (d,), H)
         self.initial_covariance = _covariance("initial_covariance", initial_covariance, (d, d), H)
         self.process_noise = _covariance("process_noise", process_noise, (d, d), H)
         self.observation_noise = _covariance("observation_noise", observation_noise, (p, p), H)
+        offset = jnp.zeros(p, H.dtype) if observation_offset is None else observation_offset
         self.observation_offset = _shaped("observation_offset", offset, (p,), H)
+        names = [field.name for field in dataclasses.fields(self)]
+        for name, array in zip(names, in_one_precision(*(getattr(self, name) for name in names)), strict=True):
+            setattr(self, name, array)
 
     @staticmethod
     @abc.abstractmethod
@@ -210,9 +217,7 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
 
 def _matrix(name: str, value: Any, ndim: int) -> Array:
     """A finite floating array with `ndim` axes; traced values pass unchecked."""
-    value = jnp.asarray(value)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        value = value.astype(jnp.result_type(float))
+    (value,) = in_one_precision(value)
     if value.ndim != ndim or 0 in value.shape:
         raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {value.shape}.")
     if not isinstance(value, Tracer) and not np.isfinite(np.asarray(value)).all():

@@ -123,3 +123,11 @@ def test_a_model_survives_being_saved(hmm, tmp_path):
     assert isinstance(back.transition, OrderKTransition) == isinstance(hmm.transition, OrderKTransition)
     for a, b in zip(jax.tree.leaves(hmm), jax.tree.leaves(back), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_arrays_get_one_precision_and_entries_below_it_are_zero():
+    mu, A, C = sx.models.casino().arrays
+    mixed = sx.HiddenMarkovModel(np.asarray(mu, np.float32), np.asarray(A), np.asarray(C, np.float32))
+    assert {a.dtype.name for a in mixed.arrays} == {"float64"}
+    assert np.isfinite(sx.filter(mixed, np.array([0, 5])).log_likelihood)
+    assert sx.HiddenMarkovModel([1, 0], np.eye(2), [[1, 1e-310], [0.5, 0.5]]).emission[0, 1] == 0

@@ -62,3 +62,11 @@ def test_models_reject_what_is_no_model():
     arguments[2] = np.ones((3, 3, 2, 2))
     with pytest.raises(sx.DataError, match="above the diagonal"):
         sx.TimeVaryingLinearGaussianModel(*arguments)
+
+
+def test_arrays_get_one_precision():
+    eye = np.eye(2, dtype=np.float32)
+    eye[0, 1], eye[1, 0] = 0.3, np.nextafter(np.float32(0.3), np.float32(1))  # symmetric to its own precision only
+    mixed = sx.LinearGaussianModel(np.zeros(2), eye, 0.5 * np.eye(2), eye[:1], np.eye(2, dtype=int), eye[:1, :1])
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(mixed)} == {"float64"}
+    assert np.isfinite(sx.filter(mixed, np.ones((3, 1), np.float32)).log_likelihood)

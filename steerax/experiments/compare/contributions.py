@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from ...inference.hmm.kernels.recursions import filter_checked
+from ...inference.hmm.kernels.scaled import filter_traced
 from ...inference.reference import Reference
 from ...inference.represent import REPLICATES, branching_strings, continued_strings, latin_table
 from ...models.hmm import HiddenMarkovModel
@@ -74,7 +74,7 @@ def hmm_predictor(hmm: HiddenMarkovModel, targets: Int[np.ndarray, " T1"]) -> _O
     columns = np.asarray(hmm.emission, np.float64)[:, targets[1:]]
 
     def predict(strings: np.ndarray) -> np.ndarray:
-        states = np.asarray(filter_checked(*hmm.arrays, strings.T)[0][1:], np.float64)
+        states = np.asarray(filter_traced(*hmm.arrays, strings.T)[0][1:], np.float64)
         return np.einsum("tnd,dt->nt", states, columns)
 
     return predict

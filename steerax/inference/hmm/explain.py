@@ -76,7 +76,9 @@ def explain_norms(
     filtered = filter_tokens(hmm, tokens, on_impossible)
     z = jnp.asarray(filtered.tokens)
     prior, norms = control_norms(_gains(filtered), *hmm.arrays, z, _unless_identity(F))
-    return Explanation(np.arange(len(z) + 1), prior, None, norms)
+    large = norms.max(initial=0) > 1 / jnp.sqrt(jnp.finfo(norms.dtype).eps)  # rounding in such terms shows in any sum
+    result = RESULTS.where(large, RESULTS.breakdown, RESULTS.successful)
+    return Explanation(np.arange(len(z) + 1), prior, None, norms, result=result)
 
 
 def _balance(

@@ -27,14 +27,15 @@ class FilteredTokens(Filtered):
     r"""`Filtered` for tokens: `predicted[t]` is $\pi_t$, the distribution of $X_t$ given $Z_{<t}$.
 
     **Attributes:** those of `Filtered`; `log_likelihood` is −∞ if a token was impossible; `tokens` `[T]` or `[T B]`, those
-    that count (impossible ones that were stepped over are −1); `states`, `predicted` with time first.
+    that count (impossible ones that were stepped over are −1); `states`, `predicted` with time first; `log_q`, of every
+    token, −∞ if it was impossible; `lost_mass`, whether the linear recursion would have lost mass for good.
     """
 
     model: HiddenMarkovModel
     tokens: Int[Array | np.ndarray, "T *batch"]
     states: Float[Array, "T1 *batch d"]
     log_q: Float[Array | np.ndarray, "T *batch"]
-    lost_mass: Any  # bool, traced inside `jit`: whether mass would have underflowed for good
+    lost_mass: Any  # bool, traced inside `jit`
     lengths: Int[np.ndarray, " batch"] | None = None
 
     def either(self, fast: Callable[[], Any], exact: Callable[[Scaled], Any]) -> Any:
@@ -65,8 +66,8 @@ class FilteredTokens(Filtered):
 
     @property
     def log_likelihoods(self) -> Float[Array, "*batch T"]:
-        skipped = jnp.asarray(self.log_q)
-        return batch_first(jnp.where(jnp.isfinite(skipped), skipped, 0), 1)
+        log_q = jnp.asarray(self.log_q)
+        return batch_first(jnp.where(jnp.isfinite(log_q), log_q, 0), 1)
 
     @property
     def result(self) -> RESULTS:
@@ -85,8 +86,8 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     \log p(z)=\sum_t\log q_t .$$
 
     $O(d^2T)$ per sequence. No mass underflows for good: where that could matter, the filter runs again in scaled numbers
-    (`kernels/scaled.py`), several times slower. Differentiable and traceable: inside `jit` an impossible token cannot raise; it is stepped
-    over ($\pi_{t+1}=A^\top\pi_t$) and makes the log-likelihood −∞.
+    (`kernels/scaled.py`), which takes longer. Differentiable and traceable: inside `jit` an impossible token cannot raise;
+    it is stepped over ($\pi_{t+1}=A^\top\pi_t$) and makes the log-likelihood −∞.
 
     **Raises:** `ImpossibleTokenError` for a token of probability zero, unless `on_impossible="skip"`; `DataError` for
     tokens that are not codes of the model.

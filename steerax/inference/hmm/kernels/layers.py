@@ -31,20 +31,12 @@ from .recursions import emission_table, moved, row_numbers
 
 @jax.jit
 def gain_differences(rho: Float[Array, "T *batch d"], C, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
-    r"""$\rho^+-\rho^-=2k$ at each step, zero for a missing token."""
-    table, rows = emission_table(C), row_numbers(z)
-    return posterior_difference(rho, table[rows], table.sum(-1, keepdims=True)[rows])
+    r"""$\rho^+-\rho^-=2k$ at each step.
 
-
-def posterior_difference(
-    rho: Float[Array, "*batch d"], Cz: Float[Array, "*batch d"], total: Float[Array, "*batch 1"]
-) -> Float[Array, "*batch d"]:
-    r"""$\rho^+-\rho^-$ for distributions $\rho$, the emission probabilities $C_z$ of the tokens seen, and their sums over
-    states.
-
-    Zero where the token is certain under $\rho$ (or missing, $C_z=1$). Where it is impossible under $\rho$,
-    $\rho^+=C_z/\sum C_z$.
+    Zero where the token is certain under $\rho$ (or missing). Where it is impossible under $\rho$, $\rho^+=C_z/\sum C_z$.
     """
+    table, rows = emission_table(C), row_numbers(z)
+    Cz, total = table[rows], table.sum(-1, keepdims=True)[rows]
     unseen = rho * (1 - Cz)
     r = unseen.sum(-1, keepdims=True)
     minus = unseen / jnp.where(r > 0, r, 1)
@@ -77,8 +69,9 @@ def layer(
     For speed on a CPU, a single sequence has all its posteriors computed before the loop, which then has few enough
     operations for XLA to run them without waking another thread; a batch has everything inside, in the caches.
     """
-    table, rows, before = emission_table(C), row_numbers(z), rho[:-1]
+    table, before = emission_table(C), rho[:-1]
     totals = table.sum(-1, keepdims=True)
+    rows = jnp.where(totals[row_numbers(z), 0] > 0, row_numbers(z), 0)  # a token that no state emits changes nothing
 
     def step(p, x):
         row, rho, plus = x

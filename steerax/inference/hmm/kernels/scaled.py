@@ -4,7 +4,7 @@ In linear space the posterior of a closed class, or of a state that can no longe
 number of the precision and is then lost for good, although later tokens could decide for it. Here a non-negative array is
 a pair $(m,e)$, $x=m2^e$, with a mantissa $m\in[\frac12,1)$ and an integer exponent; products and powers of two are exact,
 so the relative error is that of a linear recursion without underflow. Several times slower than `recursions.py`, which is
-valid whenever `may_have_lost_mass` says so.
+valid unless `may_have_lost_mass` says otherwise.
 """
 
 from typing import Any
@@ -131,6 +131,7 @@ def filter_scaled(
     return jax.tree.map(lambda s, l: jnp.concatenate([s, l[None]]), states, last), log_q
 
 
+@jax.jit
 def filter_traced(
     mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
 ) -> tuple[Float[Array, "T1 *batch d"], Float[Array, "T *batch"], Bool[Array, ""]]:
@@ -149,6 +150,18 @@ def filter_traced(
         return exact.linear, log_q
 
     return *lax.cond(lost, again, lambda: (states, log_q)), lost
+
+
+@jax.jit
+def next_log_probabilities(
+    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+) -> Float[Array, "T1 *batch V"]:
+    """Logarithms of the distributions of the next token after every prefix. Impossible tokens are stepped over."""
+    states, _, lost = filter_traced(mu, A, C, z)
+    columns = Scaled.of(C)
+    at = lambda p: _raw(p.reshape(*p.m.shape, 1), columns).sum(-2).log
+    exact = lambda: lax.map(at, filter_scaled(mu, A, C, z)[0])
+    return lax.cond(lost, exact, lambda: jnp.log(states @ C))
 
 
 def _choose(where: Bool[Array, "..."], a: Scaled, b: Scaled) -> Scaled:
@@ -228,9 +241,11 @@ def gains_scaled(states: Scaled, C: Float[Array, "d V"], z: Int[Array, "T *batch
 
 @jax.jit
 def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]) -> Scaled:
-    """`layer` of `layers.py`, whose formula it follows term by term."""
+    """`layer` of `layers.py`, whose formula it follows term by term; negative parts are cut before the move."""
     table, cube = emission_table(C), _cube(A)
-    seen, keys, totals = Scaled.of(table), Scaled.of(1 - table), Scaled.of(table.sum(-1, keepdims=True))
+    totals = table.sum(-1, keepdims=True)
+    rows = jnp.where(totals[row_numbers(z), 0] > 0, row_numbers(z), 0)
+    seen, keys, totals = Scaled.of(table), Scaled.of(1 - table), Scaled.of(totals)
 
     def step(p, x):
         rho, row = x
@@ -238,15 +253,14 @@ def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Float[Array, "d V"],
         joint, apart, here = rho * Cz, rho * key, p * key
         q, r, u = (part.sum(-1, keepdims=True) for part in (joint, apart, here))
         plus = _choose(q.m > 0, joint / q, Cz / totals[row])
-        change = _add(p * Cz, plus * u, here, apart * (u / r))
-        new = _choose((r.m > 0) & (u.m > 0), change, _choose((totals[row].m > 0) & (row > 0)[..., None], p * Cz, p))
+        u = _choose(r.m > 0, u, Scaled.of(jnp.zeros_like(u.m)))
+        new = _add(p * Cz, plus * u, here, apart * (u / r))
         total = new.sum(-1, keepdims=True)
-        new = _choose(total.m > 0, new / total, p)
-        after = _forward(new, cube)
+        after = _forward(_choose(total.m > 0, new / total, p), cube)
         return after, after
 
     first = _start(mu, z)
-    found = lax.scan(step, first, (rho[:-1], row_numbers(z)))[1]
+    found = lax.scan(step, first, (rho[:-1], rows))[1]
     return jax.tree.map(lambda f, s: jnp.concatenate([f[None], s]), first, found)
 
 
