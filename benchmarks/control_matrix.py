@@ -55,12 +55,12 @@ def layers(d: int, T: int, batch: int) -> dict:
 def control_matrix(d: int, T: int) -> dict:
     import steerax as sx
     from steerax.inference.hmm.kernels.controls import all_controls, control_norms
-    from steerax.inference.hmm.kernels.layers import gain_differences
+    from steerax.inference.hmm.kernels.layers import gains
 
     hmm = sx.models.random_hmm(jax.random.key(d), d, 50)
     z = hmm.sample(jax.random.key(1), T)[1]
     states, C = sx.filter(hmm, z).states, hmm.emission
-    arguments = (gain_differences(states[:-1], C, z) / 2, *hmm.arrays, z)
+    arguments = (gains(states, C, z), *hmm.arrays, z)
     dtype = jnp.dtype("float64")
     tasks = {
         "one target": (all_controls, (*arguments, C[:, :1], dtype)),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -13,7 +14,7 @@ from ...models.hmm import HiddenMarkovModel
 from ..results import Explanation, query_times
 from .filter import FilteredTokens, Tokens, check_choice, filter_tokens
 from .kernels.controls import all_controls, control_norms, controls_of
-from .kernels.layers import gain_differences
+from .kernels.layers import gains
 from .kernels.scaled import gains_scaled
 
 
@@ -50,22 +51,22 @@ def explain_tokens(
     F = _target(hmm, target)
     dtype = F.dtype if dtype is None else jnp.dtype(dtype)
     filtered = filter_tokens(hmm, data, on_impossible)
-    z, gains = jnp.asarray(filtered.tokens), _gains(filtered)
+    z, k = jnp.asarray(filtered.tokens), _gains(filtered)
     T = z.shape[0]
     if not isinstance(data, Sequences):
         times = query_times(queries, T)
-        prior, weights, norms = _explain_one(hmm, gains, z, F, times, dtype)
-        return Explanation(times, prior, weights, norms, result=_balance(prior, weights, filtered.states[times] @ F))
+        prior, weights, norms = _explain_one(hmm, k, z, F, times, dtype)
+        return Explanation(times, prior, weights, norms, result=_balance(prior, weights, filtered.states[times], F))
     if isinstance(queries, str) and queries == "all":
         times = np.tile(np.arange(T + 1), (data.number, 1))
     elif np.ndim(queries) == 0 and not isinstance(queries, str) and int(queries) == -1:
         times = np.asarray(data.lengths)[:, None]
     else:
         raise ConfigurationError('For several sequences queries are -1 (the end of each) or "all".')
-    parts = [_explain_one(hmm, gains[:, i], z[:, i], F, times[i], dtype) for i in range(data.number)]
+    parts = [_explain_one(hmm, k[:, i], z[:, i], F, times[i], dtype) for i in range(data.number)]
     prior, weights, norms = (jnp.stack(part) for part in zip(*parts, strict=True))
-    exact = filtered.predicted[np.arange(data.number)[:, None], times] @ F
-    return Explanation(times, prior, weights, norms, result=_balance(prior, weights, exact))
+    states = filtered.predicted[np.arange(data.number)[:, None], times]
+    return Explanation(times, prior, weights, norms, result=_balance(prior, weights, states, F))
 
 
 def explain_norms(
@@ -81,13 +82,17 @@ def explain_norms(
     return Explanation(np.arange(len(z) + 1), prior, None, norms, result=result)
 
 
+@jax.jit
 def _balance(
-    prior: Float[Array, "*n q k"], weights: Float[Array, "*n q T k"], exact: Float[Array, "*n q k"]
+    prior: Float[Array, "*n q k"],
+    weights: Float[Array, "*n q T k"],
+    states: Float[Array, "*n q d"],
+    F: Float[Array, "d k"],
 ) -> RESULTS:
     """Whether the terms add up to the prediction. They are unbounded: on a chain that nearly cannot return, a run of tokens
     that it hardly emits makes terms so large that their sum says nothing."""
-    dtype = prior.dtype if weights.size == 0 else weights.dtype
-    room = jnp.sqrt(jnp.finfo(dtype).eps) * jnp.maximum(jnp.abs(exact).max(initial=0), 1)
+    exact = states @ F
+    room = jnp.sqrt(jnp.finfo(weights.dtype).eps) * jnp.maximum(jnp.abs(exact).max(initial=0), 1)
     wrong = jnp.abs(prior + weights.sum(-2) - exact).max(initial=0) > room
     return RESULTS.where(wrong, RESULTS.breakdown, RESULTS.successful)
 
@@ -95,19 +100,18 @@ def _balance(
 def _gains(filtered: FilteredTokens) -> Float[Array, "T *batch d"]:
     """The gains $k_t$ at the states of the filter."""
     C, z = filtered.model.emission, jnp.asarray(filtered.tokens)
-    fast = lambda: gain_differences(filtered.states[:-1], C, z)
-    return filtered.either(fast, lambda states: gains_scaled(states, C, z)) / 2
+    return filtered.either(lambda: gains(filtered.states, C, z), lambda states: gains_scaled(states, C, z))
 
 
-def _explain_one(hmm: HiddenMarkovModel, gains, z, F: Float[Array, "d k"], times: np.ndarray, dtype):
+def _explain_one(hmm: HiddenMarkovModel, k, z, F: Float[Array, "d k"], times: np.ndarray, dtype):
     """`(prior, weights, norms)` at the given times of one sequence."""
     T = len(z)
     # Backward passes share their matrix products among queries, but each costs the whole past and all columns; forward
     # gains carry one row per past token and give every query and column.
     if len(times) * F.shape[1] > T:
-        parts = all_controls(gains, *hmm.arrays, z, _unless_identity(F), dtype)
+        parts = all_controls(k, *hmm.arrays, z, _unless_identity(F), dtype)
         return parts if len(times) == T + 1 else tuple(part[times] for part in parts)
-    prior, weights = controls_of(gains, *hmm.arrays, z, F, jnp.asarray(times))
+    prior, weights = controls_of(k, *hmm.arrays, z, F, jnp.asarray(times))
     weights = weights.astype(dtype)
     return prior, weights, jnp.abs(weights).sum(-1)
 

@@ -17,7 +17,14 @@ from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ..results import Filtered
-from .kernels.recursions import emission_table, filter_checked, filter_possible, is_small_product, may_have_lost_mass
+from .kernels.recursions import (
+    Limits,
+    emission_table,
+    filter_checked,
+    filter_possible,
+    is_small_product,
+    may_have_lost_mass,
+)
 from .kernels.scaled import Scaled, filter_scaled, filter_traced, posterior_scaled
 
 Tokens = Array | np.ndarray | Sequences
@@ -71,8 +78,10 @@ class FilteredTokens(Filtered):
 
     @property
     def result(self) -> RESULTS:
-        possible = jnp.isfinite(self.log_likelihood).all()
-        return RESULTS.where(possible, RESULTS.successful, RESULTS.impossible_token)
+        total = self.log_likelihood
+        if isinstance(total, np.ndarray):
+            return RESULTS.successful if np.isfinite(total).all() else RESULTS.impossible_token
+        return RESULTS.where(jnp.isfinite(total).all(), RESULTS.successful, RESULTS.impossible_token)
 
     def next_all(self) -> Float[Array, "*batch T1 V"]:
         r"""$p(Z_t=z\mid Z_{<t})=\pi_t^\top C_z$ for every $t=0\dots T$."""
@@ -103,14 +112,18 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     states: Any
     log_q: Any
     states, log_q = (filter_possible if is_small_product(z, hmm.n_states) else filter_checked)(*arrays, z)
-    if not np.isfinite(log_q).all():
-        states, log_q = filter_checked(*arrays, z)
-    lost = bool(may_have_lost_mass(*arrays[1:], z, states, log_q))
+    # NumPy reads arrays on a CPU in place, and finds their smallest number faster than another compiled function
+    here = np.asarray if next(iter(states.devices())).platform == "cpu" else jnp.asarray
+    respected, lost = bool(Limits.of(states.dtype).respected(here(states), here(log_q))), False
+    if not respected:
+        if not np.isfinite(log_q).all():
+            states, log_q = filter_checked(*arrays, z)
+        lost = bool(may_have_lost_mass(*arrays[1:], z, states, log_q))
     if lost:
         exact, log_q = filter_scaled(*arrays, jnp.asarray(z))
         states = exact.linear
     log_q = np.asarray(log_q)
-    if not np.isfinite(log_q).all():
+    if not respected and not np.isfinite(log_q).all():
         if on_impossible == "raise":
             _raise_if_impossible(log_q, z)
         z = np.where(np.isfinite(log_q), z, -1)

@@ -8,7 +8,7 @@ import pytest
 from layer_twin import layer_by_associative_scan
 
 import steerax as sx
-from steerax.inference.hmm.kernels.layers import gain_differences, layer
+from steerax.inference.hmm.kernels.layers import gains, layer
 
 
 def example(seed=0, d=4, V=5, T=12, zeros=0.3, missing=True):
@@ -141,7 +141,7 @@ def test_a_batch_is_each_sequence_alone():
 def test_the_gain_keeps_its_accuracy_for_rare_tokens(q):
     rho = np.array([0.2, 0.5, 0.3])
     C = np.array([[2 * q, 1 - 2 * q], [q, 1 - q], [0.5 * q, 1 - 0.5 * q]])
-    k = np.asarray(gain_differences(jnp.asarray(rho)[None], jnp.asarray(C), jnp.array([0])))[0] / 2
+    k = np.asarray(gains(jnp.asarray([rho, rho]), jnp.asarray(C), jnp.array([0])))[0]
     posterior = rho * C[:, 0] / (rho @ C[:, 0])
     np.testing.assert_allclose(rho + 2 * (rho @ (1 - C[:, 0])) * k, posterior, rtol=4e-15)
     assert abs(k.sum()) < 1e-16
@@ -149,8 +149,8 @@ def test_the_gain_keeps_its_accuracy_for_rare_tokens(q):
 
 def test_gains_at_their_limits():
     C = jnp.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]])
-    rho = jnp.array([[1.0, 0, 0], [1.0, 0, 0], [0.5, 0.25, 0.25]])
-    delta = gain_differences(rho, C, jnp.array([0, 1, -1]))
+    rho = jnp.array([[1.0, 0, 0], [1.0, 0, 0], [0.5, 0.25, 0.25], [1.0, 0, 0]])
+    delta = 2 * gains(rho, C, jnp.array([0, 1, -1]))
     np.testing.assert_allclose(delta[0], 0)  # certain
     np.testing.assert_allclose(delta[1], [-1, 0.5, 0.5])  # impossible under the input: no preference among emitters
     np.testing.assert_allclose(delta[2], 0)  # missing

@@ -58,14 +58,14 @@ def expected_counts(
     chain, table = as_transition(A), emission_table(C)
     chunks = _in_chunks(rows, block, per_chunk)
 
-    def forward_block(p, rows):
-        after = []
+    def forward_block(carry, rows):
+        (p, least), after = carry, []
         for row in rows:
-            a = p * table[row]
-            after.append(a)
-            p = a @ A
+            after.append(p * table[row])
+            p = after[-1] @ A
         mass = p.sum(-1, keepdims=True)
-        return (p := p / jnp.where(mass > 0, mass, 1)), (jnp.stack(after), mass[..., 0], p.min())
+        p = p / jnp.where(mass > 0, mass, 1)
+        return (p, jnp.minimum(least, p)), (jnp.stack(after), mass[..., 0])
 
     def backward_block(carry, x):
         m, following, transition, emission, _ = carry
@@ -85,37 +85,40 @@ def expected_counts(
         emission = emission + _token_counts(gamma.reshape(-1, d), rows.reshape(-1), V)
         return (m, products[-1], transition, emission, gamma[0]), None
 
-    def forward_chunk(p, rows):
-        end, (_, mass, least) = lax.scan(forward_block, p, rows)
-        return end, (p, mass, least)
+    def forward_chunk(carry, rows):
+        end, (_, mass) = lax.scan(forward_block, carry, rows)
+        return end, (carry[0], mass)
 
     kept, start = None, jnp.broadcast_to(mu, (B, d))
     if len(chunks) == 1:
-        _, (kept, mass, least) = lax.scan(forward_block, start, chunks[0])
+        (_, least), (kept, mass) = lax.scan(forward_block, (start, start), chunks[0])
         starts, masses = start[None], mass[None]
     else:
-        _, (starts, masses, least) = lax.scan(forward_chunk, start, chunks)
+        (_, least), (starts, masses) = lax.scan(forward_chunk, (start, start), chunks)
     safe = jnp.where(masses > 0, masses, 1)
 
     def backward_chunk(carry, x):
         time, p, rows, mass = x
-        a = lax.scan(forward_block, p, rows)[1][0] if kept is None else kept
+        a = lax.scan(forward_block, (p, p), rows)[1][0] if kept is None else kept
         return lax.scan(backward_block, carry, (time, rows, mass, a), reverse=True)
 
-    one = jnp.ones((B, d), mu.dtype)
-    carry = (one, one, jnp.zeros_like(chain.free, mu.dtype), jnp.zeros((V, d), mu.dtype), one)
+    one, none = jnp.ones((B, d), mu.dtype), jnp.zeros((V, d), mu.dtype)
+    carry = (one, one, jnp.zeros_like(chain.free, mu.dtype), none, one)
     times = (block * jnp.arange(len(chunks) * per_chunk)).reshape(-1, per_chunk)
     carry, _ = lax.scan(backward_chunk, carry, (times, starts, chunks, safe), reverse=True)
     first = jnp.where(lengths[:, None] > 0, carry[4], 0).sum(0)
     logs, mass = jnp.log(safe).sum((0, 1)), masses.min()
-    doubtful = _doubtful(possible_growth(C, rows, logs), least.min(), mass)
-    return ExpectedCounts(first, chain.free * carry[2], carry[3].T, logs.sum(), mass, doubtful)
+    found = first, chain.free * carry[2], carry[3].T, logs.sum(), mass
+    return ExpectedCounts(*found, _doubtful(C, rows, logs, least.min(), mass))
 
 
-def _doubtful(growth: Float[Array, " B"], least: Float[Array, ""], mass: Float[Array, ""]) -> Bool[Array, ""]:
+def _doubtful(
+    C: Float[Array, "d V"], rows: Int[Array, "T B"], logs: Float[Array, " B"], least, mass
+) -> Bool[Array, ""]:
     """Whether a small state or a rare block may hide mass that can grow again."""
-    limits = Limits.of(growth.dtype)
-    return (growth > limits.growth).any() & ((least < limits.small) | (mass < limits.rare))
+    limits = Limits.of(C.dtype)
+    grows = lambda: (possible_growth(C, rows, logs) > limits.growth).any()
+    return lax.cond((least < limits.small) | (mass < limits.rare), grows, lambda: jnp.asarray(False))
 
 
 def _in_chunks(rows: Int[Array, "T B"], block: int, per_chunk: int) -> Int[Array, "n c b B"]:

@@ -30,17 +30,17 @@ from .recursions import emission_table, moved, row_numbers
 
 
 @jax.jit
-def gain_differences(rho: Float[Array, "T *batch d"], C, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
-    r"""$\rho^+-\rho^-=2k$ at each step.
+def gains(states: Float[Array, "T1 *batch d"], C, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
+    r"""$k_t=\frac12(\rho^+-\rho^-)$ at each step.
 
     Zero where the token is certain under $\rho$ (or missing). Where it is impossible under $\rho$, $\rho^+=C_z/\sum C_z$.
     """
-    table, rows = emission_table(C), row_numbers(z)
+    table, rows, rho = emission_table(C), row_numbers(z), states[:-1]
     Cz, total = table[rows], table.sum(-1, keepdims=True)[rows]
     unseen = rho * (1 - Cz)
     r = unseen.sum(-1, keepdims=True)
     minus = unseen / jnp.where(r > 0, r, 1)
-    return jnp.where((r > 0) & (total > 0), _posterior(rho, Cz, total) - minus, 0)
+    return jnp.where((r > 0) & (total > 0), (_posterior(rho, Cz, total) - minus) / 2, 0)
 
 
 def _posterior(rho, Cz, total) -> Float[Array, "*batch d"]:
@@ -66,41 +66,47 @@ def layer(
     under $p$ and $\rho$. The last term vanishes exactly once both agree, and what is left has no subtraction: states of a
     probability far below rounding keep their relative accuracy, which a later token may need that only they emit.
 
-    For speed on a CPU, a single sequence has all its posteriors computed before the loop, which then has few enough
-    operations for XLA to run them without waking another thread; a batch has everything inside, in the caches.
+    For speed on a CPU, a single sequence has what does not depend on $p$ computed before the loop, which then has few
+    enough operations for XLA to run them without waking another thread; a batch has everything inside, in the caches.
     """
     table, before = emission_table(C), rho[:-1]
     totals = table.sum(-1, keepdims=True)
     rows = jnp.where(totals[row_numbers(z), 0] > 0, row_numbers(z), 0)  # a token that no state emits changes nothing
 
+    def seen(rho, row):
+        """The posterior, zero where the token was certain; the mass not seen, and its inverse."""
+        Cz = table[row]
+        r = jnp.sum((1 - Cz) * rho, -1)
+        plus = jnp.where(r[..., None] > 0, _posterior(rho, Cz, totals[row]), 0)
+        return plus, r, 1 / jnp.where(r > 0, r, 1)
+
     def step(p, x):
-        row, rho, plus = x
-        Cz = table.at[row].get(mode="promise_in_bounds")
-        if plus is None:
-            plus = _posterior(rho, Cz, totals.at[row].get(mode="promise_in_bounds"))
-        here, apart = (1 - Cz) * p, (1 - Cz) * rho
-        mass, u, r = _sums(p, here, apart)
-        possible = r > 0
-        share = jnp.where(possible, u / jnp.where(possible, r, 1), 0)
-        new = p * Cz + jnp.where(possible, u, 0) * plus + (here - share * apart)
-        p = jnp.maximum(moved(new / jnp.where(mass > 0, mass, 1), A), 0)
+        row, rho, known = x
+        plus, r, inverse = seen(rho, row) if known is None else known
+        p, Cz = jnp.maximum(p, 0), table.at[row].get(mode="promise_in_bounds")
+        mass, u = _sums(p, (1 - Cz) * p)
+        equal = jnp.abs(u - r) <= 16 * jnp.finfo(p.dtype).eps * r  # sums of equal numbers in another order
+        share = jnp.where(equal, 1, u * inverse)[..., None]
+        new = Cz * p + u[..., None] * plus + (1 - Cz) * (p - share * rho)
+        p = moved(new / jnp.where(mass > 0, mass, 1)[..., None], A)
         return p, p
 
-    plus = _posterior(before, table[rows], totals[rows]) if z.ndim == 1 else None
     start = jnp.broadcast_to(mu, rho.shape[1:])
-    after = lax.scan(step, start, (rows, before, plus))[1]
+    after = lax.scan(step, start, (rows, before, seen(before, rows) if z.ndim == 1 else None))[1]
     return jnp.concatenate([start[None], _onto_simplex(after)])
 
 
-def _sums(*parts: Float[Array, "*batch d"]) -> list[Float[Array, "*batch 1"]]:
-    """Sums over states, in one operation: equal arrays have equal sums to the last bit."""
-    zero, axis = jnp.zeros((), parts[0].dtype), parts[0].ndim - 1
-    add = lambda x, y: tuple(a + b for a, b in zip(x, y, strict=True))
-    return [total[..., None] for total in lax.reduce(parts, (zero,) * len(parts), add, (axis,))]
+def _sums(a: Float[Array, "*batch d"], b: Float[Array, "*batch d"]) -> tuple[Float[Array, "*batch"], ...]:
+    """Sums over states; for a single sequence in one operation."""
+    if a.ndim > 1:
+        return a.sum(-1), b.sum(-1)
+    zero = jnp.zeros((), a.dtype)
+    return lax.reduce((a, b), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (0,))
 
 
 def _onto_simplex(p: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
-    """Restores the mass where it is wrong by more than rounding, and does not touch what is right."""
+    """Cuts negative parts and restores the mass where it is wrong by more than rounding; what is right stays as it is."""
+    p = jnp.maximum(p, 0)
     mass = p.sum(-1, keepdims=True)
     wrong = (mass > 0) & (jnp.abs(mass - 1) > jnp.sqrt(jnp.finfo(p.dtype).eps))
     return p / jnp.where(wrong, mass, 1)

@@ -104,6 +104,10 @@ class Limits(NamedTuple):
         tiny, eps = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).eps)
         return cls(tiny**0.65, tiny**0.35 / eps, math.log(eps / 1e7) - 0.65 * math.log(tiny))
 
+    def respected(self, states: Any, log_q: Any) -> Any:
+        """Whether no state is small, or zero, and no token rare: then nothing is missing."""
+        return (states.min(initial=1) >= self.small) & (log_q.min(initial=0) >= math.log(self.rare))
+
 
 def possible_growth(C: Float[Array, "d V"], rows: Int[Array, "T *batch"], log_likelihood) -> Float[Array, "*batch"]:
     r"""$\sum_t\log(\max_xC_{z_t}(x)/q_t)$: by how much a share of mass can grow along the tokens."""

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ....models.transitions import as_transition
 from .counts import ExpectedCounts
 from .recursions import (
+    Limits,
     emission_table,
     filter_checked,
     filter_possible,
@@ -143,7 +144,9 @@ def filter_traced(
         states, log_q = lax.cond(jnp.isfinite(fast[1]).all(), lambda: fast, checked)
     else:
         states, log_q = checked()
-    lost = may_have_lost_mass(A, C, z, *lax.stop_gradient((states, log_q)))
+    found = lax.stop_gradient((states, log_q))
+    respected = Limits.of(states.dtype).respected(*found)
+    lost = lax.cond(respected, lambda: jnp.asarray(False), lambda: may_have_lost_mass(A, C, z, *found))
 
     def again():
         exact, log_q = filter_scaled(mu, A, C, z)
@@ -231,12 +234,12 @@ def counts_scaled(
 
 @jax.jit
 def gains_scaled(states: Scaled, C: Float[Array, "d V"], z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
-    r"""$\rho^+-\rho^-$ of `layers.py` at the states of the filter."""
+    r"""`gains` of `layers.py` at the states of the filter."""
     table, rows = emission_table(C), row_numbers(z)
     plus = posterior_scaled(states, C, z)
     unseen = states[:-1] * Scaled.of(1 - table)[rows]
     r = unseen.sum(-1, keepdims=True)
-    return jnp.where(r.m > 0, plus.linear - (unseen / r).linear, 0)
+    return jnp.where(r.m > 0, (plus.linear - (unseen / r).linear) / 2, 0)
 
 
 @jax.jit
