@@ -44,7 +44,9 @@ def heads(gpt, tokens, targets, seed: int) -> dict:
             f"first order + Fisher, {draws} draws": predicted.heads,
         }
         judge(found, measured, predictions)
-    judge(found, measured, {"first order + Gauss-Newton": np.asarray(removals.gauss_newton_heads(gpt, tokens, targets))})
+    judge(
+        found, measured, {"first order + Gauss-Newton": np.asarray(removals.gauss_newton_heads(gpt, tokens, targets))}
+    )
     return found
 
 
