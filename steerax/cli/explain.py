@@ -7,7 +7,6 @@ import numpy as np
 
 import steerax as sx
 
-from .._results import name_of
 from .answers import Answer, symbols_of
 from .inputs import one, opened
 from .options import ModelOptions, Number, command
@@ -38,6 +37,8 @@ def _of_tokens(model: Any, z: np.ndarray, options: _Options) -> Answer:
     symbols = symbols_of(model)
     token = int(p.argmax()) if options.token is None else int(sx.Vocabulary(symbols).encode([options.token])[0])
     target = model.emission[:, token : token + 1]
+    from .._results import name_of
+
     found = sx.explain(model, z, options.query, target, on_impossible=options.on_impossible)
     prior, terms = _terms(found)
     text = f"P(next = {symbols[token]!r}) = {p[token]:.6f} = prior {prior:.6f} + {terms.sum():.6f} from {len(terms)} tokens"
@@ -49,6 +50,8 @@ def _of_tokens(model: Any, z: np.ndarray, options: _Options) -> Answer:
 
 def _of_series(model: Any, z: np.ndarray, options: _Options) -> Answer:
     """The terms of the mean of the first channel."""
+    from .._results import name_of
+
     found = sx.explain(model, z, options.query)
     prior, terms = _terms(found)
     mean = prior + terms.sum()
