@@ -27,6 +27,10 @@ class RESULTS(eqx.Enumeration):
         "A numerical breakdown: a quantity that is positive in exact arithmetic was not; rescale the model or use a "
         "solver for ill-conditioned problems."
     )
+    noise_free = (
+        "The fitted model predicts some combination of the channels without error, so the likelihood has no maximum; its "
+        "variance was held at 1e-8 of the data's. A constant or repeated channel does this, or too few observations for the order."
+    )
     impossible_token = "A token has probability zero under the model given the tokens before it."
     degenerate_state = "A hidden state is visited with expected count zero; it was left as it was. Try fewer states."
 

@@ -3,12 +3,13 @@
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import steerax as sx
 
 from .._errors import ConfigurationError
 from ..data.sequences import Sequences
+from ..inference.kinds import Start
 from .answers import Answer, in_words, standard_error
 from .inputs import read_series, read_tokens
 from .options import PACKAGED, Data, Seed, TableOptions, command
@@ -21,6 +22,9 @@ class _Options(TableOptions):
     model: Annotated[str, "kind of model: hmm (tokens) or linear (real numbers)"] = "hmm"
     states: Annotated[int, "number of hidden states"] = 8
     order: Annotated[int, "how many past states the next one depends on"] = 1
+    start: Annotated[str, "first state of a linear model: stationary, diffuse (no level of its own) or free"] = (
+        "stationary"
+    )
     restarts: Annotated[int, "random starts; the best one is kept (hmm)"] = 3
     iterations: Annotated[int, "largest number of iterations"] = 200
     tolerance: Annotated[float, "stop at a smaller gain, in nats per observation"] = 1e-6
@@ -88,8 +92,14 @@ def _fit_tokens(training: Sequences, options: _Options) -> Any:
 def _fit_series(training: Sequences, options: _Options) -> Any:
     if options.resume:
         raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
-    kind = sx.LinearGaussian(options.states, options.order)
+    kind = sx.LinearGaussian(options.states, options.order, start=_start(options.start))
     return sx.fit(kind, training, options.seed, max_iterations=options.iterations, tolerance=options.tolerance)
+
+
+def _start(name: str) -> Start:
+    if name not in get_args(Start):
+        raise ConfigurationError(f"There is no start called {name!r}; choose stationary, diffuse or free.")
+    return cast(Start, name)
 
 
 def _measure_tokens(fitted: Any, training: Sequences, held_out: Sequences | None) -> tuple[dict, list[str]]:

@@ -1,9 +1,11 @@
 """Kinds of models that can be fitted: what `fit` and `select` are asked for."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .._errors import ConfigurationError
+
+Start = Literal["stationary", "diffuse", "free"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +24,13 @@ class HMM:
 class LinearGaussian:
     r"""A linear-Gaussian model of series: `n_states`, the `order` of its memory, and known regressors.
 
-    **Arguments:** `inputs`: `w`, `[T q]` (or `[B T q]` for a `Sequences`), with $Z_t=HX_t+c+Dw_t+W_t$; `stable`: keep the
-    spectral radius below one.
+    **Arguments:**
+
+    - `inputs`: `w`, `[T q]` (or `[B T q]` for a `Sequences`), with $Z_t=HX_t+c+Dw_t+W_t$.
+    - `start`, the distribution of $X_0$: `"stationary"`, that of the process itself, which then is stable; `"diffuse"`, variance
+      $10^6$ of the data's, for series without a level of their own; `"free"`, mean estimated, and the covariance too where
+      there are more sequences than states. States before time 0 are left out of every model, whatever its order.
+    - `stable`: keep the spectral radius below one with another start too.
     """
 
     n_states: int
@@ -31,9 +38,12 @@ class LinearGaussian:
     inputs: Any = dataclasses.field(default=None, compare=False, repr=False)
     _: dataclasses.KW_ONLY
     stable: bool = False
+    start: Start = "stationary"
 
     def __post_init__(self):
         _check(self)
+        if self.start not in get_args(Start):
+            raise ConfigurationError(f"start={self.start!r} is unknown; use 'stationary', 'diffuse' or 'free'.")
 
 
 def _check(kind: HMM | LinearGaussian) -> None:

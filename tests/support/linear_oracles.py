@@ -1,5 +1,7 @@
 """Slow, obviously right twins: conditioning of one big Gaussian vector, and filters in extended precision."""
 
+from fractions import Fraction
+
 import numpy as np
 
 from steerax.models.linear_gaussian import LinearGaussianModel, TimeVaryingLinearGaussianModel
@@ -136,3 +138,33 @@ def random_operator(seed, T, d=2, p=1):
     return TimeVaryingLinearGaussianModel(
         rng.normal(size=d), np.eye(d), A, rng.normal(size=(p, d)), 0.3 * np.eye(d), 0.5 * np.eye(p)
     )
+
+
+def exact_smoother(model, observations):
+    """Means [T d] and covariances [T d d] of the states given all finite observations [T p], in rational arithmetic."""
+    exact = lambda a: np.vectorize(lambda v: Fraction(float(v)), otypes=[object])(np.asarray(a))
+    m0, S0, _, H, Q, R = (exact(a) for a in numpy_arrays(model))
+    T, d = len(observations), len(m0)
+    A, noise = exact(operator(model, T)), exact(np.zeros((T * d, T * d)))
+    paths = exact(np.zeros((T * d, T * d)))  # states as functions of the start and the disturbances
+    for t in range(T):
+        here = slice(t * d, (t + 1) * d)
+        paths[here, here], noise[here, here] = exact(np.eye(d)), Q if t else S0
+        for s in range(t):
+            paths[here] += A[t - 1, s] @ paths[s * d : (s + 1) * d]
+    cov_X, mean_X = paths @ noise @ paths.T, paths[:, :d] @ m0
+    blocks = exact(np.eye(T))
+    seen = np.isfinite(observations).reshape(-1)
+    to_Z = np.kron(blocks, H)[seen]
+    z = (exact(np.nan_to_num(observations)) - exact(model.observation_offset)).reshape(-1)[seen]
+    S = to_Z @ cov_X @ to_Z.T + np.kron(blocks, R)[np.ix_(seen, seen)]
+    M = np.concatenate([S, to_Z @ cov_X, (z - to_Z @ mean_X)[:, None]], axis=1)
+    for i in range(len(M)):  # Gauss–Jordan
+        M[i] = M[i] / M[i, i]
+        for j in range(len(M)):
+            if j != i and M[j, i] != 0:
+                M[j] = M[j] - M[j, i] * M[i]
+    right = M[:, len(M) :]
+    mean = (mean_X + cov_X @ to_Z.T @ right[:, -1]).astype(float).reshape(T, d)
+    covariance = (cov_X - cov_X @ to_Z.T @ right[:, :-1]).astype(float)
+    return mean, np.stack([covariance[t * d : (t + 1) * d, t * d : (t + 1) * d] for t in range(T)])

@@ -21,57 +21,72 @@ from ...runs import loop
 from ...runs.progress import Progress
 from ..kinds import LinearGaussian
 from ..results import Fitted
-from .kernels.coordinates import Free, Stable
+from .filter import run_filter
+from .kernels.coordinates import SMALLEST_VARIANCE, Coordinates
 from .kernels.detectability import spectral_radius
-from .kernels.em import Data, expectation, maximisation
+from .kernels.em import Data, expect, maximisation
 from .kernels.quasi_newton import GoesOn, maximise_likelihood
+from .kernels.units import Units, in_units_of_channels
 from .select import canonical, n_parameters
 
 WARM_UP = 5  # steps of expectation–maximisation before those along the gradient
-_LARGEST_RADIUS = 1 - 1e-4  # of a model fitted with stable=True
+_LARGEST_RADIUS = 1 - 1e-4  # of a stable model made by expectation–maximisation
 METHODS = ("em", "gradient")
 
 
 @dataclasses.dataclass
 class _Climb:
-    """A model on its way up: the weights `D` of the inputs, and the log-likelihoods so far, before and after each step."""
+    """A model of standardised data on its way up: the weights `D` of the inputs, and the log-likelihoods so far, before and
+    after each step."""
 
     model: LinearGaussianModel
     D: Float[Array, "p q"]
     data: Data
     tolerance: float
-    stable: bool
+    coordinates: Coordinates
     log_likelihoods: list[float] = dataclasses.field(default_factory=list)
     result: RESULTS | None = None
 
     def by_expectation_maximisation(self, steps: int, goes_on: GoesOn) -> None:
         """At most so many steps; the result stays open if they were spent while it was still gaining."""
-        least, before = self.tolerance * int(self.data.mask.sum()), -np.inf
+        least, before, last = self.tolerance * int(self.data.mask.sum()), -np.inf, (self.model, self.D)
         for left in range(steps, -1, -1):
-            statistics, likelihood = _expect(self.model, self.data, self.D)
+            statistics, likelihood = expect(self.model, self.data, self.D)
             value = float(likelihood)
-            if not goes_on(value, lambda: self.model):
+            if not np.isfinite(value):
+                (self.model, self.D), self.result = last, RESULTS.breakdown
+                return
+            if not goes_on(value, lambda: (self.model, self.D)):
                 self.result = RESULTS.max_steps_reached
-            elif left and not np.isfinite(value):
-                self.result = RESULTS.breakdown
             elif left and value - before < least:
                 self.result = RESULTS.breakdown if before - value > 1e-8 * abs(value) else RESULTS.successful
             if self.result is not None or not left:
                 return
-            before, previous, share = value, self.model, 1.0
-            self.model, change = _maximise(previous, statistics, share)
-            while self.stable and spectral_radius(np.asarray(self.model.transition)) > _LARGEST_RADIUS:
+            before, last, share = value, (self.model, self.D), 1.0
+            self.model, change = _maximise(last[0], statistics, share)
+            while self.coordinates.stable and spectral_radius(np.asarray(self.model.transition)) > _LARGEST_RADIUS:
                 share /= 2
-                self.model, change = _maximise(previous, statistics, share)
+                self.model, change = _maximise(last[0], statistics, share)
             self.D = self.D + change
 
     def by_gradient(self, steps: int, goes_on: GoesOn) -> None:
         """At most so many quasi-Newton steps."""
-        options = self.data, steps, self.tolerance, Stable() if self.stable else Free(), goes_on
+        self.model, self.D = self.coordinates.to_model(self.coordinates.from_model(self.model, self.D))
+        if not self.log_likelihoods:
+            value = float(expect(self.model, self.data, self.D)[1])
+            if not np.isfinite(value):
+                self.result = RESULTS.breakdown
+                return
+            goes_on(value, lambda: (self.model, self.D))
+        options = self.data, steps, self.tolerance, self.coordinates, goes_on
         self.model, self.D, self.result = maximise_likelihood(self.model, self.D, *options)
 
+    def without_noise(self) -> bool:
+        """Whether some combination of the channels is predicted as exactly as the model's noise floor allows."""
+        U = np.asarray(run_filter(self.model, self.data.z - self.data.w @ self.D.T, self.data.mask).U)
+        return bool(np.linalg.svd(U, compute_uv=False).min() < 4 * np.sqrt(SMALLEST_VARIANCE))
 
-_expect = jax.jit(expectation)
+
 _maximise = jax.jit(maximisation)
 
 
@@ -89,64 +104,101 @@ def fit_series(
 ) -> Fitted:
     """Maximum likelihood: every parameter, any order, gaps and ragged lengths.
 
-    The likelihood rises in every step. It starts from `kind`, if that is a model; otherwise from a vector autoregression
-    of the data (as many states as channels) or from slow random dynamics. It is returned in the basis of `canonical`,
+    The likelihood rises in every step. It starts from `kind`, if that is a model (its start counts as `"free"`); otherwise
+    from a vector autoregression of the data (as many states as channels) or from slow random dynamics. Every channel is
+    brought to mean zero and spread one meanwhile, so that units of the data play no part. The model is returned in the
+    basis of `canonical`,
     since data determine a model only up to a change of basis of its state, and belongs to the data less the effect of
     the inputs: other verbs take the data less `w @ D.T`, `D` being `input_weights`, and add it back for the future.
 
     **Arguments:**
 
     - `method`: `"em"`, expectation–maximisation; `"gradient"`, a few of its steps and then quasi-Newton steps along the
-      exact gradient, which climb flat likelihoods much faster.
+      exact gradient, which climb flat likelihoods much faster. `"em"` takes `start="free"` only.
     - `max_iterations`; `tolerance`, the gain in nats per observed number below which it stops.
     - `restarts`: how many random starts are followed to their end, the best one kept; other starts are not random.
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
 
-    With `stable=True` of the kind, `"em"` shortens the steps that would leave the stable models, and `"gradient"` moves in
-    coordinates that reach all stable models and no others. Ctrl-C ends the fit with the best model so far.
+    Of stable models, `"em"` shortens the steps that would leave them, and `"gradient"` moves in coordinates that reach all
+    of them and no others. Ctrl-C ends the fit with the best model so far.
 
-    **Returns:** `Fitted`; `result` is `max_steps_reached` if it was still gaining, `breakdown` if a step lowered the
-    likelihood by more than rounding or made it infinite (a variance went to zero).
+    **Returns:** `Fitted`; `result` is `max_steps_reached` if it was still gaining, `noise_free` if the data are predicted
+    without error (a constant or repeated channel), `breakdown` if a step lowered the likelihood by more than rounding or
+    made it infinite; the model is the best finite one.
 
-    **Raises:** `DataError` for tokens, inputs that do not fit, or fewer than `order + 2` observations;
-    `ConfigurationError` for sizes below one or an unknown method.
+    **Raises:** `DataError` for tokens, a channel that is never observed, inputs that do not fit, or fewer
+    observed numbers than free parameters; `ConfigurationError` for sizes below one or an unknown method.
     """
     if method not in METHODS:
         raise ConfigurationError(f"method={method!r} is unknown; use 'em' or 'gradient'.")
     if min(max_iterations, restarts) < 1:
         raise ConfigurationError(f"max_iterations={max_iterations} and restarts={restarts} must be at least 1.")
-    arrays, starts = _starts(kind, data, as_key(key), restarts)
-    stable = isinstance(kind, LinearGaussian) and kind.stable
-    climbs = [_Climb(model, D, arrays, tolerance, stable) for model, D in starts]
-    _follow(climbs, method, max_iterations, on_iteration, progress)
-    climbs = [climb for climb in climbs if climb.result is not None]
+    given = kind if isinstance(kind, LinearGaussianModel) else None
+    asked = LinearGaussian(kind.n_states, kind.order, start="free") if isinstance(kind, LinearGaussianModel) else kind
+    if method == "em" and asked.start != "free":
+        raise ConfigurationError(
+            f"method='em' has no step for a {asked.start} start; use method='gradient', or LinearGaussian(…, start='free')."
+        )
+    n_channels = None if given is None else given.n_channels
+    arrays, units, n_free = _standardised(asked, data, n_channels)
+    coordinates = Coordinates(asked.stable or asked.start == "stationary", asked.start)
+    starts = _starts(asked, arrays, as_key(key), restarts)
+    if given is not None:
+        none = np.zeros((given.n_channels, arrays.w.shape[2]))
+        starts = [jax.tree.map(jnp.asarray, units.into(given, none))]
+    climbs = [_Climb(model, D, arrays, tolerance, coordinates) for model, D in starts]
+    _follow(climbs, units, method, max_iterations, on_iteration, progress)
+    climbs = [climb for climb in climbs if climb.result is not None and climb.log_likelihoods]
+    if not climbs:
+        raise DataError("The likelihood of the start is not finite; start from another model or use fewer states.")
     compared = np.array([climb.log_likelihoods[-1] for climb in climbs])
-    best = climbs[int(np.argmax(np.nan_to_num(compared, nan=-np.inf)))]
-    model, nats, D = canonical(best.model), np.asarray(best.log_likelihoods), np.asarray(best.D)
+    best = climbs[int(np.argmax(compared))]
     assert best.result is not None
-    sizes = n_parameters(model) + D.size, int(arrays.mask.sum())
-    return Fitted(model, nats, nats, *sizes, best.result, restarts=compared, input_weights=D)
+    model, D = units.back(canonical(best.model), np.asarray(best.D, float))
+    nats = np.asarray(best.log_likelihoods)
+    ended = best.result if best.result == RESULTS.interrupted or not best.without_noise() else RESULTS.noise_free
+    return Fitted(
+        in_units_of_channels(model, units.size),
+        nats,
+        nats,
+        n_free,
+        int(arrays.mask.sum()),
+        ended,
+        restarts=compared,
+        input_weights=D,
+    )
 
 
-def _follow(climbs: list[_Climb], method: str, max_iterations: int, on_iteration: Any, progress: bool) -> None:
-    """Every climb to its end, one after the other, or until the caller or Ctrl-C ends the fit."""
+def _follow(
+    climbs: list[_Climb], units: Units, method: str, max_iterations: int, on_iteration: Any, progress: bool
+) -> None:
+    """Every climb to its end, one after the other, or until the caller or Ctrl-C ends the fit. Log-likelihoods and models
+    are told in the units of the data."""
     warm_up, asked = max_iterations if method == "em" else min(WARM_UP, max_iterations), threading.Event()
-    total, observed = max_iterations * len(climbs), int(climbs[0].data.mask.sum())
+    total, mask = max_iterations * len(climbs), np.asarray(climbs[0].data.mask)
+    observed, shift = int(mask.sum()), units.log_size(mask)
     with loop.interruptible() as interrupted, Progress("Maximum likelihood", total, shown=progress) as bar:
 
-        def note(climb: _Climb, value: float, model: Callable[[], LinearGaussianModel]) -> bool:
-            n = len(climb.log_likelihoods)
+        def note(climb: _Climb, value: float, model: Callable[[], tuple[LinearGaussianModel, Array]]) -> bool:
+            n, value = len(climb.log_likelihoods), value - shift
             climb.log_likelihoods.append(value)
             done = sum(max(len(c.log_likelihoods) - 1, 0) for c in climbs)
             bar.update(done, f"{value / observed:.4f} nats per number")
-            if n and on_iteration is not None and on_iteration(n, value, model()) == "stop":
-                asked.set()
+            if n and on_iteration is not None:
+                told, D = model()
+                if on_iteration(n, value, units.back(told, np.asarray(D, float))[0]) == "stop":
+                    asked.set()
             return not (asked.is_set() or interrupted())
 
         for climb in climbs:
-            climb.by_expectation_maximisation(warm_up, functools.partial(note, climb))
-            if climb.result is None and warm_up < max_iterations:
-                climb.by_gradient(max_iterations - warm_up, functools.partial(note, climb))
+            if climb.coordinates.start != "free":  # its first steps keep the start, so they do not count
+                climb.by_expectation_maximisation(WARM_UP, lambda *_: not interrupted())
+                climb.result = None
+                climb.by_gradient(max_iterations, functools.partial(note, climb))
+            else:
+                climb.by_expectation_maximisation(warm_up, functools.partial(note, climb))
+                if climb.result is None and warm_up < max_iterations:
+                    climb.by_gradient(max_iterations - warm_up, functools.partial(note, climb))
             if climb.result is None:
                 climb.result = RESULTS.max_steps_reached
             if interrupted():
@@ -155,38 +207,55 @@ def _follow(climbs: list[_Climb], method: str, max_iterations: int, on_iteration
                 return
 
 
-def _arrays(data: Sequences, inputs: Any, order: int) -> Data:
+def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None) -> tuple[Data, Units, int]:
+    """The data in units in which every channel has mean zero and spread one, these units, and how many parameters are
+    free."""
     if data.is_tokens:
         raise DataError("A linear-Gaussian model needs observations (floats); these data are tokens.")
-    mask = np.isfinite(data.values)
-    if mask.sum() < order + 2:
-        raise DataError(f"There are {int(mask.sum())} observed numbers; order {order} needs at least {order + 2}.")
-    w = np.zeros((*mask.shape[:2], 0)) if inputs is None else np.asarray(inputs, float)
+    z, inside = np.asarray(data.values, float), np.asarray(data.inside)
+    if n_channels not in (None, z.shape[2]):
+        raise DataError(f"The model has {n_channels} channels; the data have {z.shape[2]}.")
+    mask = ~np.isnan(z) & inside[..., None]
+    if not mask.any((0, 1)).all():
+        missing = int(np.argmin(mask.any((0, 1))))
+        raise DataError(f"Channel {missing} has no observed number, so nothing can be said of it; leave it out.")
+    w = np.zeros((*mask.shape[:2], 0)) if kind.inputs is None else np.asarray(kind.inputs, float)
     w = w[None] if w.ndim == 2 else w
-    if w.ndim != 3 or w.shape[:2] != mask.shape[:2] or not np.isfinite(w[np.asarray(data.inside)]).all():
+    if w.ndim != 3 or w.shape[:2] != mask.shape[:2] or not np.isfinite(w[inside]).all():
         raise DataError(
             f"The inputs have shape {w.shape}; {mask.shape[0]} sequences of up to {mask.shape[1]} steps need "
             f"finite numbers [{mask.shape[0]} {mask.shape[1]} q] ([T q] for one sequence)."
         )
-    dtype = jnp.result_type(float)
-    z, w = (
-        jnp.asarray(np.where(keep, a, 0.0), dtype) for keep, a in ((mask, data.values), (data.inside[..., None], w))
-    )
-    return Data(z, jnp.asarray(mask), jnp.asarray(data.inside), w)
+    d, p, start = kind.n_states, z.shape[2], 0
+    if kind.start == "free":
+        start = d + (d * (d + 1) // 2 if len(z) > d else 0)
+    n_free = n_parameters(kind.order, d, p, w.shape[2], start)
+    if mask.sum() < n_free:
+        raise DataError(
+            f"There are {int(mask.sum())} observed numbers for {n_free} free parameters ({d} states, order "
+            f"{kind.order}, {p} channels); use fewer states, a lower order or more data."
+        )
+    units, dtype = Units.of(z, mask, w, inside), jnp.result_type(float)
+    z = _on_grid(np.where(mask, (z - units.centre) / units.size, 0.0))
+    w = _on_grid(np.where(inside[..., None], (w - units.input_centre) / units.input_size, 0.0))
+    return Data(jnp.asarray(z, dtype), jnp.asarray(mask), jnp.asarray(inside), jnp.asarray(w, dtype)), units, n_free
+
+
+def _on_grid(a: np.ndarray) -> np.ndarray:
+    """Rounded to 36 binary places: the same data in other units then give the same numbers to the last bit, and the same
+    fit."""
+    return np.round(a * 2.0**36) / 2.0**36
 
 
 def _starts(
-    kind: LinearGaussian | LinearGaussianModel, data: Sequences, key: Key[Array, ""], restarts: int
-) -> tuple[Data, list[tuple[LinearGaussianModel, Float[Array, "p q"]]]]:
-    """The data as arrays, and the starts: models and weights of the inputs."""
-    if isinstance(kind, LinearGaussianModel):
-        none = jnp.zeros((kind.n_channels, 0), kind.observation.dtype)
-        return _arrays(data, None, kind.order), [(kind, none)]
-    arrays = _arrays(data, kind.inputs, kind.order)
-    random = kind.n_states != arrays.z.shape[2]
+    kind: LinearGaussian, data: Data, key: Key[Array, ""], restarts: int
+) -> list[tuple[LinearGaussianModel, Float[Array, "p q"]]]:
+    """Models and weights of the inputs to start from."""
+    random = kind.n_states != data.z.shape[2]
     keys = [key, *(jax.random.fold_in(key, i) for i in range(2, restarts + 1))] if random else [key]
-    starts = [_start(arrays, kind.n_states, kind.order, each) for each in keys]
-    return arrays, [(_stable(model), D) if kind.stable else (model, D) for model, D in starts]
+    starts = [_start(data, kind.n_states, kind.order, each) for each in keys]
+    stable = kind.stable or kind.start == "stationary"
+    return [(_stable(model), D) if stable else (model, D) for model, D in starts]
 
 
 def _stable(model: LinearGaussianModel) -> LinearGaussianModel:
@@ -206,7 +275,7 @@ def _start(data: Data, d: int, order: int, key: Key[Array, ""]) -> tuple[LinearG
     mean = z.sum((0, 1)) / np.maximum(mask.sum((0, 1)), 1)
     parts = [_interpolated(s - mean, seen)[: n.sum()] for s, seen, n in zip(z, mask, inside, strict=True)]
     stacked = np.concatenate(parts)
-    covariance = np.cov(stacked.T).reshape(p, p) + 1e-12 * np.eye(p)
+    covariance = stacked.T @ stacked / len(stacked) + 1e-6 * np.eye(p)
     if d == p:
         taps, Q = _autoregression(parts, order, covariance)
         H, S_0 = np.eye(p), covariance
@@ -217,7 +286,8 @@ def _start(data: Data, d: int, order: int, key: Key[Array, ""]) -> tuple[LinearG
         scale = np.trace(covariance) / p
         Q, S_0 = 0.2 * scale * np.eye(d), scale * np.eye(d)
     R = 0.5 * Q if d == p else 0.5 * covariance
-    return LinearGaussianModel(np.zeros(d), S_0, taps, H, Q if d != p else 0.5 * Q, R, mean), jnp.asarray(D)
+    model = LinearGaussianModel(np.zeros(d), S_0, taps, H, Q if d != p else 0.5 * Q, R, mean)
+    return jax.tree.map(lambda a: jnp.asarray(a, data.z.dtype), (model, D))
 
 
 def _least_squares(

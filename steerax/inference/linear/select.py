@@ -6,10 +6,10 @@ import numpy as np
 from ...models.linear_gaussian import LinearGaussianModel
 
 
-def n_parameters(model: LinearGaussianModel) -> int:
-    """The number of free parameters, a change of basis of the state not counted twice."""
-    m, d, p = model.order, model.n_states, model.n_channels
-    return m * d * d + p * d + d * (d + 1) // 2 + p * (p + 1) // 2 + p + d - d * d
+def n_parameters(m: int, d: int, p: int, q: int, start: int) -> int:
+    """The number of free parameters of order `m`, `d` states, `p` channels and `q` inputs, a change of basis of the state not
+    counted twice; `start`, how many of them describe the first state."""
+    return m * d * d + p * d + d * (d + 1) // 2 + p * (p + 1) // 2 + p + p * q + start - d * d
 
 
 def canonical(model: LinearGaussianModel) -> LinearGaussianModel:

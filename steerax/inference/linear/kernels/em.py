@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from ....maths.covariance import pseudo_inverse, symmetric
 from ....models.linear_gaussian import LinearGaussianModel
+from .coordinates import SMALLEST_VARIANCE
 from .kalman import SmootherPass, smoother_pass
 
 
@@ -53,6 +54,9 @@ def expectation(model: LinearGaussianModel, data: Data, D: Float[Array, "p q"]) 
 
     moments, likelihoods = jax.lax.map(one, data)
     return jax.tree.map(lambda a: a.sum(0), moments), likelihoods.sum()
+
+
+expect = jax.jit(expectation)
 
 
 def _moments(
@@ -112,7 +116,12 @@ def _residual_covariance(
     count: Array,
 ) -> Float[Array, "r r"]:
     """What coefficients `B` leave of the moments."""
-    return symmetric(S_rr - B @ S_ra.T - S_ra @ B.T + B @ S_aa @ B.T) / count
+    return symmetric(S_rr - B @ S_ra.T - S_ra @ B.T + B @ S_aa @ B.T) / jnp.maximum(count, 1)
+
+
+def _floored(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    w, V = jnp.linalg.eigh(S)
+    return symmetric((V * jnp.maximum(w, SMALLEST_VARIANCE)[None]) @ V.T)
 
 
 def maximisation(
@@ -124,7 +133,8 @@ def maximisation(
     concave in them, so every fraction raises it, which serves the constraint of stability.
 
     The initial covariance is kept unless there are more sequences than states, because one start tells nothing about a
-    spread.
+    spread. The eigenvalues of the noises stay above `SMALLEST_VARIANCE`, which
+    is the maximum under that constraint.
     """
     m, d = model.order, model.n_states
     old = jnp.moveaxis(model.transition, 0, 1).reshape(d, m * d)
@@ -133,7 +143,7 @@ def maximisation(
     mean = s.first / s.sequences
     spread = symmetric(s.first2 / s.sequences - jnp.outer(mean, mean))
     covariance = jnp.where(s.sequences > d, spread, model.initial_covariance)
-    Q = _residual_covariance(taps, s.S_xξ, s.S_ξξ, s.S_xx, s.steps)
-    R = _residual_covariance(B, s.S_za, s.S_aa, s.S_zz, s.seen)
+    Q = _floored(_residual_covariance(taps, s.S_xξ, s.S_ξξ, s.S_xx, s.steps))
+    R = _floored(_residual_covariance(B, s.S_za, s.S_aa, s.S_zz, s.seen))
     transition = jnp.moveaxis(taps.reshape(d, m, d), 1, 0)
     return LinearGaussianModel(mean, covariance, transition, B[:, :d], Q, R, B[:, d]), B[:, d + 1 :]

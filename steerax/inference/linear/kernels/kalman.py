@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ....maths.covariance import pseudo_inverse
+from ....maths.covariance import solve_root, triangular
 from ....models.linear_gaussian import LinearGaussianModel
-from .riccati import companion, riccati
+from .riccati import Riccati, StateSpace, companion, riccati
 
 _LOG_2PI = float(np.log(2 * np.pi))
 
@@ -29,7 +29,22 @@ class FilterPass(NamedTuple):
 def filter_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"], keep: int) -> FilterPass:
     r"""$x'=Fx+Ke$ with $e=z-c-Hx$, zero where missing; the log-likelihoods are those of the innovations."""
     system = companion(model, model.transition)
-    K, U, P = riccati(system, mask, keep)
+    return _with_gains(model, system, z, mask, riccati(system, mask, keep))
+
+
+def _filter_with_roots(
+    model: LinearGaussianModel, system: StateSpace, z: Float[Array, "T p"], mask: Bool[Array, "T p"]
+) -> tuple[FilterPass, Float[Array, "T1 n n"]]:
+    """The pass, with whole covariances, and their roots."""
+    K, U, L = riccati(system, mask, len(system.F), roots=True)
+    P = jnp.swapaxes(L, 1, 2) @ L
+    return _with_gains(model, system, z, mask, Riccati(K, U, P)), L
+
+
+def _with_gains(
+    model: LinearGaussianModel, system: StateSpace, z: Float[Array, "T p"], mask: Bool[Array, "T p"], gains: Riccati
+) -> FilterPass:
+    K, U, P = gains
     F, H, d = system.F, system.H, model.n_states
     z = jnp.where(mask, z - model.observation_offset[None], 0.0)
 
@@ -74,30 +89,41 @@ class SmootherPass(NamedTuple):
 
 
 def smoother_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"]) -> SmootherPass:
-    r"""Rauch–Tung–Striebel recursion with covariances as sums of positive terms,
+    r"""Rauch–Tung–Striebel recursion in square-root form ([ParkKailath1996]): one orthogonal triangularisation per step,
 
-    $$V_t=(I-GF)P_{t|t}(I-GF)^\top+G\bar QG^\top+GV_{t+1}G^\top,\qquad G=P_{t|t}F^\top P_{t+1}^+,$$
+    $$\begin{pmatrix}R^{1/2}&0&0\\LH^\top&LF^\top&L\\0&G^\top&0\end{pmatrix}\to
+    \begin{pmatrix}U&\cdot&UK'^\top\\0&L'&M\\0&0&N\end{pmatrix},\qquad J^\top=L'^+M,$$
 
-    so that an error in the gain $G$ enters squared. The pseudo-inverse serves the first steps, when the history
-    reaches back before time 0 and part of it is known to be zero.
+    with $P_{t+1}=L'^\top L'$ and $J$ the regression of $\xi_t$ on $\xi_{t+1}$ given $Z_{\le t}$; then
+    $x_t\leftarrow x_t+K'e_t+J(x_{t+1}-Fx_t-\dots)$, and the root of $V_t$ triangularises the rows $M-L'J^\top$, $N$ and
+    $V_{t+1}^{1/2}J^\top$. No covariance is inverted or subtracted, so variances of $10^{15}$ (a diffuse start) and of
+    $10^{-10}$ keep their digits. The pseudo-inverse serves histories that reach back before time 0, where part of
+    them is known to be zero.
     """
-    n = model.order * model.n_states
-    run = filter_pass(model, z, mask, n)
+    n, p = model.order * model.n_states, model.n_channels
     system = companion(model, model.transition)
-    F, Q_bar, identity = system.F, system.G @ system.G.T, jnp.eye(n, dtype=z.dtype)
+    F, H, G, R_half, _ = system
+    run, L = _filter_with_roots(model, system, z, mask)
+    noise = jnp.concatenate([jnp.zeros((G.shape[1], p), z.dtype), G.T, jnp.zeros_like(G.T)], axis=1)
 
     def step(later, inputs):
-        x_later, V_later = later
-        *now, x_next, P_next = inputs
-        x_now, P_now = update(system.H, model.observation_noise, *now)
-        G = P_now @ F.T @ pseudo_inverse(P_next)
-        rest = identity - G @ F
-        V = rest @ P_now @ rest.T + G @ (Q_bar + V_later) @ G.T
-        x_s = x_now + G @ (x_later - x_next)
-        return (x_s, V), (x_s, V, V_later @ G.T)
+        x_later, root_later = later
+        x, L, e, seen, x_next = inputs
+        M = seen.astype(z.dtype)
+        block = jnp.concatenate([R_half * M[None], jnp.diag(1 - M)], axis=0)
+        above = jnp.concatenate([block, jnp.zeros((2 * p, 2 * n), z.dtype)], axis=1)
+        state = jnp.concatenate([(L @ H.T) * M[None], L @ F.T, L], axis=1)
+        triangle = triangular(jnp.concatenate([above, state, noise], axis=0))
+        gain = jax.scipy.linalg.solve_triangular(triangle[:p, :p], triangle[:p, p + n :])
+        L_next, on_next, rest = triangle[p : p + n, p : p + n], triangle[p : p + n, p + n :], triangle[p + n :, p + n :]
+        J = solve_root(L_next, on_next)
+        x_s = x + gain.T @ e + J.T @ (x_later - x_next)
+        root = triangular(jnp.concatenate([on_next - L_next @ J, rest, root_later @ J], axis=0))
+        V_later = root_later.T @ root_later
+        return (x_s, root), (x_s, root.T @ root, V_later @ J)
 
-    inputs = (run.x[:-1], run.P[:-1], run.U, run.e, mask, run.x[1:], run.P[1:])
-    _, (x, V, cross) = jax.lax.scan(step, (run.x[-1], run.P[-1]), inputs, reverse=True)
+    inputs = (run.x[:-1], L[:-1], run.e, mask, run.x[1:])
+    _, (x, V, cross) = jax.lax.scan(step, (run.x[-1], L[-1]), inputs, reverse=True)
     x, V = jnp.concatenate([x, run.x[-1:]]), jnp.concatenate([V, run.P[-1:]])
     return SmootherPass(x, V, cross, run.log_likelihoods.sum())
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,13 +11,14 @@ from jaxtyping import Array, Float
 
 from ...._results import RESULTS
 from ....models.linear_gaussian import LinearGaussianModel
-from .coordinates import SMALLEST_ROOT, Free, Parameters
-from .em import Data, Statistics, expectation
+from .coordinates import Coordinates, Parameters
+from .em import Data, Statistics, expect
 
 MOST_PAIRS = 20  # curvature pairs that the quasi-Newton method keeps
+ROUND = 60  # steps in one metric
 
-# goes_on(log_likelihood, model) is called after each step; the model is made when asked for
-GoesOn = Callable[[float, Callable[[], LinearGaussianModel]], bool]
+# goes_on(log_likelihood, model_and_D) is called after each step; model and weights of inputs are made when asked for
+GoesOn = Callable[[float, Callable[[], tuple[LinearGaussianModel, Array]]], bool]
 
 
 def _expected_log_likelihood(model: LinearGaussianModel, D: Float[Array, "p q"], s: Statistics) -> Float[Array, ""]:
@@ -41,19 +41,35 @@ def _expected_log_likelihood(model: LinearGaussianModel, D: Float[Array, "p q"],
     )
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@partial(jax.jit, static_argnums=3)
+def _complete_score(
+    theta: Parameters, D: Float[Array, "p q"], statistics: Statistics, coordinates: Coordinates
+) -> Parameters:
+    """The gradient of the expected log-likelihood under given moments, which were made with the weights `D`."""
+
+    def complete(theta):
+        model, new = coordinates.to_model(theta)
+        return _expected_log_likelihood(model, new - D, statistics)
+
+    return jax.grad(complete)(theta)
+
+
+_to_model = jax.jit(lambda theta, coordinates: coordinates.to_model(theta), static_argnums=1)
+
+
 def likelihood_and_score(
-    theta: Parameters, data: Data, coordinates: Free, free_start: bool
-) -> tuple[Float[Array, ""], Parameters]:
-    r"""The log-likelihood and its gradient in the coordinates.
+    theta: Parameters, data: Data, coordinates: Coordinates
+) -> tuple[float, Parameters, Callable[[Parameters], Parameters]]:
+    r"""The log-likelihood, its gradient in the coordinates, and the gradient of the expected log-likelihood under the same
+    moments as a function of the coordinates.
 
     By Fisher's identity $\nabla\log p(Z)=\mathbb E[\nabla\log p(X,Z)\mid Z]$, one pass of the smoother gives the exact
-    gradient; nothing is differentiated through time. The initial covariance stays unless `free_start`.
+    gradient; nothing is differentiated through time.
     """
-    statistics, value = expectation(coordinates.to_model(theta), data, theta.inputs)
-    complete = lambda t: _expected_log_likelihood(coordinates.to_model(t), t.inputs - theta.inputs, statistics)
-    score = jax.grad(complete)(theta)
-    return value, score if free_start else score._replace(start=jnp.zeros_like(score.start))
+    model, D = _to_model(theta, coordinates)
+    statistics, value = expect(model, data, D)
+    complete = lambda theta: _complete_score(theta, D, statistics, coordinates)
+    return float(value), complete(theta), complete
 
 
 def maximise_likelihood(
@@ -62,68 +78,81 @@ def maximise_likelihood(
     data: Data,
     max_iterations: int,
     tolerance: float,
-    coordinates: Free,
+    coordinates: Coordinates,
     goes_on: GoesOn,
 ) -> tuple[LinearGaussianModel, Float[Array, "p q"], RESULTS]:
-    """`(model, D, result)` by limited-memory BFGS from a given model.
+    """`(model, D, result)` by limited-memory BFGS from a given model of standardised data (see `Units`).
 
-    Data and inputs are standardised per channel meanwhile, and variances kept above `1e-10` of the data's. It stops
-    when a step gains less than `tolerance` nats per observed number, or `goes_on` says so.
+    The steps are taken in rounds, each in a metric of its own: the information of the complete data, in which the
+    directions that a nearly noise-free combination of channels makes stiff are as long as the others. It stops when a
+    round gains less than `tolerance` nats per observed number, or `goes_on` says so. A free initial covariance is
+    estimated only from more sequences than states.
     """
     from scipy.optimize import minimize
 
-    seen = np.asarray(data.mask)
-    scale, scale_w = _spread(data.z, seen), _spread(data.w, np.asarray(data.inside)[..., None])
-    count, shift = int(seen.sum()), float((seen.sum((0, 1)) * np.log(scale)).sum())
-    data = data._replace(z=data.z / scale[None, None], w=data.w / scale_w[None, None])
-    theta = coordinates.from_model(_rescaled(model, 1 / scale), D / scale[:, None] * scale_w[None])
-    start, unravel = ravel_pytree(theta)
-    free_start = len(seen) > model.n_states
+    count = int(np.asarray(data.mask).sum())
+    theta = coordinates.from_model(model, D)
+    vector, unravel = ravel_pytree(theta)
+    vector = np.asarray(vector)
+    kept = jax.tree.map(jnp.zeros_like, theta)
+    if coordinates.start != "free" or len(data.mask) <= model.n_states:
+        kept = kept._replace(start=kept.start + 1)
+    if coordinates.start != "free":
+        kept = kept._replace(mean=kept.mean + 1)
+    free = np.asarray(ravel_pytree(kept)[0]) == 0
+    flat = lambda score: -np.asarray(ravel_pytree(score)[0], float)[free] / count
 
-    def objective(vector):
-        value, score = likelihood_and_score(unravel(jnp.asarray(vector)), data, coordinates, free_start)
-        gradient = -np.asarray(ravel_pytree(score)[0]) / count
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return 1e10, np.zeros_like(vector)  # a trial step too far: the line search turns back
-        return -float(value) / count, gradient
+    def put(x):
+        return unravel(jnp.asarray(np.where(free, _scattered(x, free), vector), vector.dtype))
 
-    def back(vector):
-        return _rescaled(coordinates.to_model(unravel(jnp.asarray(vector))), scale)
+    def one_round(x, steps):
+        """`steps` steps from `x` in its metric, and whether the caller ended them."""
+        _, _, complete = likelihood_and_score(put(x), data, coordinates)
+        W, stopped = _metric(lambda x: flat(complete(put(x))), x), False
 
-    stopped = False
+        def objective(v):
+            value, score, _ = likelihood_and_score(put(x + W @ v), data, coordinates)
+            gradient = flat(score)
+            if not (np.isfinite(value) and np.isfinite(gradient).all()):
+                return 1e10, np.zeros_like(v)  # a trial step too far: the line search turns back
+            return -value / count, W.T @ gradient
 
-    def after_step(intermediate_result):
-        nonlocal stopped
-        stopped = not goes_on(-intermediate_result.fun * count - shift, lambda: back(intermediate_result.x))
+        def after_step(intermediate_result):
+            nonlocal stopped
+            model = lambda: _to_model(put(x + W @ intermediate_result.x), coordinates)
+            stopped = not goes_on(-intermediate_result.fun * count, model)
+            if stopped:
+                raise StopIteration
+
+        options = {"maxiter": steps, "ftol": tolerance / 10, "gtol": 0.0, "maxcor": MOST_PAIRS}
+        zero = np.zeros_like(x)
+        return minimize(objective, zero, jac=True, method="L-BFGS-B", callback=after_step, options=options), W, stopped
+
+    x, left, value, result = vector[free].astype(float), max_iterations, np.inf, RESULTS.max_steps_reached
+    while left > 0:
+        optimum, W, stopped = one_round(x, min(left, ROUND))
+        gain, value, x, left = value - optimum.fun, optimum.fun, x + W @ optimum.x, left - max(optimum.nit, 1)
         if stopped:
-            raise StopIteration
-
-    floor = lambda a: jnp.where(jnp.eye(len(a), dtype=bool), SMALLEST_ROOT, -jnp.inf)
-    low = jax.tree.map(lambda a: jnp.full_like(a, -jnp.inf), theta)
-    low = np.asarray(ravel_pytree(low._replace(process=floor(theta.process), noise=floor(theta.noise)))[0])
-    optimum = minimize(
-        objective,
-        np.maximum(np.asarray(start), low),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(a, None) for a in low],
-        callback=after_step,
-        options={"maxiter": max_iterations, "ftol": tolerance / 10, "gtol": 0.0, "maxcor": MOST_PAIRS},
-    )
-    stopped = stopped or optimum.nit >= max_iterations
-    result = RESULTS.max_steps_reached if stopped else RESULTS.successful if optimum.success else RESULTS.breakdown
-    D = unravel(jnp.asarray(optimum.x)).inputs * scale[:, None] / scale_w[None]
-    return back(optimum.x), D, result
+            break
+        if gain < tolerance:
+            result = RESULTS.successful
+            break
+    return *_to_model(put(x), coordinates), result
 
 
-def _spread(values: Float[Array, "B T c"], seen: np.ndarray) -> Float[np.ndarray, " c"]:
-    """The standard deviation of each channel over what is seen, 1 where it is zero."""
-    spread = np.nanstd(np.where(seen, np.asarray(values), np.nan), axis=(0, 1))
-    return np.where(spread > 0, spread, 1.0)
+def _scattered(x: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """The entries of `x` at the places `free`, zeros elsewhere."""
+    everywhere = np.zeros(len(free))
+    everywhere[free] = x
+    return everywhere
 
 
-def _rescaled(model: LinearGaussianModel, scale: Float[np.ndarray, " p"]) -> LinearGaussianModel:
-    """The model of observations multiplied by `scale`, channel by channel."""
-    H, c, R = model.observation, model.observation_offset, model.observation_noise
-    scaled = scale[:, None] * H, scale * c, scale[:, None] * R * scale[None]
-    return eqx.tree_at(lambda m: (m.observation, m.observation_offset, m.observation_noise), model, scaled)
+def _metric(gradient: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    """$W$ with $WW^\top\approx$ the inverse of the Hessian whose gradient is given, by central differences; directions of
+    small or negative curvature get a moderate one."""
+    steps = 1e-5 * np.eye(len(x))
+    hessian = np.stack([(gradient(x + h) - gradient(x - h)) / 2e-5 for h in steps])
+    if not np.isfinite(hessian).all():
+        return np.eye(len(x))
+    w, V = np.linalg.eigh((hessian + hessian.T) / 2)
+    return (V / np.sqrt(np.maximum(w, 1e-2))[None]) @ V.T

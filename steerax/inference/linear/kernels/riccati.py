@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ....maths.covariance import square_root
+from ....maths.covariance import square_root, triangular
 from ....models.linear_gaussian import AbstractLinearGaussianModel
 
 
@@ -22,7 +22,8 @@ class StateSpace(NamedTuple):
 
 
 class Riccati(NamedTuple):
-    r"""What the recursion returns: for every step the gain $K=FPH^\top S^{-1}$, `U` with $S=U^\top U$, and covariances."""
+    r"""What the recursion returns: for every step the gain $K=FPH^\top S^{-1}$, `U` with $S=U^\top U$, and covariances $P$
+    (with `roots`, $L$ with $P=L^\top L$ in their place)."""
 
     K: Float[Array, "T n p"]
     U: Float[Array, "T p p"]
@@ -62,7 +63,11 @@ def _root(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def riccati(
-    system: StateSpace, mask: Bool[Array, "T p"], keep: int, F_by_time: Float[Array, "T n n"] | None = None
+    system: StateSpace,
+    mask: Bool[Array, "T p"],
+    keep: int,
+    F_by_time: Float[Array, "T n n"] | None = None,
+    roots: bool = False,
 ) -> Riccati:
     r"""Square-root Riccati recursion: one orthogonal triangularisation per step,
 
@@ -73,7 +78,8 @@ def riccati(
     zero and its determinant one. Once a complete step leaves the covariance where it was (to a few units of
     rounding) the following complete steps reuse it, which is most of the speed on long series.
 
-    `keep` is the size of the leading block of the covariances $P_0\dots P_T$ that is returned. With `F_by_time` the
+    `keep` is the size of the leading block of the covariances $P_0\dots P_T$ that is returned; with `roots`, which keeps
+    everything, their roots. With `F_by_time` the
     transition of step `t` is `F_by_time[t]` in place of `system.F`, nothing is reused, and $P_T$ is left out.
     """
     F, H, G, R_half, L_0 = system
@@ -92,7 +98,7 @@ def riccati(
         block = jnp.concatenate([R_half * M[None], jnp.diag(1 - M), (L @ H.T) * M[None]], axis=0)
         above = jnp.concatenate([jnp.zeros((2 * p, n), dtype), L @ F.T], axis=0)
         array = jnp.concatenate([jnp.concatenate([block, above], axis=1), noise_rows], axis=0)
-        triangle = jnp.linalg.qr(array, mode="r")
+        triangle = triangular(array)
         U, L_next = triangle[:p, :p], triangle[p:, p:]
         K = jax.scipy.linalg.solve_triangular(U, triangle[:p, p:]).T
         P = L_next[:, :keep].T @ L_next[:, :keep]
@@ -109,7 +115,7 @@ def riccati(
             after = jax.lax.cond(reuse, lambda: carry, lambda: advance(L, seen, F))
         else:
             after = advance(L, seen, F_t)
-        return after, (after[2], after[3], P)
+        return after, (after[2], after[3], L if roots else P)
 
     P_0, T = L_0[:, :keep].T @ L_0[:, :keep], len(mask)
     start = (L_0, P_0, jnp.zeros((n, p), dtype), jnp.eye(p, dtype=dtype), jnp.asarray(False))
