@@ -139,34 +139,30 @@ def fit_series(
         raise ConfigurationError(
             f"method='em' has no step for a {asked.start} start; use method='gradient', or LinearGaussian(…, start='free')."
         )
-    n_channels = None if given is None else given.n_channels
-    arrays, units, n_free = _standardised(asked, data, n_channels)
+    arrays, units, n_free = _standardised(asked, data, None if given is None else given.n_channels)
+    if given is None:
+        starts = _starts(asked, arrays, as_key(key), restarts)
+    else:
+        starts = [jax.tree.map(jnp.asarray, units.into(given, np.zeros((given.n_channels, 0))))]
     coordinates = Coordinates(asked.stable or asked.start == "stationary", asked.start)
-    starts = _starts(asked, arrays, as_key(key), restarts)
-    if given is not None:
-        none = np.zeros((given.n_channels, arrays.w.shape[2]))
-        starts = [jax.tree.map(jnp.asarray, units.into(given, none))]
     climbs = [_Climb(model, D, arrays, tolerance, coordinates) for model, D in starts]
     _follow(climbs, units, method, max_iterations, on_iteration, progress)
+    return _best(climbs, units, n_free)
+
+
+def _best(climbs: list[_Climb], units: Units, n_free: int) -> Fitted:
+    """The result in the units of the data."""
     climbs = [climb for climb in climbs if climb.result is not None and climb.log_likelihoods]
     if not climbs:
         raise DataError("The likelihood of the start is not finite; start from another model or use fewer states.")
     compared = np.array([climb.log_likelihoods[-1] for climb in climbs])
     best = climbs[int(np.argmax(compared))]
     assert best.result is not None
-    model, D = units.back(canonical(best.model), np.asarray(best.D, float))
-    nats = np.asarray(best.log_likelihoods)
     ended = best.result if best.result == RESULTS.interrupted or not best.without_noise() else RESULTS.noise_free
-    return Fitted(
-        in_units_of_channels(model, units.size),
-        nats,
-        nats,
-        n_free,
-        int(arrays.mask.sum()),
-        ended,
-        restarts=compared,
-        input_weights=D,
-    )
+    model, D = units.back(canonical(best.model), np.asarray(best.D, float))
+    model, nats = in_units_of_channels(model, units.size), np.asarray(best.log_likelihoods)
+    n_observed = int(best.data.mask.sum())
+    return Fitted(model, nats, nats, n_free, n_observed, ended, restarts=compared, input_weights=D)
 
 
 def _follow(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,63 +89,73 @@ def maximise_likelihood(
     round gains less than `tolerance` nats per observed number, or `goes_on` says so. A free initial covariance is
     estimated only from more sequences than states.
     """
-    from scipy.optimize import minimize
+    climb = _Climb(coordinates, data, tolerance, *ravel_pytree(coordinates.from_model(model, D)), goes_on)
+    left, value, result, stopped = max_iterations, np.inf, RESULTS.max_steps_reached, False
+    while left > 0 and not stopped and result != RESULTS.successful:
+        before = value
+        value, steps, stopped = climb.one_round(min(left, ROUND))
+        left -= max(steps, 1)
+        if not stopped and before - value < tolerance:
+            result = RESULTS.successful
+    return *climb.model(climb.x), result
 
-    count = int(np.asarray(data.mask).sum())
-    theta = coordinates.from_model(model, D)
-    vector, unravel = ravel_pytree(theta)
-    vector = np.asarray(vector)
-    kept = jax.tree.map(jnp.zeros_like, theta)
-    if coordinates.start != "free" or len(data.mask) <= model.n_states:
-        kept = kept._replace(start=kept.start + 1)
-    if coordinates.start != "free":
-        kept = kept._replace(mean=kept.mean + 1)
-    free = np.asarray(ravel_pytree(kept)[0]) == 0
-    flat = lambda score: -np.asarray(ravel_pytree(score)[0], float)[free] / count
 
-    def put(x):
-        return unravel(jnp.asarray(np.where(free, _scattered(x, free), vector), vector.dtype))
+class _Climb:
+    """The free coordinates `x` on their way up; the values that are minimised are minus log-likelihoods per number."""
 
-    def one_round(x, steps):
-        """`steps` steps from `x` in its metric, and whether the caller ended them."""
-        _, _, complete = likelihood_and_score(put(x), data, coordinates)
-        W, stopped = _metric(lambda x: flat(complete(put(x))), x), False
+    def __init__(
+        self, coordinates: Coordinates, data: Data, tolerance: float, vector: Any, unravel: Any, goes_on: GoesOn
+    ):
+        self.coordinates, self.data, self.tolerance, self.goes_on = coordinates, data, tolerance, goes_on
+        self.count, self.vector, self.unravel = int(np.asarray(data.mask).sum()), np.asarray(vector), unravel
+        kept = jax.tree.map(jnp.zeros_like, unravel(vector))
+        if coordinates.start != "free" or len(data.mask) <= len(kept.mean):
+            kept = kept._replace(start=kept.start + 1)
+        if coordinates.start != "free":
+            kept = kept._replace(mean=kept.mean + 1)
+        self.free = np.asarray(ravel_pytree(kept)[0]) == 0
+        self.x = self.vector[self.free].astype(float)
+
+    def theta(self, x: np.ndarray) -> Parameters:
+        """The coordinates, free ones and others."""
+        vector = self.vector.copy()
+        vector[self.free] = x
+        return self.unravel(jnp.asarray(vector))
+
+    def model(self, x: np.ndarray) -> tuple[LinearGaussianModel, Array]:
+        """The model, and the weights of inputs."""
+        return _to_model(self.theta(x), self.coordinates)
+
+    def slope(self, score: Parameters) -> np.ndarray:
+        """The gradient of the value, of the score of the log-likelihood."""
+        return -np.asarray(ravel_pytree(score)[0], float)[self.free] / self.count
+
+    def one_round(self, steps: int) -> tuple[float, int, bool]:
+        """At most so many steps from `x` in its metric: the value, how many there were, and whether the caller ended them."""
+        from scipy.optimize import minimize
+
+        _, _, complete = likelihood_and_score(self.theta(self.x), self.data, self.coordinates)
+        W, start, stopped = _metric(lambda x: self.slope(complete(self.theta(x))), self.x), self.x, False
 
         def objective(v):
-            value, score, _ = likelihood_and_score(put(x + W @ v), data, coordinates)
-            gradient = flat(score)
+            value, score, _ = likelihood_and_score(self.theta(start + W @ v), self.data, self.coordinates)
+            gradient = self.slope(score)
             if not (np.isfinite(value) and np.isfinite(gradient).all()):
                 return 1e10, np.zeros_like(v)  # a trial step too far: the line search turns back
-            return -value / count, W.T @ gradient
+            return -value / self.count, W.T @ gradient
 
         def after_step(intermediate_result):
             nonlocal stopped
-            model = lambda: _to_model(put(x + W @ intermediate_result.x), coordinates)
-            stopped = not goes_on(-intermediate_result.fun * count, model)
+            model = lambda: self.model(start + W @ intermediate_result.x)
+            stopped = not self.goes_on(-intermediate_result.fun * self.count, model)
             if stopped:
                 raise StopIteration
 
-        options = {"maxiter": steps, "ftol": tolerance / 10, "gtol": 0.0, "maxcor": MOST_PAIRS}
-        zero = np.zeros_like(x)
-        return minimize(objective, zero, jac=True, method="L-BFGS-B", callback=after_step, options=options), W, stopped
-
-    x, left, value, result = vector[free].astype(float), max_iterations, np.inf, RESULTS.max_steps_reached
-    while left > 0:
-        optimum, W, stopped = one_round(x, min(left, ROUND))
-        gain, value, x, left = value - optimum.fun, optimum.fun, x + W @ optimum.x, left - max(optimum.nit, 1)
-        if stopped:
-            break
-        if gain < tolerance:
-            result = RESULTS.successful
-            break
-    return *_to_model(put(x), coordinates), result
-
-
-def _scattered(x: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """The entries of `x` at the places `free`, zeros elsewhere."""
-    everywhere = np.zeros(len(free))
-    everywhere[free] = x
-    return everywhere
+        options = {"maxiter": steps, "ftol": self.tolerance / 10, "gtol": 0.0, "maxcor": MOST_PAIRS}
+        zero = np.zeros_like(start)
+        optimum = minimize(objective, zero, jac=True, method="L-BFGS-B", callback=after_step, options=options)
+        self.x = start + W @ optimum.x
+        return float(optimum.fun), int(optimum.nit), stopped
 
 
 def _metric(gradient: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:

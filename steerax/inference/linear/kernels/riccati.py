@@ -78,8 +78,7 @@ def riccati(
     zero and its determinant one. Once a complete step leaves the covariance where it was (to a few units of
     rounding) the following complete steps reuse it, which is most of the speed on long series.
 
-    `keep` is the size of the leading block of the covariances $P_0\dots P_T$ that is returned; with `roots`, which keeps
-    everything, their roots. With `F_by_time` the
+    `keep` is the size of the leading block of the covariances $P_0\dots P_T$ that is returned (`roots`: all of their roots). With `F_by_time` the
     transition of step `t` is `F_by_time[t]` in place of `system.F`, nothing is reused, and $P_T$ is left out.
     """
     F, H, G, R_half, L_0 = system
@@ -110,11 +109,8 @@ def riccati(
     def step(carry, inputs):
         L, P, *_, settled = carry
         seen, last, F_t = inputs
-        if F_t is None:
-            reuse = (settled & jnp.all(seen)) | last
-            after = jax.lax.cond(reuse, lambda: carry, lambda: advance(L, seen, F))
-        else:
-            after = advance(L, seen, F_t)
+        reuse = jnp.asarray(False) if F_t is not None else (settled & jnp.all(seen)) | last
+        after = jax.lax.cond(reuse, lambda: carry, lambda: advance(L, seen, F if F_t is None else F_t))
         return after, (after[2], after[3], L if roots else P)
 
     P_0, T = L_0[:, :keep].T @ L_0[:, :keep], len(mask)
