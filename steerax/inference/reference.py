@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .._errors import ConfigurationError
+from ..maths.beliefs import log_product
 from ..models.hmm import HiddenMarkovModel
 from .hmm.filter import filter_tokens
 
@@ -58,25 +59,34 @@ class Reference:
         return chosen
 
     def along(self, tokens: np.ndarray) -> np.ndarray:
-        """Beliefs `[T+1 d]` along the observed tokens. Raises `ImpossibleTokenError` if it forbids one of them."""
-        return np.asarray(filter_tokens(self.process, tokens).states, np.float64)
+        """Logarithms of the beliefs `[T+1 d]` along the observed tokens. Raises `ImpossibleTokenError` if it forbids one."""
+        filter_tokens(self.process, tokens)
+        world = Beliefs((self.process,))
+        path = [world.initial()]
+        for token in np.asarray(tokens):
+            path.append(world.after(path[-1], np.array([token])))
+        return np.concatenate(path)
 
-    def next(self, beliefs: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n V"]:
+    def next(self, log_beliefs: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n V"]:
         """The distribution of the next token for each belief."""
-        q = beliefs @ np.asarray(self.process.emission, np.float64)
+        log_q = log_product(log_beliefs, np.asarray(self.process.emission, np.float64))
         if self.uniform:
-            q = q > 0
+            admissible = log_q > -np.inf
+            return admissible / admissible.sum(1, keepdims=True)
+        q = np.exp(log_q - log_q.max(1, keepdims=True))
         return q / q.sum(1, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Beliefs:
-    """The beliefs of one or more processes side by side, moved together by the same tokens."""
+    """The beliefs of one or more processes side by side, moved together by the same tokens. They are held as logarithms, so
+    that no possible state is lost."""
 
     processes: tuple[HiddenMarkovModel, ...]
 
     def initial(self) -> np.ndarray:
-        return np.concatenate([np.asarray(p.initial, np.float64) for p in self.processes])[None]
+        with np.errstate(divide="ignore"):
+            return np.log(np.concatenate([np.asarray(p.initial, np.float64) for p in self.processes]))[None]
 
     def split(self, beliefs: np.ndarray) -> list[np.ndarray]:
         """`[n d_1 + d_2 + …]` → `[n d_1]`, `[n d_2]`, …"""
@@ -86,9 +96,11 @@ class Beliefs:
         """The beliefs after one token each, `[n D]`; −1 is a missing token, and so is one that a process forbids."""
         out = []
         for b, (A, C) in zip(self.split(beliefs), self._matrices, strict=True):
-            joint = np.where((tokens >= 0)[:, None], b * C[:, tokens].T, b)
-            mass = joint.sum(1, keepdims=True)
-            out.append(np.where(mass > 0, joint / np.where(mass > 0, mass, 1), b) @ A)
+            with np.errstate(divide="ignore"):
+                joint = np.where((tokens >= 0)[:, None], b + np.log(C[:, tokens].T), b)
+            possible = (joint > -np.inf).any(axis=1, keepdims=True)
+            moved = log_product(np.where(possible, joint, b), A)
+            out.append(moved - np.logaddexp.reduce(moved, axis=1, keepdims=True))
         return np.concatenate(out, axis=1)
 
     @functools.cached_property

@@ -19,6 +19,10 @@ Target = Callable[[Any], Any]  # int [n T] -> float [n]
 # a cloud of more beliefs, or a tree of more strings, is sampled instead
 MAX_BELIEFS, MAX_STRINGS = 4096, 2**16
 REPLICATES = 8
+# Logarithms of beliefs that differ by less are merged. Products with transitions and likelihoods bring beliefs no further
+# apart in this measure (Hilbert's), so T merges change a value by at most T times as much, however rare the tokens.
+SAME_BELIEF = 1e-11
+_T_QUANTILE = 2.3646  # 97.5 % of Student's t with REPLICATES - 1 degrees of freedom
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +30,9 @@ class Representation:
     r"""What `represent` returns.
 
     **Attributes:** `values` `[T+1]`, $S_0\dots S_T$; `contributions` `[T]`, $S_{t+1}-S_t$, the term of `tokens[t]`;
-    `weights` `[T V-1]`, $w_t$ (the paper's $-U_t$), or `None`; `standard_error` `[T+1]` of the values and `contribution_errors` `[T]`, zero
-    if exact; `method`, `"merged beliefs"`, `"enumeration"` or `"sampling"`; `evaluations`, strings given to the
+    `weights` `[T V-1]`, $w_t$ (the paper's $-U_t$), or `None`; `standard_error` `[T+1]` of the values and `contribution_errors` `[T]`, from
+    8 replicates (7 degrees of freedom; zero if exact, merged beliefs to `1e-11` a token); `interval` `[2 T+1]`, 95 %
+    confidence limits of the values by Student's t; `method`, `"merged beliefs"`, `"enumeration"` or `"sampling"`; `evaluations`, strings given to the
     predictor.
     """
 
@@ -38,6 +43,11 @@ class Representation:
     contribution_errors: Float[np.ndarray, " T"]
     method: str
     evaluations: int
+
+    @property
+    def interval(self) -> Float[np.ndarray, "2 T1"]:
+        """Limits between which each value lies with 95 % confidence."""
+        return self.values + _T_QUANTILE * np.stack([-self.standard_error, self.standard_error])
 
 
 def represent(
@@ -131,7 +141,7 @@ def _exact(predictor: Target, z: np.ndarray, drawn: Reference, merge: bool, batc
         nodes = world.after(nodes[parent], moved)
         index = np.arange(len(nodes))
         if merge:
-            nodes, index = cloud.distinct(nodes)
+            nodes, index = cloud.distinct(nodes, SAME_BELIEF)
         else:
             strings = np.concatenate([strings[parent], moved[:, None].astype(np.int32)], axis=1)
         child = np.zeros(share.shape, int)
@@ -143,7 +153,7 @@ def _exact(predictor: Target, z: np.ndarray, drawn: Reference, merge: bool, batc
     if own is None:
         S = _evaluate(predictor, strings, batch)
     else:
-        S = world.split(nodes)[0] @ np.asarray(own.emission)[:, predictor.token]
+        S = np.exp(world.split(nodes)[0]) @ np.asarray(own.emission, np.float64)[:, predictor.token]
     last, branches = float(S[path[-1]]), np.full((len(z), drawn.process.n_tokens), np.nan)
     for t, (share, child) in reversed(list(enumerate(levels))):
         if z[t] >= 0:

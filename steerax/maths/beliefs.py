@@ -13,10 +13,24 @@ _Product = Callable[[np.ndarray], np.ndarray]
 
 
 def distinct(beliefs: np.ndarray, tolerance: float = 1e-11) -> tuple[np.ndarray, np.ndarray]:
-    """`(representatives [m d], index [n])` of beliefs `[n d]` that agree when rounded to the tolerance."""
-    rounded = np.round(beliefs / tolerance).astype(np.int64)
+    """`(representatives [m d], index [n])` of beliefs `[n d]`, or of their logarithms, that agree when rounded to the
+    tolerance."""
+    rounded = np.where(np.isneginf(beliefs), -np.inf, np.round(beliefs / tolerance))
     _, first, index = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
     return beliefs[first], index.ravel()
+
+
+def log_product(log_beliefs: np.ndarray, M: np.ndarray) -> np.ndarray:
+    r"""$\log(e^bM)$ of rows $b$ `[n d]` and a matrix `[d k]` that is not negative; nothing that is positive becomes zero."""
+    top = log_beliefs.max(axis=1, keepdims=True)
+    shifted = log_beliefs - np.where(np.isneginf(top), 0.0, top)
+    with np.errstate(divide="ignore"):
+        log_M, out = np.log(M), np.log(np.exp(shifted) @ M)
+        least = log_M[log_M > -np.inf].min(initial=0.0)
+        far = ((shifted > -np.inf) & (shifted + least < -700)).any(axis=1)  # some product underflows
+        if far.any():
+            out[far] = np.logaddexp.reduce(np.stack([shifted[far, x, None] + log_M[x] for x in range(len(M))]), axis=0)
+    return out + top
 
 
 def merge(beliefs: np.ndarray, weights: np.ndarray, tolerance: float = 1e-11) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,8 @@ from ..maths import beliefs as cloud
 from ..maths.keys import as_key
 from .hmm import HiddenMarkovModel, stationary_distribution
 
+LEAST_MOVE = 1e-8  # the smallest probability of a model whose beliefs are told apart with certainty
+
 
 class ConditionalEntropy(NamedTuple):
     r"""Entropies in nats per token. `standard_error` is zero when `exact`; otherwise both come from simulation.
@@ -87,9 +89,17 @@ def _exact_profile(hmm: HiddenMarkovModel, length: int, max_beliefs: int) -> np.
 
 
 def _closed_beliefs(hmm: HiddenMarkovModel, max_beliefs: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """All reachable beliefs `[n d]` and the chain `[n n]` on them; `None` if there are too many."""
+    """All reachable beliefs `[n d]` and the chain `[n n]` on them; `None` if there are too many, or if a probability is so
+    small that beliefs that drift apart slowly could look equal."""
     points, times_A, C = _host(hmm)
-    name_of = lambda belief: tuple(np.round(belief, 10) + 0.0)
+    least = min(a[a > 0].min() for a in (points, np.asarray(hmm.dense_transition, np.float64), C))
+    if least < LEAST_MOVE:
+        return None
+
+    def name_of(belief):
+        with np.errstate(divide="ignore"):
+            return tuple(np.round(np.log(belief), 11) + 0.0)
+
     index = {name_of(points[0]): 0}
     found, edges, at = [points[0]], [], 0
     while at < len(found):

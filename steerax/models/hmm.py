@@ -126,13 +126,31 @@ class HiddenMarkovModel(eqx.Module):
 
 
 def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " d"]:
-    r"""The distribution $\pi=\pi A$ of a row-stochastic matrix. **Raises:** `DataError` if there are several."""
-    d = len(A)
-    M = A.T - np.eye(d)
-    if d > 1 and np.linalg.matrix_rank(M, tol=1e-10) < d - 1:
+    r"""The distribution $\pi=\pi A$ of a row-stochastic matrix, by state reduction (the GTH algorithm, [GrassmannTaksarHeyman1985]):
+    without subtractions, so that the smallest probability has as many digits as the largest.
+
+    **Raises:** `DataError` if there are several.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    n_classes, of = connected_components(A > 0, directed=True, connection="strong")
+    leaves = np.zeros(n_classes, bool)
+    rows, columns = np.nonzero(A)
+    leaves[of[rows[of[rows] != of[columns]]]] = True
+    if leaves.sum() != n_classes - 1:
         raise DataError("The chain has more than one closed class of states, so no unique distribution is stationary.")
-    pi = np.linalg.lstsq(np.vstack([M, np.ones(d)]), np.append(np.zeros(d), 1.0))[0].clip(0)
-    return pi / pi.sum()
+    closed = np.flatnonzero(of == np.argmin(leaves))
+    P, n = np.array(A[np.ix_(closed, closed)], np.float64), len(closed)
+    for k in range(n - 1, 0, -1):  # leave state k out: P becomes the chain watched in 0 … k-1
+        P[:k, k] /= P[k, :k].sum()
+        P[:k, :k] += np.outer(P[:k, k], P[k, :k])
+    pi = np.ones(n)
+    for k in range(1, n):
+        pi[k] = pi[:k] @ P[:k, k]
+        pi /= pi.max()
+    out = np.zeros(len(A))
+    out[closed] = pi / pi.sum()
+    return out
 
 
 def _rows(name: str, rows: Any, ndim: int) -> Array:

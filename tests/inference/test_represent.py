@@ -50,6 +50,38 @@ def test_uniform_weights_are_the_martingale_increments_of_the_tree(name):
     assert (u.standard_error == 0).all()
 
 
+@pytest.mark.parametrize("rare", [1e-4, 1e-8, 1e-10, 1e-14, 1e-100, 1e-300])
+def test_rare_tokens_and_lost_states_do_not_spoil_merged_beliefs(rare):
+    # a rare token under a uniform reference magnifies the smallest difference of two beliefs without bound
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        mu, A, C = oracles.sparse_hmm(rng, 2, V, 0.2)
+        A = np.eye(2) if seed % 2 else A
+        mu, C = (np.where(rng.random(a.shape) < 0.4, rare * (a > 0), a) for a in (mu, C))
+        if not (mu.sum() > 0 and (C.sum(1) > 0).all()):
+            continue
+        mu, C = (a / a.sum(-1, keepdims=True) for a in (mu, C))
+        hmm = sx.HiddenMarkovModel(mu, A, C)
+        z = oracles.draw(rng, mu, A, C, T)
+
+        def predict(strings, mu=mu, A=A, C=C):  # in extended precision; forbidden tokens are stepped over
+            out = []
+            for string in np.asarray(strings):
+                belief = mu.astype(np.longdouble)
+                for token in string:
+                    joint = belief * C[:, token]
+                    belief = (joint / joint.sum() if joint.sum() > 0 else belief) @ A
+                out.append(float(belief @ C[:, 2]))
+            return np.array(out)
+
+        for reference in ("uniform", sx.support(hmm)):
+            merged = sx.represent(sx.next_token_predictor(hmm, 2), z, V, reference, weights=True)
+            strings = sx.represent(predict, z, V, reference, weights=True)
+            assert (merged.method, strings.method) == ("merged beliefs", "enumeration")
+            np.testing.assert_allclose(merged.values, strings.values, atol=1e-9)
+            np.testing.assert_allclose(merged.weights, strings.weights, atol=1e-9)
+
+
 def test_news_is_the_change_of_the_forecast():
     """Under the process itself S_t = π_t A^{T-t} F, so contributions have a closed form."""
     u = sx.represent(sx.next_token_predictor(HMM, 1), Z, V, HMM)
@@ -95,6 +127,16 @@ def test_sampling_agrees_within_its_standard_errors_and_early_weights_are_precis
     assert (np.abs(values.values - exact.values) <= 6 * values.standard_error + 1e-12).all()
     np.testing.assert_allclose(values.contributions, np.diff(values.values), atol=1e-15)
     assert values.values[-1] == pytest.approx(exact.values[-1], abs=1e-14)
+
+
+def test_intervals_of_sampling_cover_as_often_as_they_say():
+    predictor = sx.next_token_predictor(HMM, 2)
+    exact = sx.represent(predictor, Z, V, "uniform").values[:3]
+    inside = []
+    for seed in range(80):
+        low, high = sx.represent(predictor, Z, V, "uniform", samples=48, key=seed).interval[:, :3]
+        inside.append((low <= exact) & (exact <= high))
+    assert abs(np.mean(inside) - 0.95) < 0.045  # 1.96 standard errors would cover 90 %; the error of the share is at most .024
 
 
 def test_sampling_from_a_process_agrees_with_the_news():

@@ -54,6 +54,18 @@ def test_merging_keeps_the_mean_belief_and_the_weight():
     np.testing.assert_allclose(total @ merged, weights @ points, atol=1e-12)
 
 
+@pytest.mark.parametrize("hazard", [1e-6, 1e-9, 1e-11, 1e-13, 1e-16, 1e-300])
+def test_a_rate_is_called_exact_only_where_it_is(hazard):
+    # a fair coin that falls silent for ever after a very long time: the rate is 0
+    silent = sx.HiddenMarkovModel([1.0, 0.0], [[1 - hazard, hazard], [0.0, 1.0]], [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    # two coins of different bias, exchanged once in a very long time
+    biased = sx.HiddenMarkovModel([1.0, 0.0], [[1 - hazard, hazard], [0.0, 1.0]], [[0.5, 0.5], [0.9, 0.1]])
+    right = [0.0, -0.9 * np.log(0.9) - 0.1 * np.log(0.1)]
+    for hmm, rate in zip((silent, biased), right, strict=True):
+        found = entropy_rate(hmm, samples=8, length=64)
+        assert not found.exact or abs(found.mean - rate) < 1e-9
+
+
 def test_entropy_rejects_an_empty_sequence():
     with pytest.raises(sx.ConfigurationError, match="length 0"):
         conditional_entropy(sx.models.casino(), 0)

@@ -131,3 +131,19 @@ def test_arrays_get_one_precision_and_entries_below_it_are_zero():
     assert {a.dtype.name for a in mixed.arrays} == {"float64"}
     assert np.isfinite(sx.filter(mixed, np.array([0, 5])).log_likelihood)
     assert sx.HiddenMarkovModel([1, 0], np.eye(2), [[1, 1e-310], [0.5, 0.5]]).emission[0, 1] == 0
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-12, 1e-20, 1e-100, 1e-300])
+def test_the_stationary_distribution_has_all_digits(small):
+    # birth and death: detailed balance gives it in closed form; a few transient states change nothing
+    up, down = np.array([small, 0.3, small**0.5, 0.2]), np.array([0.4, small, 0.5, 0.1])
+    A = np.zeros((7, 7))
+    for k in range(4):
+        A[k, k + 1], A[k + 1, k] = up[k], down[k]
+    A[5, 0] = A[5, 6] = A[6, 5] = 0.5
+    np.fill_diagonal(A, 1 - A.sum(1))
+    log_pi = np.concatenate([[0.0], np.cumsum(np.log(up) - np.log(down))])
+    pi = np.exp(log_pi - np.logaddexp.reduce(log_pi))
+    found = np.asarray(sx.HiddenMarkovModel(np.full(7, 1 / 7), A, np.ones((7, 1))).stationary())
+    np.testing.assert_allclose(found[:5], pi, rtol=1e-12, atol=1e-305)
+    assert (found[5:] == 0).all()

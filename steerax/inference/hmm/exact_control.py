@@ -52,9 +52,13 @@ def optimal_control(
 ) -> ControlTree:
     r"""Solve the control problem for $F=$ `target` on all $V^T$ strings: for small instances and for checks.
 
-    The optimal control is, at $\pi=\pi_t$ and with $w(x)=\sum_zC(x,z)(AY_{t+1}(\cdot;z))(x)$,
+    The optimal control is, on the tokens that are admissible after the string,
 
-    $$U_t=-\big(\pi(R)+\mathrm{cov}_\pi(c)\big)^\dagger\big(\mathrm{cov}_\pi(c,w)+\pi(RV_t)\big).$$
+    $$U_t^\top e(z)=-\Big(v(z)-\frac1n\sum_{z'}v(z')\Big),\qquad v(z)=\pi_{t+1}(Y_{t+1}(\cdot;z)),$$
+
+    with $n$ of them, and zero for the others: what the paper's formula
+    $U_t=-(\pi(R)+\mathrm{cov}_\pi(c))^\dagger(\mathrm{cov}_\pi(c,w)+\pi(RV_t))$ gives, without its pseudo-inverse, which
+    loses tokens of probability $10^{-14}$ and below.
 
     With `controls` ($U_t$ `[V^t m]` for each $t$) that control is evaluated instead.
 
@@ -72,7 +76,7 @@ def optimal_control(
     if controls is not None and [np.shape(u) for u in controls] != wanted:
         raise DataError(f"Controls are one array per time, of shapes {wanted}.")
     mu, A, C = (np.asarray(a, np.float64) for a in (hmm.initial, hmm.dense_transition, hmm.emission))
-    filters, probabilities = _filters(mu, A, C, length)
+    filters, probabilities, admissible = _filters(mu, A, C, length)
     E = token_vectors(V)
     c = C @ E
     R = np.einsum("xz,zi,zj->xij", C, E, E) - np.einsum("xi,xj->xij", c, c)
@@ -83,10 +87,11 @@ def optimal_control(
         AY = (Y[0] @ A.T).reshape(V**t, V, d).transpose(0, 2, 1)  # [string, x, z]
         mean, slope = mean_and_slope(AY)
         w = mean + np.einsum("xi,nxi->nx", c, slope)
-        u = _stationary(filters[t], c, R, slope, w) if controls is None else np.asarray(controls[t], np.float64)
+        v = np.sum(filters[t + 1] * Y[0], axis=1).reshape(V**t, V)
+        u = _steepest(v, admissible[t]) if controls is None else np.asarray(controls[t], np.float64)
         total = u[:, None] + slope
         noise = np.einsum("nxi,xij,nxj->nx", total, R, total)
-        gamma = (Y[0] ** 2 @ A.T - (Y[0] @ A.T) ** 2).reshape(V**t, V, d)
+        gamma = np.stack([(Y[0] - (Y[0] @ row)[:, None]) ** 2 @ row for row in A], axis=1).reshape(V**t, V, d)
         joint = probabilities[t][:, None] * filters[t]
         running += np.sum(joint * noise) + np.einsum("nx,xz,nzx->", joint, C, gamma)
         Y, U, slopes = [w + u @ c.T, *Y], [u, *U], [slope, *slopes]
@@ -94,28 +99,34 @@ def optimal_control(
     estimates = [mu @ Y[0].T]
     for u in U:
         estimates.append((estimates[-1][:, None] - u @ E.T).ravel())
-    error = filters[-1] @ F**2 - 2 * estimates[-1] * (filters[-1] @ F) + estimates[-1] ** 2
-    cost = running + mu @ Y[0][0] ** 2 - (mu @ Y[0][0]) ** 2
+    error = np.sum(filters[-1] * (F - estimates[-1][:, None]) ** 2, axis=1)
+    cost = running + mu @ (Y[0][0] - mu @ Y[0][0]) ** 2
     return ControlTree(
         U, Y, slopes, estimates, filters, probabilities, float(cost), float(probabilities[-1] @ error)
     )  # fmt: skip
 
 
 def _filters(mu, A, C, length):
-    r"""$\pi_t$ and probabilities of all strings; an impossible continuation moves the state as if nothing were seen."""
-    filters, probabilities = [mu[None]], [np.ones(1)]
+    r"""$\pi_t$, the probabilities of all strings, and which tokens each string admits, by way of logarithms, so that no
+    factor underflows; an impossible continuation moves the state as if nothing were seen."""
+    with np.errstate(divide="ignore"):
+        log_belief, log_A, log_C = np.log(mu)[None], np.log(A), np.log(C)
+    filters, log_probability, probabilities, admissible = [mu[None]], np.zeros(1), [np.ones(1)], []
     for _ in range(length):
-        q = filters[-1] @ C
-        joint = np.where(q[:, :, None] > 0, filters[-1][:, None] * C.T, filters[-1][:, None])
-        filters.append((joint / joint.sum(-1, keepdims=True)).reshape(-1, len(mu)) @ A)
-        probabilities.append((probabilities[-1][:, None] * q).ravel())
-    return filters, probabilities
+        joint = log_belief[:, None] + log_C.T  # [string, z, x]
+        log_q = np.logaddexp.reduce(joint, axis=2)
+        admissible.append(log_q > -np.inf)
+        seen = np.where(admissible[-1][..., None], joint, log_belief[:, None]).reshape(-1, len(mu))
+        terms = [seen[:, x, None] + log_A[x] for x in range(len(mu))]
+        log_belief = np.logaddexp.reduce(np.stack(terms), axis=0)
+        log_belief = log_belief - np.logaddexp.reduce(log_belief, axis=1, keepdims=True)
+        filters.append(np.exp(log_belief))
+        log_probability = (log_probability[:, None] + log_q).ravel()
+        probabilities.append(np.exp(log_probability))
+    return filters, probabilities, admissible
 
 
-def _stationary(rho, c, R, slope, w):
-    """The optimal control at the distributions `rho` `[n d]`: the pseudo-inverse takes the smallest of several."""
-    mean_c = rho @ c
-    centred = c - mean_c[:, None]
-    M = np.einsum("nx,xij->nij", rho, R) + np.einsum("nx,nxi,nxj->nij", rho, centred, centred)
-    b = np.einsum("nx,nx,nxi->ni", rho, w, centred) + np.einsum("nx,xij,nxj->ni", rho, R, slope)
-    return -np.einsum("nij,nj->ni", np.linalg.pinv(M, rcond=1e-11, hermitian=True), b)
+def _steepest(v, admissible):
+    """The optimal control of each string: minus the slope of `v` on its admissible tokens."""
+    mean = np.sum(np.where(admissible, v, 0.0), axis=1, keepdims=True) / admissible.sum(axis=1, keepdims=True)
+    return -mean_and_slope(np.where(admissible, v - mean, 0.0))[1]

@@ -42,6 +42,44 @@ def test_the_optimal_estimate_is_the_filter_on_every_possible_string(d, V, T, ze
     np.testing.assert_allclose(tree.filters[-1][string], sx.filter(hmm, z).predicted[-1], atol=1e-13)
 
 
+@pytest.mark.parametrize("rare", [1e-6, 1e-10, 1e-14, 1e-30, 1e-100, 1e-300])
+def test_rare_tokens_and_states_leave_the_estimate_exact(rare):
+    # on every possible string, however rare; the filter by a loop in extended precision
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        mu, A, C = oracles.sparse_hmm(rng, 3, 3, 0.2)
+        mu, A, C = (np.where(rng.random(a.shape) < 0.3, rare * (a > 0), a) for a in (mu, A, C))
+        mu, A, C = (a / a.sum(-1, keepdims=True) for a in (mu, A, C))
+        if not all(np.isfinite(a).all() for a in (mu, A, C)):
+            continue
+        tree = sx.optimal_control(sx.HiddenMarkovModel(mu, A, C), 4, F := rng.normal(size=3))
+        for string in range(81):
+            belief, probability = mu.astype(np.longdouble), np.longdouble(1)
+            for token in np.unravel_index(string, (3,) * 4):
+                joint = belief * C[:, token]
+                probability *= joint.sum()
+                belief = joint @ A / joint.sum() if joint.sum() > 0 else belief
+            if probability > 0:
+                assert abs(tree.estimates[-1][string] - belief @ F) < 1e-12
+        np.testing.assert_allclose(tree.cost, tree.mse, rtol=1e-9, atol=1e-15)
+
+
+def test_the_control_is_the_papers_formula():
+    hmm, F, _ = problem(3, 3, 3, 0.0)
+    tree = sx.optimal_control(hmm, 3, F)
+    _, _, C = map(np.asarray, hmm.arrays)
+    E = token_vectors(3)
+    c = C @ E
+    R = np.einsum("xz,zi,zj->xij", C, E, E) - np.einsum("xi,xj->xij", c, c)
+    for t in range(3):
+        w = tree.states[t] - tree.controls[t] @ c.T
+        for rho, slope, w_n, u in zip(tree.filters[t], tree.slopes[t], w, tree.controls[t], strict=True):
+            centred = c - rho @ c
+            M = np.einsum("x,xij->ij", rho, R) + np.einsum("x,xi,xj->ij", rho, centred, centred)
+            b = np.einsum("x,x,xi->i", rho, w_n, centred) + np.einsum("x,xij,xj->i", rho, R, slope)
+            np.testing.assert_allclose(u, -np.linalg.solve(M, b), atol=1e-11)
+
+
 def test_the_smallest_error_is_the_variance_that_the_filter_leaves():
     hmm, F, _ = problem(3, 3, 4, 0.4)
     tree = sx.optimal_control(hmm, 4, F)
