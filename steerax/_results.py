@@ -15,10 +15,7 @@ class RESULTS(eqx.Enumeration):
     )
     interrupted = "The run was interrupted before its last step; what it returns is the state it had reached."
     stopped = "A hook, such as an early stop, ended the run before its last step."
-    diverged = (
-        "The iteration diverged: its residual grows without bound. Plain (Picard) iteration of layers diverges for "
-        "ordinary models; choose a Krylov solver."
-    )
+    diverged = "The numbers grew without bound, so what is returned is the last finite state, and not a solution."
     undetectable = (
         "The model is not detectable: an unstable mode leaves no trace in the observations, so no estimate has a "
         "bounded error; observe that mode or remove it."
@@ -32,6 +29,10 @@ class RESULTS(eqx.Enumeration):
         "variance was held at 1e-8 of the data's. A constant or repeated channel does this, or too few observations for the order."
     )
     impossible_token = "A token has probability zero under the model given the tokens before it."
+    no_better_than_one = (
+        "The states found predict the data no better than a single state would, by Akaike's criterion; try more restarts, "
+        "or the order of these tokens says nothing."
+    )
     degenerate_state = "A hidden state is visited with expected count zero; it was left as it was. Try fewer states."
 
 

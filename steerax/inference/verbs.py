@@ -157,7 +157,11 @@ def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
 
 
 def _sequences(data: Any) -> Sequences:
-    return data if isinstance(data, Sequences) else Sequences.from_arrays([np.asarray(data)])
+    """One `Sequences`; a list of sequences is several, everything else is one."""
+    if isinstance(data, Sequences):
+        return data
+    several = isinstance(data, list | tuple) and len(data) > 0 and all(np.ndim(part) > 0 for part in data)
+    return Sequences.from_arrays(list(data) if several else [data])
 
 
 def select(

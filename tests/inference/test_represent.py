@@ -136,7 +136,9 @@ def test_intervals_of_sampling_cover_as_often_as_they_say():
     for seed in range(80):
         low, high = sx.represent(predictor, Z, V, "uniform", samples=48, key=seed).interval[:, :3]
         inside.append((low <= exact) & (exact <= high))
-    assert abs(np.mean(inside) - 0.95) < 0.045  # 1.96 standard errors would cover 90 %; the error of the share is at most .024
+    assert (
+        abs(np.mean(inside) - 0.95) < 0.045
+    )  # 1.96 standard errors would cover 90 %; the error of the share is at most .024
 
 
 def test_sampling_from_a_process_agrees_with_the_news():

@@ -30,7 +30,7 @@ def fit_tokens(
     data: Sequences,
     key: Any = 0,
     *,
-    restarts: int = 1,
+    restarts: int = 2,
     pseudocounts: Pseudocounts | float = 0.0,
     max_iterations: int = 500,
     tolerance: float = 1e-6,
@@ -49,14 +49,17 @@ def fit_tokens(
     **Arguments:**
 
     - `kind`: an `HMM`, or a model to start from, whose zeros stay zeros.
-    - `restarts`: random starts, each run for `screening` iterations, side by side on a CPU; the best one goes on.
+    - `restarts`: random starts, each run for `screening` iterations, side by side on a CPU; the best one goes on. The
+      first and every other one has random transitions, the second and every other one states that mostly stay, which
+      find regimes that the former miss.
     - `pseudocounts`: a `Pseudocounts`, or one number for all three.
     - `max_iterations`, `tolerance`: stop when an iteration gains less than `tolerance` nats per observed token.
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
     - `run_folder`: where all restarts are kept, every `save_every` seconds and at the end; `resume`: whether to go on
       from what is there, to the same model as without a stop. More `max_iterations` may be asked for then.
 
-    Ctrl-C ends the fit with the best model so far (`RESULTS.interrupted`).
+    Ctrl-C ends the fit with the best model so far (`RESULTS.interrupted`). `result` is `no_better_than_one` where independent tokens
+    explain the data as well, `degenerate_state` where a state lost all its counts.
 
     **Raises:** `DataError` for data without tokens; `ConfigurationError` for options that cannot work;
     `ImpossibleTokenError` if a start gives a sequence probability zero; `CheckpointError` for a run folder that holds a
@@ -99,9 +102,11 @@ def _climbed(
 
 def _fitted(best: Restart, data: Sequences, stopped: RESULTS, compared: np.ndarray) -> Fitted:
     result = stopped if best.result is None else best.result
-    if best.degenerate and result == RESULTS.successful:
-        result = RESULTS.degenerate_state
     model = HiddenMarkovModel(*best.model.arrays, data.vocabulary)
+    if result == RESULTS.successful and best.degenerate:
+        result = RESULTS.degenerate_state
+    elif result == RESULTS.successful and _no_better_than_one(model, best.log_likelihoods[-1], data):
+        result = RESULTS.no_better_than_one
     return Fitted(
         model,
         np.array(best.log_likelihoods),
@@ -114,6 +119,14 @@ def _fitted(best: Restart, data: Sequences, stopped: RESULTS, compared: np.ndarr
     )
 
 
+def _no_better_than_one(model: HiddenMarkovModel, log_likelihood: float, data: Sequences) -> bool:
+    """Whether independent tokens have the smaller Akaike criterion."""
+    counts = np.bincount(data.values[data.mask], minlength=data.n_tokens)
+    counts = counts[counts > 0]
+    independent = float(counts @ np.log(counts / counts.sum()))
+    return model.n_states > 1 and log_likelihood - independent < n_parameters(model) - (data.n_tokens - 1)
+
+
 def _starts(kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: int) -> list[HiddenMarkovModel]:
     """The model given, or random ones."""
     if not data.is_tokens or data.n_observed == 0:
@@ -123,7 +136,8 @@ def _starts(kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: 
     if isinstance(kind, HiddenMarkovModel):
         as_codes(kind, data)
         return [kind]
-    return [_random_start(k, data, kind) for k in jax.random.split(as_key(key), restarts)]
+    keys = jax.random.split(as_key(key), restarts)
+    return [_random_start(k, data, kind, sticky=i % 2 == 1) for i, k in enumerate(keys)]
 
 
 def _identity(data: Sequences, starts, counts: Pseudocounts, tolerance: float, screening: int) -> dict[str, Any]:
@@ -139,17 +153,19 @@ def _identity(data: Sequences, starts, counts: Pseudocounts, tolerance: float, s
     }
 
 
-def _random_start(key: Any, data: Sequences, kind: HMM) -> HiddenMarkovModel:
+def _random_start(key: Any, data: Sequences, kind: HMM, sticky: bool) -> HiddenMarkovModel:
     """A start that breaks the symmetry between states and knows how often each token occurs.
 
     Emission rows are the smoothed token frequencies times independent exponential weights; transition rows are uniform
-    on the simplex; the initial distribution is uniform.
+    on the simplex, or with `sticky` a twentieth of that beside the identity; the initial distribution is uniform.
     """
     rng, d = generator(key), kind.n_states
     frequency = np.bincount(data.values[data.mask], minlength=data.n_tokens) + 0.5
     C = frequency * rng.exponential(size=(d, len(frequency)))
     C /= C.sum(1, keepdims=True)
     A = rng.dirichlet(np.ones(d), size=(d,) * kind.order)
+    if sticky:
+        A = 0.05 * A + 0.95 * np.eye(d)  # the newest state is the last of those before the next
     if kind.order == 1:
         return HiddenMarkovModel(np.full(d, 1 / d), A, C)
     n, transition = d**kind.order, OrderKTransition(jnp.asarray(A))

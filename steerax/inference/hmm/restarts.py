@@ -88,11 +88,20 @@ class Restart:
         log_likelihood, log_prior, lost = jax.device_get((counts.log_likelihood, log_prior, lost))
         return eqx.tree_at(lambda m: m.arrays, model, arrays), float(log_likelihood), float(log_prior), lost
 
-    def take(self, after: HiddenMarkovModel, log_likelihood: float, log_prior: float, lost, least_gain: float) -> bool:
+    def take(
+        self,
+        after: HiddenMarkovModel,
+        log_likelihood: float,
+        log_prior: float,
+        lost: np.ndarray,
+        least_gain: float,
+        n_observed: int,
+    ) -> bool:
         """Move on to the evaluated model, unless the objective fell by more than rounding explains."""
         value = log_likelihood + log_prior
         gain = value - self.objective[-1] if self.objective else np.inf
-        if gain < -1e3 * float(jnp.finfo(self.model.emission.dtype).eps) * abs(value):
+        size = max(abs(log_likelihood), abs(log_prior), n_observed)  # of what was added up, each to its own rounding
+        if gain < -1e3 * float(jnp.finfo(self.model.emission.dtype).eps) * size:
             self.result = RESULTS.breakdown
             return False
         known = {state for _, state in self.degenerate}
@@ -182,7 +191,7 @@ class EMLoop(NamedTuple):
                         break
                     evaluated = restart.advance(self.prepared, self.pseudocounts)
                     with turn:  # so that what is saved belongs together
-                        if restart.take(*evaluated, self.least_gain):
+                        if restart.take(*evaluated, self.least_gain, self.prepared.data.n_observed):
                             note(restart)
 
             if len(restarts) == 1 or jax.default_backend() != "cpu":

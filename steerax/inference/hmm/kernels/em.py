@@ -14,7 +14,8 @@ from .scaled import counts_scaled
 
 
 class Pseudocounts(NamedTuple):
-    """Counts added to the expected ones: the modes of Dirichlet priors with parameters `1 + count`; zero adds nothing."""
+    """Counts added to the expected ones, except where the model has a zero: the modes of Dirichlet priors with parameters
+    `1 + count`; zero adds nothing."""
 
     initial: float = 0.0
     transition: float = 0.0
@@ -85,11 +86,11 @@ def em_step(
 
 
 def maximise(mu: Float[Array, " d"], A, C: Float[Array, "d V"], counts: Counts, pseudocounts: Pseudocounts) -> tuple:
-    r"""The M-step: $(\mu,A,C)$ from expected counts; a row without any keeps its value."""
+    r"""The M-step: $(\mu,A,C)$ from expected counts; a row without any keeps its value, and what is zero stays zero."""
     free_mu, free_A, free_C = _free(mu, A, C)
-    new_mu = _normalised(counts.initial + pseudocounts.initial, free_mu)
-    new_A = _normalised(counts.transition + pseudocounts.transition, free_A)
-    new_C = _normalised(_tied(counts.emission, len(free_C)) + pseudocounts.emission, free_C)
+    new_mu = _normalised(counts.initial, pseudocounts.initial, free_mu)
+    new_A = _normalised(counts.transition, pseudocounts.transition, free_A)
+    new_C = _normalised(_tied(counts.emission, len(free_C)), pseudocounts.emission, free_C)
     transition = as_transition(A)
     return new_mu, transition.with_free(new_A), transition.lifted_emission(new_C)
 
@@ -105,6 +106,7 @@ def _tied(emission, n: int):
     return emission.reshape(-1, n, emission.shape[-1]).sum(0)
 
 
-def _normalised(counts, before):
+def _normalised(counts, pseudocount, before):
+    counts = counts + jnp.where(before > 0, pseudocount, 0)  # a zero of the start is structure, not a small number
     total = counts.sum(-1, keepdims=True)
     return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), before)
