@@ -1,8 +1,10 @@
 """How a computation ended."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
+import jax
 
 
 class RESULTS(eqx.Enumeration):
@@ -34,6 +36,29 @@ class RESULTS(eqx.Enumeration):
         "or the order of these tokens says nothing."
     )
     degenerate_state = "A hidden state is visited with expected count zero; it was left as it was. Try fewer states."
+
+
+def successful_if(ok: Any, failure: RESULTS) -> RESULTS:
+    """`successful` or the failure, also for a condition inside `jit`."""
+    if isinstance(ok, jax.core.Tracer):
+        return RESULTS.where(ok, RESULTS.successful, failure)
+    return RESULTS.successful if ok else failure
+
+
+def first_failure(results: Iterable[RESULTS]) -> RESULTS:
+    """The first result that is not successful, if there is one."""
+    first = RESULTS.successful
+    for result in results:
+        open_still = first == RESULTS.successful
+        first = (
+            RESULTS.where(open_still, result, first) if is_traced(first, result) else result if open_still else first
+        )
+    return first
+
+
+def is_traced(*values: Any) -> bool:
+    """Whether anything in some trees of arrays has a value only when a compiled function runs."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
 def name_of(result: Any) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Sequences:
         """
         if isinstance(arrays, np.ndarray) and arrays.ndim < 2:
             raise DataError("from_arrays takes a list of arrays, one per sequence; wrap a single array as [array].")
-        parts = [np.asarray(a) for a in arrays]
+        parts = [without_mask(a) for a in arrays]
         if not parts:
             raise DataError("The data hold no sequence; give at least one.")
         if all(p.dtype.kind in "iub" for p in parts):
@@ -153,6 +154,16 @@ class Sequences:
         return f"Sequences({self.number} sequences, {self.total} positions{missing}, {kind})"
 
 
+def without_mask(values: Any) -> np.ndarray:
+    """An array on the host; what a masked array hides is missing, -1 among integers and NaN among floats."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return np.asarray(values)
+    if values.dtype.kind in "iu":
+        signed = values.astype(np.int64) if values.dtype.kind == "u" else values
+        return np.asarray(signed.filled(-1))
+    return np.asarray(values.astype(np.result_type(values.dtype, np.float32)).filled(np.nan))
+
+
 def _checked_tokens(part: np.ndarray, index: int, vocabulary: Vocabulary | None) -> np.ndarray:
     if part.ndim != 1:
         raise DataError(f"Sequence {index} has shape {part.shape}; tokens are one integer per position.")
@@ -165,6 +176,8 @@ def _checked_tokens(part: np.ndarray, index: int, vocabulary: Vocabulary | None)
 
 def _checked_observations(part: np.ndarray, index: int) -> np.ndarray:
     try:
+        if part.dtype.kind == "c":
+            raise TypeError
         part = part.astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(f"Sequence {index} holds values of type {part.dtype}, not numbers.") from None

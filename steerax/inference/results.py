@@ -94,15 +94,15 @@ class DualFiltered(eqx.Module):
 
     **Attributes:** `predicted`, as in `Filtered` (for a linear model with `queries="last"` only that of the last time);
     `layers`, passes or layers that were applied; `residuals`, of each of them (a linear solver reports the verified one of
-    its answer only); `result`. Of a chain: `history` `[layers+1 T+1 d]`, the start and every layer's output, where they
+    its answer only; inside `jit` NaN beyond `layers`); `result`. Of a chain: `history` `[layers+1 T+1 d]`, the start and every layer's output, where they
     were kept. Of a linear model: `controls` `[T p k]` and `prior` `[k]` with `mean = prior - Σ_t u_tᵀ (Z_t - c)` (`None` with
     `queries="all"`); `solver` and `reason`, which one answered and why; `log_likelihood` (`Schur` only);
     `spectral_radius` of the layer (`Picard` only).
     """
 
     predicted: Any
-    residuals: Float[np.ndarray, " n"]
-    layers: int = eqx.field(static=True)
+    residuals: Float[Array | np.ndarray, " n"]
+    layers: Any
     result: RESULTS
     history: Array | None = None
     controls: Array | None = None

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from .._errors import ConfigurationError
+from .._results import is_traced
 from ..data.scores import TokenScores
 from ..data.sequences import Sequences
 from ..maths.keys import as_key
@@ -121,6 +122,10 @@ def score(predictor: Any, data: Any, **options: Any) -> TokenScores:
 
     **Raises:** as `filter`.
     """
+    if is_traced(predictor, data):
+        raise ConfigurationError(
+            "score measures data sets outside jit; inside, use filter(model, data).log_likelihoods."
+        )
     data = _sequences(data)
     if isinstance(predictor, AbstractLinearGaussianModel):
         return _SERIES.call("filter", "score", predictor, data, **options)

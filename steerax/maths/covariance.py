@@ -19,11 +19,13 @@ def symmetric(S: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     return (S + jnp.swapaxes(S, -1, -2)) / 2
 
 
+@jax.custom_jvp
 def triangular(rows: Float[Array, "r c"]) -> Float[Array, "min c"]:
     r"""Upper-triangular $R$ with $R^\top R$ = `rows.T @ rows`, by Householder reflections.
 
     Larger rows come first, so that the error in what a row contributes is proportional to that row ([CoxHigham1998]): a
-    variance of 1 survives beside one of 1e15.
+    variance of 1 survives beside one of 1e15. It has derivatives at singular matrices too, as long as the same columns
+    stay combinations of earlier ones.
     """
     size, index = jnp.abs(rows).max(axis=1), jnp.arange(len(rows))
     larger = (size[None] > size[:, None]) | ((size[None] == size[:, None]) & (index[None] < index[:, None]))
@@ -33,16 +35,38 @@ def triangular(rows: Float[Array, "r c"]) -> Float[Array, "min c"]:
     return jnp.linalg.qr(order @ rows, mode="r")
 
 
+@triangular.defjvp
+def _triangular_jvp(primals, tangents):
+    r"""$\dot R=TR$ with $T$ the upper part of $R^{-\top}\dot SR^{-1}$ (half of its diagonal), $S=R^\top R$; a row of zeros
+    stays zero."""
+    (rows,), (change,) = primals, tangents
+    R = triangular(rows)
+    square = jnp.pad(R, ((0, R.shape[1] - R.shape[0]), (0, 0)))
+    n, size = len(square), jnp.sqrt(jnp.sum(square**2, axis=0))
+    full = jnp.abs(jnp.diagonal(square)) > 64 * n * jnp.finfo(R.dtype).eps * size
+    regular = jnp.where(full[:, None], square, jnp.eye(n, dtype=R.dtype))
+    product = rows.T @ change
+    half = jax.scipy.linalg.solve_triangular(regular, product + product.T, trans="T")
+    M = jax.scipy.linalg.solve_triangular(regular, half.T, trans="T")
+    T = (jnp.triu(M, 1) + 0.5 * jnp.diag(jnp.diagonal(M))) * full[:, None]
+    return R, (T @ regular)[: R.shape[0]]
+
+
+@jax.custom_jvp
 def solve_root(L: Float[Array, "n n"], B: Float[Array, "n c"]) -> Float[Array, "n c"]:
     """The least-squares solution $X$ of $LX=B$, $L$ the upper-triangular root of a covariance that may be singular.
 
     Directions whose standard deviation is below $8n$ units of rounding, after scaling to unit variances, count as having
-    none.
+    none, and are taken to stay so in derivatives.
     """
+    return _of_root(L, B)
+
+
+def _of_root(L: Float[Array, "n n"], B: Float[Array, "n c"]) -> Float[Array, "n c"]:
     scale = jnp.sqrt(jnp.sum(L**2, axis=0))
     least = 8 * len(L) * jnp.finfo(L.dtype).eps
 
-    def truncated():
+    def truncated(B):
         unit = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1.0), 0.0)
         u, w, vt = jnp.linalg.svd(L * unit[None], full_matrices=False)
         present = w > least * w[0]
@@ -50,7 +74,14 @@ def solve_root(L: Float[Array, "n n"], B: Float[Array, "n c"]) -> Float[Array, "
         return unit[:, None] * (vt.T @ (inverse[:, None] * (u.T @ B)))
 
     regular = jnp.all(jnp.abs(jnp.diagonal(L)) > 1e3 * least * scale)
-    return jax.lax.cond(regular, lambda: jax.scipy.linalg.solve_triangular(L, B), truncated)
+    return jax.lax.cond(regular, lambda B: jax.scipy.linalg.solve_triangular(L, B), truncated, B)
+
+
+@solve_root.defjvp
+def _solve_root_jvp(primals, tangents):
+    (L, B), (dL, dB) = primals, tangents
+    X = solve_root(L, B)
+    return X, _of_root(L, dB - dL @ X)
 
 
 def pseudo_inverse(S: Float[Array, "n n"]) -> Float[Array, "n n"]:

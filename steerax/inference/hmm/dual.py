@@ -10,13 +10,13 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError
-from ..._results import RESULTS
+from ..._results import RESULTS, is_traced, successful_if
 from ...models.hmm import HiddenMarkovModel
 from ..results import DualFiltered
 from .filter import FilteredTokens, Tokens, batch_first, check_choice, filter_tokens
 from .kernels.layers import layer
 from .kernels.recursions import prior_distributions
-from .kernels.scaled import Scaled, filter_scaled, layer_scaled
+from .kernels.scaled import Scaled, layer_scaled
 
 Distributions = Array | Scaled  # `[T+1 … d]`
 
@@ -59,24 +59,32 @@ def dual_filter_tokens(
     if keep and layers is None:
         raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance
-    if filtered.lost_mass:
-        is_filter = isinstance(initial, str) and initial == "filter"
-        rho = filter_scaled(*hmm.arrays, z)[0] if is_filter else Scaled.of(rho)
-    history = None
-    if layers is None:
-        cap = len(z) + 1 if max_layers is None else max_layers
-        rho, residuals, used = _until_fixed(rho, *hmm.arrays, z, tolerance, cap)
-        residuals = np.asarray(residuals)[: int(used)]
-    elif keep:
-        outputs, residuals = _history(rho, *hmm.arrays, z, layers)
-        outputs = _linear(outputs)
-        rho, history = outputs[-1], jnp.moveaxis(outputs, 2, 1) if z.ndim > 1 else outputs
-    else:
+
+    def applied(rho):
+        if layers is None:
+            cap = len(z) + 1 if max_layers is None else max_layers
+            rho, residuals, used = _until_fixed(rho, *hmm.arrays, z, tolerance, cap)
+            return _linear(rho), residuals, used
+        if keep:
+            outputs, residuals = _history(rho, *hmm.arrays, z, layers)
+            return _linear(outputs), residuals, jnp.asarray(layers)
         rho, residuals = _a_number_of(rho, *hmm.arrays, z, layers)
-    residuals = np.asarray(residuals)
-    reached = bool(len(residuals)) and residuals[-1] <= tolerance
-    result = RESULTS.successful if reached else RESULTS.max_steps_reached
-    return DualFiltered(batch_first(_linear(rho)), residuals, len(residuals), result, history)
+        return _linear(rho), residuals, jnp.asarray(layers)
+
+    is_filter = isinstance(initial, str) and initial == "filter"
+    scaled = lambda states: applied(states if is_filter else Scaled.of(rho))
+    rho, residuals, used = filtered.either(lambda: applied(rho), scaled)
+    history = None
+    if keep:
+        rho, history = rho[-1], jnp.moveaxis(rho, 2, 1) if z.ndim > 1 else rho
+    if is_traced(residuals):
+        residuals = jnp.where(jnp.arange(len(residuals)) < used, residuals, jnp.nan)
+        reached = (used > 0) & (jnp.nanmin(residuals[-1:] if layers else residuals, initial=jnp.inf) <= tolerance)
+    else:
+        residuals, used = np.asarray(residuals)[: int(used)], int(used)
+        reached = bool(used) and residuals[-1] <= tolerance
+    result = successful_if(reached, RESULTS.max_steps_reached)
+    return DualFiltered(batch_first(rho), residuals, used, result, history)
 
 
 def _start(hmm: HiddenMarkovModel, filtered: FilteredTokens, initial: str | Any) -> Float[Array, "T1 *batch d"]:
@@ -95,6 +103,10 @@ def _start(hmm: HiddenMarkovModel, filtered: FilteredTokens, initial: str | Any)
     if initial == "uniform":
         return jnp.full(shape, 1 / hmm.n_states, dtype)
     if initial == "stationary":
+        if is_traced(hmm):
+            raise ConfigurationError(
+                'Inside jit initial="stationary" needs a model with values; pass the distributions.'
+            )
         return jnp.broadcast_to(hmm.stationary(), shape)
     prior = prior_distributions(hmm.initial, hmm.transition, shape[0] - 1)
     return jnp.broadcast_to(jnp.expand_dims(prior, tuple(range(1, len(shape) - 1))), shape)
@@ -112,8 +124,23 @@ def _change(new: Distributions, old: Distributions) -> Float[Array, ""]:
     return jnp.max(jnp.sum(jnp.abs(_linear(new) - _linear(old)), -1))
 
 
-@functools.partial(jax.jit, static_argnames="cap")
 def _until_fixed(rho: Distributions, mu, A, C, z: Int[Array, "T *batch"], tolerance, cap: int):
+    return _not_differentiable(lambda *arrays: _iterated(*arrays, z, tolerance, cap))(rho, mu, A, C)
+
+
+def _not_differentiable(function):
+    """The function, with a sentence in place of its derivative."""
+
+    def refuse(*_):
+        raise ConfigurationError("How many layers dual_filter needs has no derivative; pass layers=… for gradients.")
+
+    guarded = jax.custom_vjp(function)
+    guarded.defvjp(refuse, refuse)
+    return guarded
+
+
+@functools.partial(jax.jit, static_argnames="cap")
+def _iterated(rho: Distributions, mu, A, C, z: Int[Array, "T *batch"], tolerance, cap: int):
     def unfinished(carry):
         _, residuals, n = carry
         return (n < cap) & ((n == 0) | (residuals[n - 1] > tolerance))

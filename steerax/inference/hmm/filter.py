@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ from ..._errors import ConfigurationError, DataError, ImpossibleTokenError
 from ..._results import RESULTS
 from ...data.chunks import chunks
 from ...data.scores import TokenScores
-from ...data.sequences import Sequences
+from ...data.sequences import Sequences, without_mask
 from ...models.hmm import HiddenMarkovModel
 from ..results import Filtered
 from .kernels.recursions import (
@@ -158,8 +159,8 @@ def as_codes(hmm: HiddenMarkovModel, data: Any) -> Int[Array | np.ndarray, "T ..
     several = isinstance(data, Sequences)
     values: Any = data.values if several else data
     if isinstance(values, Tracer):
-        return values.T
-    host = np.asarray(values)
+        return _traced_codes(hmm, values, several)
+    host = without_mask(values)
     if host.dtype.kind not in "iu" and (host.size or several):
         raise DataError(f"Tokens are integer codes, one per position; got an array {host.dtype}{list(host.shape)}.")
     if host.ndim > 1 and not several:
@@ -173,6 +174,15 @@ def as_codes(hmm: HiddenMarkovModel, data: Any) -> Int[Array | np.ndarray, "T ..
             "and -1 for a missing token."
         )
     return host
+
+
+def _traced_codes(hmm: HiddenMarkovModel, values: Array, several: bool) -> Int[Array, "T ..."]:
+    """Codes inside `jit`: rank and type are known, and a code outside the model stops the compiled function."""
+    if values.ndim != 1 + several or not jnp.issubdtype(values.dtype, jnp.integer):
+        raise DataError(f"Tokens are integer codes, one per position; got an array {values.dtype}{list(values.shape)}.")
+    outside = (values < -1) | (values >= hmm.n_tokens)
+    message = f"A token is not a code of the model: codes are 0 … {hmm.n_tokens - 1}, and -1 for a missing token."
+    return eqx.error_if(values, outside, message).T
 
 
 def score_tokens(hmm: HiddenMarkovModel, data: Sequences, *, on_impossible: str = "raise") -> TokenScores:

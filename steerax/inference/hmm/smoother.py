@@ -6,6 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..._results import is_traced
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
@@ -58,16 +59,17 @@ def most_likely_states(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*bat
 
     `[T]`, or `[B T]` for a `Sequences`, with −1 beyond a sequence's end. $O(d^2T)$; ties go to the lower state.
 
-    **Raises:** `ImpossibleTokenError` if the tokens have probability zero; `DataError` if they are not codes of the
+    **Raises:** `ImpossibleTokenError` if the tokens (inside `jit` the path is −1 then) have probability zero; `DataError` if they are not codes of the
     model.
     """
     z = jnp.asarray(as_codes(hmm, data))
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)
     path, best = _viterbi(*hmm.arrays, z)
-    if np.asarray(jnp.isneginf(best)).any():
+    impossible = jnp.isneginf(best)
+    if not is_traced(impossible) and np.asarray(impossible).any():
         filter_tokens(hmm, data)  # names the token
-    path = batch_first(path, 1)
+    path = batch_first(jnp.where(impossible, -1, path), 1)
     return jnp.where(jnp.asarray(data.inside), path, -1) if isinstance(data, Sequences) else path
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError, DataError
+from ..._results import is_traced
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from .filter import filter_series, time_invariant
@@ -44,12 +44,15 @@ def recalibrate(model: AbstractLinearGaussianModel, data: Any, window: int = 50)
     model = time_invariant(model, "recalibrate")
     if isinstance(data, Sequences):
         raise DataError("recalibrate takes one series, not a Sequences; pass data[i].")
-    scores = np.asarray(standardised_innovations(model, data))
-    seen = scores[np.isfinite(scores).any(axis=1)][-window:]
-    factor = float(np.nanmean(seen**2)) if len(seen) else float("nan")
-    if not np.isfinite(factor) or factor <= 0:
-        raise DataError(
-            "The last innovations have no variance to calibrate with; pass observations the model can miss."
-        )
+    scores = standardised_innovations(model, data)
+    seen = jnp.isfinite(scores).any(axis=1)
+    last = seen & (jnp.cumsum(seen[::-1])[::-1] <= window)
+    factor = jnp.nanmean(jnp.where(last[:, None], scores, jnp.nan) ** 2)
+    useless, sentence = ~(factor > 0) | jnp.isinf(factor), "The last innovations have no variance to calibrate with; "
+    sentence += "pass observations the model can miss."
+    if is_traced(factor):
+        factor = eqx.error_if(factor, useless, sentence)
+    elif useless:
+        raise DataError(sentence)
     covariances = lambda m: (m.initial_covariance, m.process_noise, m.observation_noise)
     return eqx.tree_at(covariances, model, tuple(factor * S for S in covariances(model)))

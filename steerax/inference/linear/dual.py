@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..._errors import ConfigurationError, DataError
-from ..._results import RESULTS
+from ..._results import RESULTS, first_failure, is_traced
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel, TimeVaryingLinearGaussianModel
 from ..results import DualFiltered, Gaussian
@@ -17,7 +17,7 @@ from .filter import as_series
 from .kernels.detectability import is_undetectable
 from .solvers import ClosedLoop, Direct, OpenLoop, Schur
 from .solvers.open_loop import MOST_GROWTH, impulse_response
-from .solvers.problem import AbstractControlSolver, AbstractSolver, Controls, DualProblem, first_failure
+from .solvers.problem import AbstractControlSolver, AbstractSolver, Controls, DualProblem
 from .solvers.schur import Predictions
 
 FEW_OBSERVATIONS = 64  # up to which a dense factorisation is chosen
@@ -117,6 +117,8 @@ def _choose(
     model: AbstractLinearGaussianModel, mask: Bool[Array, "T p"], F: Float[Array, "d k"], queries: str
 ) -> _Choice:
     T, p = mask.shape
+    if is_traced(model, mask):
+        return _Choice(ClosedLoop(), "inside jit, where values are not known, it serves every model and all data")
     if not isinstance(model, LinearGaussianModel):
         return _Choice(ClosedLoop(), "the transition varies in time")
     if not bool(mask.all()):
@@ -156,7 +158,7 @@ def _last(
     r"""The distribution of $F^\top X$ at the end of each series; equal gaps and lengths are solved once."""
     solved, answers = {}, []
     for z_b, mask_b, end in zip(z, mask, ends, strict=True):
-        pattern = np.asarray(mask_b).tobytes(), int(end)
+        pattern = (len(answers) if is_traced(mask_b) else np.asarray(mask_b).tobytes()), int(end)
         if pattern not in solved:
             source = jnp.zeros((z.shape[1] + 1, *target.F.shape), z.dtype).at[int(end)].set(target.F)
             solved[pattern] = _solve(DualProblem(model, mask_b, source), target.F, solver)
@@ -216,13 +218,17 @@ def _answer(
     **more: Any,
 ) -> DualFiltered:
     """The record of one series."""
-    residual, result = float(np.max(solved.residual)), solved.result
-    if result == RESULTS.successful and isinstance(model, LinearGaussianModel) and is_undetectable(model):
-        result = RESULTS.undetectable
+    traced, result = is_traced(solved), solved.result
+    residual = jnp.nan_to_num(jnp.max(solved.residual), nan=jnp.inf, posinf=jnp.inf)[None]
+    if isinstance(model, LinearGaussianModel) and not is_traced(model) and is_undetectable(model):
+        good = result == RESULTS.successful
+        result = (
+            RESULTS.where(good, RESULTS.undetectable, result) if traced else RESULTS.undetectable if good else result
+        )
     return DualFiltered(
         predicted,
-        np.array([np.inf if np.isnan(residual) else residual]),
-        int(solved.iterations),
+        residual if traced else np.asarray(residual),
+        solved.iterations if traced else int(solved.iterations),
         result,
         solver=type(choice.solver).__name__,
         reason=choice.reason,

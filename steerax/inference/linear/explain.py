@@ -8,14 +8,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._errors import ConfigurationError, DataError
-from ..._results import RESULTS
+from ..._results import RESULTS, first_failure
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, TimeVaryingLinearGaussianModel
 from ..results import Explanation, query_times
 from .dual import Target, as_target
 from .filter import as_series
 from .solvers import ClosedLoop
-from .solvers.problem import first_failure
 
 
 def explain_series(

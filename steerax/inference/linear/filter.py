@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._errors import DataError
-from ..._results import RESULTS
+from ..._results import RESULTS, is_traced, successful_if
 from ...data.scores import TokenScores
-from ...data.sequences import Sequences
+from ...data.sequences import Sequences, without_mask
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..results import Filtered, Gaussian
 from .kernels.kalman import FilterPass, filter_pass, over_series, update
@@ -52,7 +53,7 @@ class FilteredSeries(Filtered):
 
     @property
     def result(self) -> RESULTS:
-        return RESULTS.successful if _finite(self.run.log_likelihoods, self.run.P) else RESULTS.breakdown
+        return successful_if(_finite(self.run.log_likelihoods, self.run.P), RESULTS.breakdown)
 
     def next_all(self) -> Gaussian:
         r"""The distribution of $Z_t$ given $Z_{<t}$ for every $t=0\dots T$, its noise included."""
@@ -122,13 +123,18 @@ def as_series(
     if isinstance(data, Sequences):
         if data.is_tokens or data.values.shape[2] != p:
             raise DataError(f"The data must be observations with {p} channels, as the model has.")
-        z = np.asarray(data.values)
+        z = data.values
     else:
-        z = np.asarray(data)
+        z = data if is_traced(data) else without_mask(data)
         z = z[:, None] if z.ndim == 1 and p == 1 else z
-        if z.ndim != 2 or z.shape[1] != p or len(z) == 0 or not np.issubdtype(z.dtype, np.number):
-            raise DataError(f"The observations have shape {z.shape}; the model needs [T {p}] with T at least 1.")
+        if z.ndim != 2 or z.shape[1] != p or len(z) == 0 or z.dtype.kind not in "iuf" + "V" * is_traced(data):
+            raise DataError(
+                f"The observations are {z.dtype}{list(z.shape)}; the model needs numbers [T {p}], T at least 1."
+            )
     z = z.astype(model.observation.dtype)
+    if is_traced(z):
+        z = eqx.error_if(z, jnp.isinf(z), "An observation is infinite.")
+        return jnp.where(jnp.isnan(z), 0.0, z), ~jnp.isnan(z)
     if np.isinf(z).any():
         raise DataError(f"The observation at position {int(np.argwhere(np.isinf(z))[0, -2])} is infinite.")
     mask = ~np.isnan(z)

@@ -8,7 +8,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float
 
-from ..._results import RESULTS
+from ..._results import RESULTS, first_failure
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..results import Gaussian, check_coverage
@@ -16,7 +16,6 @@ from .dual import as_target
 from .explain import terms_at
 from .filter import FilteredSeries, as_series, observed, run_filter
 from .solvers import ClosedLoop
-from .solvers.problem import first_failure
 
 _MOST_STATES = 256  # order times dimension up to which the Kalman filter forecasts
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
 
-from ..._results import RESULTS
+from ..._results import RESULTS, successful_if
 from ...models.linear_gaussian import AbstractLinearGaussianModel
 from ..results import Gaussian, Smoothed
 from .filter import as_series, time_invariant
@@ -23,7 +23,7 @@ def smooth_series(model: AbstractLinearGaussianModel, data: Any) -> Smoothed:
     """
     model = time_invariant(model, "smooth")
     run = _run(model, *as_series(model, data))
-    finite = np.isfinite(run.x).all() and np.isfinite(run.V).all()
+    finite = jnp.isfinite(run.x).all() & jnp.isfinite(run.V).all()
     d = model.n_states
     smoothed = Gaussian(run.x[..., :-1, :d], run.V[..., :-1, :d, :d])
-    return Smoothed(smoothed, run.log_likelihood, RESULTS.successful if finite else RESULTS.breakdown)
+    return Smoothed(smoothed, run.log_likelihood, successful_if(finite, RESULTS.breakdown))

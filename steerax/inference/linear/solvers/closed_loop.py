@@ -54,7 +54,7 @@ class ClosedLoop(AbstractControlSolver):
             parts.append(_by_time(self.controls(_problem_at(model, mask, F, jnp.asarray(padded))), size))
         joined = (jnp.concatenate(arrays)[: len(times)] for arrays in zip(*parts, strict=True))
         u, y_0, J, iterations, residual = joined if len(parts) > 1 else parts[0]
-        return self.judged(Controls(u, y_0, J, np.max(iterations), residual))
+        return self.judged(Controls(u, y_0, J, jnp.max(iterations), residual))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
@@ -65,7 +65,7 @@ def _solve(problem: DualProblem, lags: int, tolerance: float, max_steps: int) ->
     allowed = allowed if problem.window is None else allowed * problem.window
 
     def restricted(v):
-        return allowed * passes(allowed * v)
+        return allowed * passes(allowed * v) + (1 - allowed) * v
 
     def precondition(g):
         return allowed * jnp.einsum("tpq,tqk->tpk", S_inverse, g)
@@ -73,10 +73,16 @@ def _solve(problem: DualProblem, lags: int, tolerance: float, max_steps: int) ->
     y, u = passes.backward(jnp.zeros((*problem.mask.shape, source.shape[2]), source.dtype), source)
     b = -allowed * passes.forward(y, u)
     scale = jnp.diagonal(problem.cost(y, u))
-    solution = conjugate_gradients(restricted, b, precondition, tolerance, max_steps, scale)
-    y, u = passes.backward(solution.x, source)
+
+    def solve(matvec, b):
+        x, *spent = conjugate_gradients(matvec, b, precondition, tolerance, max_steps, jax.lax.stop_gradient(scale))
+        return x, spent
+
+    # derivatives solve the same system again; nothing is differentiated through the iteration
+    x, (iterations, residual) = jax.lax.custom_linear_solve(restricted, b, solve, symmetric=True, has_aux=True)
+    y, u = passes.backward(allowed * x, source)
     J = problem.cost(y, u)
-    return Controls(u, y[0], J, solution.iterations, solution.residual * relative(scale, jnp.diagonal(J)))
+    return Controls(u, y[0], J, iterations, residual * relative(scale, jnp.diagonal(J)))
 
 
 @jax.jit

@@ -1,7 +1,6 @@
 r"""The control problem behind an estimate, and what every solver gives back; see `kernels/passes.py` for the mathematics."""
 
 import abc
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...._errors import ConfigurationError
-from ...._results import RESULTS
+from ...._results import RESULTS, is_traced, successful_if
 from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..kernels.passes import AbstractPasses, cost, make_passes
 from ..kernels.riccati import observer_form, riccati
@@ -94,11 +93,6 @@ def relative(scale: Float[Array, " k"], J: Float[Array, " k"]) -> Float[Array, "
     return jnp.where(J > 0, jnp.sqrt(scale / jnp.where(J > 0, J, 1.0)), 1.0)
 
 
-def first_failure(results: Iterable[RESULTS]) -> RESULTS:
-    """The first result that is not successful, if there is one."""
-    return next((result for result in results if result != RESULTS.successful), RESULTS.successful)
-
-
 class AbstractSolver:
     """A way to predict; its options are its fields, and these are the values of those it does not have."""
 
@@ -114,6 +108,10 @@ class AbstractSolver:
         name = type(self).__name__
         if (self.tolerance is not None and self.tolerance <= 0) or self.max_steps < 1 or self.lags < 1:
             raise ConfigurationError(f"tolerance, max_steps and lags must be positive, but the solver is {self!r}.")
+        if not self.serves_all_data and is_traced(mask):
+            raise ConfigurationError(
+                f"{name} must know that nothing is missing, and inside jit it cannot; use ClosedLoop."
+            )
         if not self.serves_all_data and not (isinstance(model, LinearGaussianModel) and bool(mask.all())):
             raise ConfigurationError(
                 f"{name} needs a time-invariant model and complete data; use ClosedLoop for gaps and operators."
@@ -137,11 +135,12 @@ class AbstractControlSolver(AbstractSolver, abc.ABC):
     def judged(self, controls: Controls) -> Controls:
         """The controls with their `result`: successful if the verified residual is at most the tolerance or the square
         root of the precision, whichever is larger."""
-        J, eps = np.asarray(controls.J), float(jnp.finfo(controls.J.dtype).eps)
-        finite, exhausted = bool(np.isfinite(J).all()), int(controls.iterations) >= self.max_steps
-        if finite and float(np.max(controls.residual)) <= max(self.tolerance_of(J.dtype), eps**0.5):
-            return controls._replace(result=RESULTS.successful)
-        return controls._replace(result=RESULTS.max_steps_reached if finite and exhausted else RESULTS.breakdown)
+        J, eps = controls.J, float(jnp.finfo(controls.J.dtype).eps)
+        xp = jnp if is_traced(controls) else np
+        finite, exhausted = xp.isfinite(J).all(), xp.max(controls.iterations) >= self.max_steps
+        good = finite & (xp.max(controls.residual) <= max(self.tolerance_of(J.dtype), eps**0.5))
+        failure = RESULTS.where(jnp.asarray(finite & exhausted), RESULTS.max_steps_reached, RESULTS.breakdown)
+        return controls._replace(result=successful_if(good, failure))
 
     def tolerance_of(self, dtype: np.dtype) -> float:
         """The tolerance asked for, or 64 units of rounding."""
