@@ -89,38 +89,41 @@ class SmootherPass(NamedTuple):
 
 
 def smoother_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"]) -> SmootherPass:
-    r"""Rauch–Tung–Striebel recursion in square-root form ([ParkKailath1996]): one orthogonal triangularisation per step,
+    r"""Rauch–Tung–Striebel recursion in square-root form ([ParkKailath1996]). Of $\xi_t=(X_t,\dots,X_{t-m+1})$ all but the
+    oldest state $a_t=X_{t-m+1}$ is part of $\xi_{t+1}$ too; one orthogonal triangularisation per step regresses $a_t$ on it,
 
-    $$\begin{pmatrix}R^{1/2}&0&0\\LH^\top&LF^\top&L\\0&G^\top&0\end{pmatrix}\to
-    \begin{pmatrix}U&\cdot&UK'^\top\\0&L'&M\\0&0&N\end{pmatrix},\qquad J^\top=L'^+M,$$
+    $$\begin{pmatrix}R^{1/2}&0&0\\LH^\top&LF^\top&L_a\\0&G^\top&0\end{pmatrix}\to
+    \begin{pmatrix}U&\cdot&UK_a^\top\\0&L'&M\\0&0&N\end{pmatrix},\qquad J^\top=L'^+M,$$
 
-    with $P_{t+1}=L'^\top L'$ and $J$ the regression of $\xi_t$ on $\xi_{t+1}$ given $Z_{\le t}$; then
-    $x_t\leftarrow x_t+K'e_t+J(x_{t+1}-Fx_t-\dots)$, and the root of $V_t$ triangularises the rows $M-L'J^\top$, $N$ and
-    $V_{t+1}^{1/2}J^\top$. No covariance is inverted or subtracted, so variances of $10^{15}$ (a diffuse start) and of
-    $10^{-10}$ keep their digits. The pseudo-inverse serves histories that reach back before time 0, where part of
-    them is known to be zero.
+    with $P_{t+1}=L'^\top L'$; then $a_t\leftarrow a_t+K_ae_t+J(\xi_{t+1}-F\xi_t-Ke_t)$, and the root of $V_t$ triangularises the
+    rows $M-L'J^\top$ and $N$ (of $a_t$) and $V_{t+1}^{1/2}$ times the map from $\xi_{t+1}$. No covariance is inverted or
+    subtracted, so variances of $10^{15}$ (a diffuse start) and of $10^{-10}$ keep their digits. The pseudo-inverse serves
+    histories that reach back before time 0, where part of them is known to be zero.
     """
-    n, p = model.order * model.n_states, model.n_channels
+    n, p, d = model.order * model.n_states, model.n_channels, model.n_states
     system = companion(model, model.transition)
     F, H, G, R_half, _ = system
     run, L = _filter_with_roots(model, system, z, mask)
-    noise = jnp.concatenate([jnp.zeros((G.shape[1], p), z.dtype), G.T, jnp.zeros_like(G.T)], axis=1)
+    noise = jnp.concatenate([jnp.zeros((G.shape[1], p), z.dtype), G.T, jnp.zeros((G.shape[1], d), z.dtype)], axis=1)
+    kept = jnp.eye(n, dtype=z.dtype)[:, d:]  # the part of the later history that is in the earlier one
+    only_oldest = lambda rows: jnp.pad(rows, ((0, 0), (n - d, 0)))
 
     def step(later, inputs):
         x_later, root_later = later
         x, L, e, seen, x_next = inputs
         M = seen.astype(z.dtype)
         block = jnp.concatenate([R_half * M[None], jnp.diag(1 - M)], axis=0)
-        above = jnp.concatenate([block, jnp.zeros((2 * p, 2 * n), z.dtype)], axis=1)
-        state = jnp.concatenate([(L @ H.T) * M[None], L @ F.T, L], axis=1)
+        above = jnp.concatenate([block, jnp.zeros((2 * p, n + d), z.dtype)], axis=1)
+        state = jnp.concatenate([(L @ H.T) * M[None], L @ F.T, L[:, -d:]], axis=1)
         triangle = triangular(jnp.concatenate([above, state, noise], axis=0))
         gain = jax.scipy.linalg.solve_triangular(triangle[:p, :p], triangle[:p, p + n :])
         L_next, on_next, rest = triangle[p : p + n, p : p + n], triangle[p : p + n, p + n :], triangle[p + n :, p + n :]
         J = solve_root(L_next, on_next)
-        x_s = x + gain.T @ e + J.T @ (x_later - x_next)
-        root = triangular(jnp.concatenate([on_next - L_next @ J, rest, root_later @ J], axis=0))
-        V_later = root_later.T @ root_later
-        return (x_s, root), (x_s, root.T @ root, V_later @ J)
+        oldest = x[-d:] + gain.T @ e + J.T @ (x_later - x_next)
+        back = jnp.concatenate([kept, J], axis=1)
+        rows = [root_later @ back, only_oldest(on_next - L_next @ J), only_oldest(rest)]
+        root, x_s = triangular(jnp.concatenate(rows, axis=0)), jnp.concatenate([x_later[d:], oldest])
+        return (x_s, root), (x_s, root.T @ root, root_later.T @ (root_later @ back))
 
     inputs = (run.x[:-1], L[:-1], run.e, mask, run.x[1:])
     _, (x, V, cross) = jax.lax.scan(step, (run.x[-1], L[-1]), inputs, reverse=True)
