@@ -1,5 +1,6 @@
 """Hidden Markov models: a chain that is not seen and the tokens it emits."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -83,15 +84,7 @@ class HiddenMarkovModel(eqx.Module):
 
     def sample(self, key, length: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
         """`(states, tokens)`, each `[T]`: `tokens[t]` is emitted by `states[t]`. Pure; runs inside `jit` and `vmap`."""
-        u = jax.random.uniform(as_key(key), (2 * length + 1,), self.emission.dtype)
-        x0 = draw(cumulative(self.initial), u[0])
-        emitted, transition = cumulative(self.emission), as_transition(self.transition)
-
-        def step(x, u):
-            return transition.successor(x, u[0]), (x, draw(emitted[x], u[1]))
-
-        _, (states, tokens) = jax.lax.scan(step, x0, u[1:].reshape(length, 2))
-        return states, tokens
+        return _sample(*self.arrays, as_key(key), length)
 
     def stationary(self) -> Float[Array, " d"]:
         r"""The distribution $\pi=\pi A$ that the chain keeps; also defined for a periodic chain.
@@ -123,6 +116,17 @@ class HiddenMarkovModel(eqx.Module):
         transition = arrays["transition"] if dense else OrderKTransition(jnp.asarray(arrays["transition.tensor"]))
         vocabulary = None if symbols is None else Vocabulary(tuple(symbols))
         return cls(arrays["initial"], transition, arrays["emission"], vocabulary)
+
+
+@functools.partial(jax.jit, static_argnames="length")
+def _sample(mu, A, C, key, length: int):
+    u = jax.random.uniform(key, (2 * length + 1,), C.dtype)
+    emitted, transition = cumulative(C), as_transition(A)
+
+    def step(x, u):
+        return transition.successor(x, u[0]), (x, draw(emitted[x], u[1]))
+
+    return jax.lax.scan(step, draw(cumulative(mu), u[0]), u[1:].reshape(length, 2))[1]
 
 
 def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " d"]:

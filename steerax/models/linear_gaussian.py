@@ -100,14 +100,7 @@ class AbstractLinearGaussianModel(eqx.Module):
 
     def sample(self, key: Key[Array, ""] | int, length: int) -> tuple[Float[Array, "T d"], Float[Array, "T p"]]:
         r"""`(states, observations)`: $X_0\dots X_{T-1}$ and $Z_0\dots Z_{T-1}$ with $T$ = `length`. Pure; runs inside `jit`."""
-        d, p = self.n_states, self.n_channels
-        key_x, key_z = jax.random.split(as_key(key))
-        noise = jax.random.normal(key_x, (max(length, 1), d), self.observation.dtype)
-        B = noise @ square_root(self.process_noise)
-        B = B.at[0].set(self.initial_mean + square_root(self.initial_covariance) @ noise[0])
-        X = self.propagate(B)[:length]
-        W = jax.random.normal(key_z, (length, p), self.observation.dtype) @ square_root(self.observation_noise)
-        return X, X @ self.observation.T + self.observation_offset[None] + W
+        return _sample(self, as_key(key), length)
 
     @abc.abstractmethod
     def propagate(self, B: Float[Array, "T d"]) -> Float[Array, "T d"]:
@@ -213,6 +206,20 @@ class TimeVaryingLinearGaussianModel(AbstractLinearGaussianModel):
 
         X, _ = jax.lax.scan(step, jnp.zeros_like(B).at[0].set(B[0]), jnp.arange(T))
         return X
+
+
+@eqx.filter_jit
+def _sample(
+    model: AbstractLinearGaussianModel, key: Key[Array, ""], length: int
+) -> tuple[Float[Array, "T d"], Float[Array, "T p"]]:
+    d, p, dtype = model.n_states, model.n_channels, model.observation.dtype
+    key_x, key_z = jax.random.split(key)
+    noise = jax.random.normal(key_x, (max(length, 1), d), dtype)
+    B = noise @ square_root(model.process_noise)
+    B = B.at[0].set(model.initial_mean + square_root(model.initial_covariance) @ noise[0])
+    X = model.propagate(B)[:length]
+    W = jax.random.normal(key_z, (length, p), dtype) @ square_root(model.observation_noise)
+    return X, X @ model.observation.T + model.observation_offset[None] + W
 
 
 def _matrix(name: str, value: Any, ndim: int) -> Array:

@@ -52,12 +52,9 @@ def dual_filter_tokens(
     """
     filtered = filter_tokens(hmm, data, on_impossible)
     z = jnp.asarray(filtered.tokens)
+    _check(layers, keep)
     initial = ("filter" if layers is None else "prior") if initial is None else initial
     rho: Any = _start(hmm, filtered, initial)
-    if layers is not None and layers < 0:
-        raise ConfigurationError(f"The number of layers cannot be {layers}; use 0 or more, or None.")
-    if keep and layers is None:
-        raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance
 
     def applied(rho):
@@ -85,6 +82,13 @@ def dual_filter_tokens(
         reached = bool(used) and residuals[-1] <= tolerance
     result = successful_if(reached, RESULTS.max_steps_reached)
     return DualFiltered(batch_first(rho), residuals, used, result, history)
+
+
+def _check(layers: int | None, keep: bool) -> None:
+    if layers is not None and layers < 0:
+        raise ConfigurationError(f"The number of layers cannot be {layers}; use 0 or more, or None.")
+    if keep and layers is None:
+        raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
 
 
 def _start(hmm: HiddenMarkovModel, filtered: FilteredTokens, initial: str | Any) -> Float[Array, "T1 *batch d"]:

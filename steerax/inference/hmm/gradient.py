@@ -24,6 +24,8 @@ from ...runs.models import fill, named_leaves
 from .kernels.scaled import filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
 
+_ADAM = optax.adam(1e-2)  # one object, so that every training with it shares one compiled step
+
 
 class _Logits(eqx.Module):
     """A hidden Markov model by the logits of its rows, which are free."""
@@ -87,7 +89,7 @@ def fit_by_gradient(
         raise DataError("Training by gradient needs tokens; the data hold none.")
     if steps < 1 or batch < 1:
         raise ConfigurationError("Training by gradient needs at least one step and one sequence per batch.")
-    key, optimizer = as_key(key), optax.adam(1e-2) if optimizer is None else optimizer
+    key, optimizer = as_key(key), _ADAM if optimizer is None else optimizer
     free = _Logits.of(model) if isinstance(model, HiddenMarkovModel) else model
     tokens = jnp.asarray(data.values)
     size = min(batch, data.number)

@@ -25,7 +25,7 @@ from .filter import run_filter
 from .kernels.coordinates import SMALLEST_VARIANCE, Coordinates
 from .kernels.detectability import spectral_radius
 from .kernels.em import Data, expect, maximisation
-from .kernels.quasi_newton import GoesOn, maximise_likelihood
+from .kernels.quasi_newton import GoesOn, maximise_likelihood, to_model
 from .kernels.units import Units, in_units_of_channels
 from .select import canonical, n_parameters
 
@@ -71,7 +71,7 @@ class _Climb:
 
     def by_gradient(self, steps: int, goes_on: GoesOn) -> None:
         """At most so many quasi-Newton steps."""
-        self.model, self.D = self.coordinates.to_model(self.coordinates.from_model(self.model, self.D))
+        self.model, self.D = to_model(self.coordinates.from_model(self.model, self.D), self.coordinates)
         if not self.log_likelihoods:
             value = float(expect(self.model, self.data, self.D)[1])
             if not np.isfinite(value):

@@ -6,6 +6,7 @@ emission, `z` `[T]` or time-major `[T B]` tokens with −1 for missing. $\pi_t$ 
 $$\pi_0=\mu,\qquad \pi_{t+1}=A^\top(\pi_t\odot C_{z_t})/q_t,\qquad q_t=\pi_t^\top C_{z_t}\quad\text{(factor 1 for a missing token)}.$$
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -144,6 +145,7 @@ def may_have_lost_mass(
     return lax.cond((growth > limits.growth).any() | ~possible.all(), look, lambda: jnp.asarray(False))
 
 
+@functools.partial(jax.jit, static_argnames="length")
 def prior_distributions(mu: Float[Array, "*batch d"], A, length: int) -> Float[Array, "T1 *batch d"]:
     r"""$\mu A^t$ for $t=0\dots$ `length`: what is known of $X_t$ before any token."""
     return lax.scan(lambda p, _: (p @ A, p), mu, None, length=length + 1)[1]

@@ -55,7 +55,8 @@ def _complete_score(
     return jax.grad(complete)(theta)
 
 
-_to_model = jax.jit(lambda theta, coordinates: coordinates.to_model(theta), static_argnums=1)
+# the model and weights of inputs of coordinates
+to_model = jax.jit(lambda theta, coordinates: coordinates.to_model(theta), static_argnums=1)
 
 
 def likelihood_and_score(
@@ -67,7 +68,7 @@ def likelihood_and_score(
     By Fisher's identity $\nabla\log p(Z)=\mathbb E[\nabla\log p(X,Z)\mid Z]$, one pass of the smoother gives the exact
     gradient; nothing is differentiated through time.
     """
-    model, D = _to_model(theta, coordinates)
+    model, D = to_model(theta, coordinates)
     statistics, value = expect(model, data, D)
     complete = lambda theta: _complete_score(theta, D, statistics, coordinates)
     return float(value), complete(theta), complete
@@ -124,7 +125,7 @@ class _Climb:
 
     def model(self, x: np.ndarray) -> tuple[LinearGaussianModel, Array]:
         """The model, and the weights of inputs."""
-        return _to_model(self.theta(x), self.coordinates)
+        return to_model(self.theta(x), self.coordinates)
 
     def slope(self, score: Parameters) -> np.ndarray:
         """The gradient of the value, of the score of the log-likelihood."""
