@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -48,12 +49,26 @@ for _name in _COMMANDS:
 def main() -> None:
     """Run the command line: exit code 0, or 2 for misuse or bad input with one sentence on stderr.
 
-    Float64 is on for this process. Only a `SteeraxError` becomes a sentence; anything else is a fault of the software
-    and keeps its traceback (exit code 1).
+    Float64 is on for this process, and compiled functions are kept for the next one. Only a `SteeraxError` becomes a
+    sentence; anything else is a fault of the software and keeps its traceback (exit code 1).
     """
     os.environ.setdefault("JAX_ENABLE_X64", "1")
+    _keep_compiled()
     try:
         app()
     except SteeraxError as error:
         typer.echo(f"steerax: {error}", err=True)
         sys.exit(2)
+
+
+def _keep_compiled() -> None:
+    """Compiled functions go to the user's cache folder, at most 1 GB of them; nowhere, if it cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "steerax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return
+    if os.access(folder, os.W_OK):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+        os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(10**9))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

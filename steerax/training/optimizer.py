@@ -1,5 +1,6 @@
 """The optimiser people train GPTs with: AdamW, warm-up, cosine decay, clipped gradients."""
 
+import functools
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ def decayed(parameters: Any) -> Any:
     return jax.tree_util.tree_map_with_path(decays, parameters)
 
 
+@functools.lru_cache(maxsize=64)
 def adamw(
     steps: int,
     learning_rate: float,
@@ -34,7 +36,8 @@ def adamw(
     b1: float = 0.9,
     b2: float = 0.95,
 ):
-    """AdamW with linear warm-up, cosine decay and clipping of the global gradient norm: an optax transformation.
+    """AdamW with linear warm-up, cosine decay and clipping of the global gradient norm: an optax transformation,
+    the same one for the same arguments, so that runs alike share what is compiled.
 
     **Arguments:** `steps` of the whole run; `learning_rate`, the peak; `final` rate (a two-hundredth of the peak);
     `warmup` steps (2 % of the run, at most 100); `weight_decay`, decoupled, on matrices only; `clip`, the largest

@@ -1,5 +1,6 @@
 """The command line answers misuse with one sentence and leaves nothing behind."""
 
+import os
 import subprocess
 import sys
 import time
@@ -87,3 +88,23 @@ def test_help_answers_without_importing_jax():
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
     assert time.perf_counter() - started < 5  # 0.3 s on an idle machine
+
+
+def test_compiled_functions_are_kept_where_that_is_possible(tmp_path, monkeypatch):
+    from steerax.cli.main import _keep_compiled
+
+    names = (
+        "JAX_COMPILATION_CACHE_DIR",
+        "JAX_COMPILATION_CACHE_MAX_SIZE",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    )
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    _keep_compiled()
+    assert not any(name in os.environ for name in names)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _keep_compiled()
+    assert os.environ[names[0]] == str(tmp_path / "steerax")

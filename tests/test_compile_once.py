@@ -1,0 +1,108 @@
+"""The second call of every public verb with the same shapes compiles nothing and leaves nothing behind."""
+
+import gc
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import steerax as sx
+from steerax.models import conditional_entropy, entropy_rate
+
+CHAIN = sx.models.random_hmm(jax.random.key(0), 3, 4)
+TOKENS = np.array([0, 1, 2, 3, 1, 0] * 5)
+BATCH = sx.Sequences.from_arrays([TOKENS, TOKENS[:7]])
+LINEAR = sx.LinearGaussianModel(
+    [0.0, 0.0], np.eye(2), [[[0.9, 0.1], [0, 0.5]]], [[1.0, 0.3]], np.eye(2) * 0.5, [[1.0]]
+)  # fmt: skip
+GAPPY = np.array([1.0, 2.0, np.nan, 0.5, 0.3] * 4)
+COMPLETE = np.nan_to_num(GAPPY)
+GPT = sx.GPT(sx.GPTConfig(vocab_size=4, block_size=8, n_layer=1, n_head=1, n_embd=8), key=jax.random.key(0))
+WINDOWS = sx.Sequences.from_arrays([TOKENS[:8], TOKENS[2:10]])
+
+OF_CHAINS = {
+    "filter": lambda: (sx.filter(CHAIN, TOKENS).filtered, sx.filter(CHAIN, BATCH).next_all()),
+    "smooth": lambda: sx.smooth(CHAIN, TOKENS),
+    "dual_filter": lambda: [
+        sx.dual_filter(CHAIN, TOKENS, **options)
+        for options in ({}, {"initial": "prior"}, {"initial": "stationary"}, {"layers": 3, "keep": True})
+    ],
+    "explain": lambda: (sx.explain(CHAIN, TOKENS, "all"), sx.explain(CHAIN, BATCH)),
+    "explain_norms": lambda: sx.explain_norms(CHAIN, TOKENS),
+    "forecast": lambda: sx.forecast(CHAIN, BATCH, 3),
+    "most_likely_states": lambda: sx.most_likely_states(CHAIN, BATCH),
+    "score": lambda: sx.score(CHAIN, BATCH),
+    "compare_predictors": lambda: sx.compare_predictors({"a": CHAIN, "b": sx.models.random_hmm(1, 2, 4)}, BATCH),
+    "sample": lambda: (sx.sample(CHAIN, 0, 20), sx.sample(CHAIN, 0, 20, 3)),
+    "sample_sequences": lambda: sx.sample_sequences(CHAIN, 0, 3, 20),
+    "fit": lambda: (sx.fit(sx.HMM(2), BATCH, max_iterations=3), sx.fit(CHAIN, BATCH, max_iterations=3)),
+    "select": lambda: sx.select([sx.HMM(1), sx.HMM(2)], BATCH, max_iterations=2),
+    "fit_by_gradient": lambda: sx.fit_by_gradient(CHAIN, BATCH, 2),
+    "fit_online": lambda: sx.fit_online(CHAIN, [BATCH, BATCH]),
+    "represent": lambda: [
+        sx.represent(sx.next_token_predictor(CHAIN, 1), TOKENS[:6], 4, samples=samples) for samples in (None, 32)
+    ],
+    "optimal_control": lambda: sx.optimal_control(CHAIN, 3, np.ones(3)),
+    "entropies": lambda: (conditional_entropy(CHAIN, 4), entropy_rate(CHAIN, samples=4, length=32)),
+    "align_states": lambda: sx.align_states(CHAIN, CHAIN),
+    "sample_tokens": lambda: sx.sample_tokens(GPT, np.array([1, 2]), 4, jax.random.key(0)),
+    "score of a network": lambda: sx.score(GPT, WINDOWS),
+    "train_gpt": lambda: sx.train_gpt(GPT, WINDOWS, 2, 0, batch_size=2),
+}
+OF_SERIES = {
+    "filter of a series": lambda: sx.filter(LINEAR, GAPPY).filtered,
+    "smooth of a series": lambda: sx.smooth(LINEAR, GAPPY),
+    "dual_filter of a series": lambda: (sx.dual_filter(LINEAR, GAPPY), sx.dual_filter(LINEAR, COMPLETE, "all")),
+    "solvers": lambda: [
+        sx.dual_filter(LINEAR, COMPLETE, solver=solver())
+        for solver in (sx.solvers.OpenLoop, sx.solvers.ClosedLoop, sx.solvers.Direct, sx.solvers.Picard)
+    ],
+    "explain of a series": lambda: sx.explain(LINEAR, GAPPY),
+    "forecast of a series": lambda: sx.forecast(LINEAR, GAPPY, 3).interval(0.9),
+    "recalibrate": lambda: sx.recalibrate(LINEAR, GAPPY),
+    "sample of a series": lambda: sx.sample(LINEAR, 0, 20),
+    "fit of a series": lambda: [
+        sx.fit(sx.LinearGaussian(1, start=start), GAPPY, max_iterations=3)
+        for start in ("stationary", "diffuse", "free")
+    ],
+    "score of a series": lambda: sx.score(LINEAR, [GAPPY, GAPPY[:9]]),
+}
+# names that read or write files, or build something without computing
+NOT_COMPUTING = {"read", "load", "save", "load_gpt", "save_gpt", "support", "next_token_predictor"}
+
+
+def test_the_table_below_is_the_public_one():
+    verbs = {name for name in sx.__all__ if inspect.isroutine(getattr(sx, name))}
+    assert verbs - NOT_COMPUTING <= {*OF_CHAINS, *OF_SERIES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", [OF_CHAINS, OF_SERIES], ids=["chains", "series"])
+def test_a_second_call_compiles_nothing_and_leaves_nothing(table):
+    compiled, wait = _heard(), lambda result: jax.block_until_ready(_arrays(result))
+    again, left = {}, {}
+    for name, verb in table.items():
+        wait(verb())
+        gc.collect()
+        before, compiled[:] = len(jax.live_arrays()), []
+        wait(verb())
+        gc.collect()
+        again[name], left[name] = len(compiled), len(jax.live_arrays()) - before
+    assert not {name: count for name, count in again.items() if count}
+    assert not {name: count for name, count in left.items() if count > 0}
+    jax.jit(lambda x: x * 3 + len(table))(jnp.arange(7.0))
+    assert compiled  # the listener does hear
+
+
+def _heard():
+    """A list that grows by one with every compilation."""
+    compiled = []
+    listen = lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return compiled
+
+
+def _arrays(result):
+    return [leaf for leaf in jax.tree.leaves(result) if isinstance(leaf, jax.Array)]
