@@ -19,7 +19,9 @@ class _Options(Options):
     devices: Annotated[int | None, "threads  [default: all cores]"] = None
     label: Annotated[str, "column of the labels in a CSV file"] = "label"
     weight: Annotated[str | None, "column of integer weights in a CSV file"] = None
-    check: Annotated[str, "how to check the certificate: witness, sample or full"] = "witness"
+    check: Annotated[str | None, "how to check the certificate: witness, sample or full  [default: full if quick]"] = (
+        None
+    )
     seed: Annotated[int, "order among states with equal bounds"] = 0
     out: Annotated[Path | None, "folder for the certificate and the exported network"] = None
 

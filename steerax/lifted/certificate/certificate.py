@@ -3,20 +3,21 @@
 import json
 import os
 import zipfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from ..._errors import CheckpointError
+from ..._errors import CheckpointError, SteeraxError
 from ...runs.files import content_hash, read_json, write_folder
 from ...transformer.quantized import QuantizedNetwork
 from ..problem.problem import Problem
 from ..problem.r1 import R1, Layer, Readout, Weights
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,8 @@ class Certificate:
 
     **Attributes:** `problem`; `depth`; `lower`, `upper`; `weights`, the network; `nodes [K 8]`, one first layer (B row
     by row, then V) for every state it can lead to, empty at depth 1; `node_bounds [K]`, errors no network that starts
-    there can avoid; `statistics`, counts of the search.
+    there can avoid; `statistics`, counts of the search; `trusted`, whether the lower bound was found or checked in this
+    process (see `check`), and not only read from a file.
     """
 
     problem: Problem
@@ -36,11 +38,26 @@ class Certificate:
     nodes: Int[np.ndarray, "K 8"]
     node_bounds: Int[np.ndarray, "K"]
     statistics: dict[str, Any]
+    trusted: bool = field(default=True, compare=False)
 
     @property
     def status(self) -> str:
-        """ "proven" if the bounds meet, else "gap"."""
-        return "proven" if self.lower == self.upper else "gap"
+        """ "gap" while the bounds do not meet; then "proven", or "claimed" where the lower bound only stands in a file."""
+        return "gap" if self.lower < self.upper else "proven" if self.trusted else "claimed"
+
+    @property
+    def about(self) -> str:
+        """The class and the data that the bounds speak of, in words."""
+        p, model = self.problem, self.problem.model
+        whole = R1(model.length, model.levels, model.vocabulary)
+        sizes = [(len(getattr(model, a)), len(getattr(whole, a))) for a in ("matrices", "rows", "directions")]
+        thinned = [
+            f"{some} of {every} {a}" for (some, every), a in zip(sizes, ("B", "rows of V", "read-outs"), strict=True)
+        ]
+        same = all(some == every for some, every in sizes)
+        kind = f"R1 with {model.levels} levels" + ("" if same else f" thinned to {', '.join(thinned)}")
+        data = content_hash(p.tokens, p.labels, p.weights)[:12]
+        return f"{kind} and depth {self.depth}, on {p.name} ({p.total} sequences of {model.length}, data {data})"
 
     @property
     def value(self) -> int:
@@ -71,11 +88,11 @@ class Certificate:
             "depth": self.depth,
             "lower": self.lower,
             "upper": self.upper,
-            "status": self.status,
             "network": weights_to_dict(self.weights),
             "statistics": self.statistics,
             "arrays": content_hash(*(arrays[name] for name in sorted(arrays))),
         }
+        record["record"] = content_hash(record)
 
         def fill(beside: Path) -> None:
             np.savez_compressed(beside / "certificate.npz", allow_pickle=False, **arrays)
@@ -85,12 +102,17 @@ class Certificate:
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "Certificate":
-        """Read a certificate. Raises `CheckpointError` if it is absent, torn, altered or of a newer format."""
+        """Read a certificate; what it proves is a claim until `check` covers it. Raises `CheckpointError` if it is absent,
+        torn, altered or of another format."""
         folder = Path(folder)
         record = read_json(folder / "certificate.json")
         try:
-            if record["format"] > FORMAT:
-                raise CheckpointError(f"{folder} has format {record['format']}; this version reads up to {FORMAT}.")
+            if record["format"] != FORMAT:
+                raise CheckpointError(
+                    f"{folder} has format {record['format']}; this version reads {FORMAT}, solve again."
+                )
+            if content_hash({name: value for name, value in record.items() if name != "record"}) != record["record"]:
+                raise CheckpointError(f"The record of {folder} was changed after it was written; solve again.")
             # opened here, because NumPy leaves a torn file open
             with open(folder / "certificate.npz", "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -102,14 +124,40 @@ class Certificate:
                 arrays["matrices"], arrays["rows"], arrays["directions"],
             )  # fmt: skip
             problem = Problem.create(arrays["tokens"], arrays["labels"], arrays["weights"], model, head["name"])
-            return cls(
+            read = cls(
                 problem, record["depth"], record["lower"], record["upper"], weights_from_dict(record["network"]),
-                arrays["nodes"], arrays["node_bounds"], record["statistics"],
+                arrays["nodes"], arrays["node_bounds"], record["statistics"], trusted=False,
             )  # fmt: skip
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            _check_fields(read)
+            return read
+        except (OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, SteeraxError, *_TORN) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{folder} does not hold a readable certificate ({error}); copy it again.") from None
+
+
+_TORN = (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
+
+
+def _check_fields(certificate: Certificate) -> None:
+    """Raises `ValueError` for a field of another type or shape, or out of range."""
+    p, nodes, bounds = certificate.problem, certificate.nodes, certificate.node_bounds
+    whole = lambda value: isinstance(value, int) and not isinstance(value, bool)
+    fields = {
+        "depth": whole(certificate.depth) and certificate.depth >= 1,
+        "lower, upper": whole(certificate.lower) and whole(certificate.upper),
+        "nodes": nodes.ndim == 2 and nodes.shape[1] == 8 and nodes.dtype.kind in "iu",
+        "node_bounds": bounds.shape == (len(nodes),) and bounds.dtype.kind in "iu",
+        "statistics": isinstance(certificate.statistics, dict),
+        "name": isinstance(p.name, str),
+        "threshold": whole(certificate.weights.readout.threshold),
+        "flipped": isinstance(certificate.weights.readout.flipped, bool),
+    }
+    wrong = [name for name, good in fields.items() if not good]
+    if wrong:
+        raise ValueError(f"the field {wrong[0]} is not what it should be")
+    if not 0 <= certificate.lower <= certificate.upper <= p.total:
+        raise ValueError(f"bounds {certificate.lower} … {certificate.upper} of {p.total} errors cannot be")
 
 
 def weights_to_dict(weights: Weights) -> dict[str, Any]:
