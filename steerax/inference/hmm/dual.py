@@ -68,8 +68,7 @@ def dual_filter_tokens(
         rho, residuals = _a_number_of(rho, *hmm.arrays, z, layers)
         return _linear(rho), residuals, jnp.asarray(layers)
 
-    is_filter = isinstance(initial, str) and initial == "filter"
-    scaled = lambda states: applied(states if is_filter else Scaled.of(rho))
+    scaled = lambda states: applied(states if isinstance(initial, str) and initial == "filter" else Scaled.of(rho))
     rho, residuals, used = filtered.either(lambda: applied(rho), scaled)
     history = None
     if keep:
