@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+from jax.core import Tracer
 
 
 class RESULTS(eqx.Enumeration):
@@ -40,7 +41,7 @@ class RESULTS(eqx.Enumeration):
 
 def successful_if(ok: Any, failure: RESULTS) -> RESULTS:
     """`successful` or the failure, also for a condition inside `jit`."""
-    if isinstance(ok, jax.core.Tracer):
+    if isinstance(ok, Tracer):
         return RESULTS.where(ok, RESULTS.successful, failure)
     return RESULTS.successful if ok else failure
 
@@ -58,7 +59,7 @@ def first_failure(results: Iterable[RESULTS]) -> RESULTS:
 
 def is_traced(*values: Any) -> bool:
     """Whether anything in some trees of arrays has a value only when a compiled function runs."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def name_of(result: Any) -> str:

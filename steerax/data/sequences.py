@@ -158,10 +158,10 @@ def without_mask(values: Any) -> np.ndarray:
     """An array on the host; what a masked array hides is missing, -1 among integers and NaN among floats."""
     if not isinstance(values, np.ma.MaskedArray):
         return np.asarray(values)
-    if values.dtype.kind in "iu":
-        signed = values.astype(np.int64) if values.dtype.kind == "u" else values
-        return np.asarray(signed.filled(-1))
-    return np.asarray(values.astype(np.result_type(values.dtype, np.float32)).filled(np.nan))
+    hidden, shown = np.ma.getmaskarray(values), np.asarray(values.data)
+    if shown.dtype.kind in "iu":
+        return np.where(hidden, -1, shown.astype(np.int64))
+    return np.where(hidden, np.nan, shown)
 
 
 def _checked_tokens(part: np.ndarray, index: int, vocabulary: Vocabulary | None) -> np.ndarray:

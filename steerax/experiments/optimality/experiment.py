@@ -114,7 +114,7 @@ def gains(found: list[Found]) -> dict[str, tuple[float, float]]:
     """Method → how many strings fewer the starts of straight-through training get wrong: mean and standard error."""
     return {
         m: (
-            float(np.mean([np.mean(f.errors[m]) - np.mean(f.errors["straight-through"]) for f in found])),
+            float(np.mean([float(np.mean(f.errors[m]) - np.mean(f.errors["straight-through"])) for f in found])),
             float(
                 np.sqrt(
                     sum(np.var(f.errors[k], ddof=1) / f.errors[k].size for f in found for k in (m, "straight-through"))

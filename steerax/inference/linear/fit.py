@@ -212,8 +212,9 @@ def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None)
     if n_channels not in (None, z.shape[2]):
         raise DataError(f"The model has {n_channels} channels; the data have {z.shape[2]}.")
     mask = ~np.isnan(z) & inside[..., None]
-    if not mask.any((0, 1)).all():
-        missing = int(np.argmin(mask.any((0, 1))))
+    observed = mask.reshape(-1, mask.shape[-1]).any(axis=0)
+    if not np.all(observed):
+        missing = int(np.argmin(observed))
         raise DataError(f"Channel {missing} has no observed number, so nothing can be said of it; leave it out.")
     w = np.zeros((*mask.shape[:2], 0)) if kind.inputs is None else np.asarray(kind.inputs, float)
     w = w[None] if w.ndim == 2 else w
@@ -222,10 +223,10 @@ def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None)
             f"The inputs have shape {w.shape}; {mask.shape[0]} sequences of up to {mask.shape[1]} steps need "
             f"finite numbers [{mask.shape[0]} {mask.shape[1]} q] ([T q] for one sequence)."
         )
-    d, p, start = kind.n_states, z.shape[2], 0
+    d, p, start = kind.n_states, data.values.shape[-1], 0
     if kind.start == "free":
-        start = d + (d * (d + 1) // 2 if len(z) > d else 0)
-    n_free = n_parameters(kind.order, d, p, w.shape[2], start)
+        start = d + (d * (d + 1) // 2 if data.number > d else 0)
+    n_free = n_parameters(kind.order, d, p, w.shape[-1], start)
     if mask.sum() < n_free:
         raise DataError(
             f"There are {int(mask.sum())} observed numbers for {n_free} free parameters ({d} states, order "

@@ -62,9 +62,10 @@ class Coordinates:
         roots = [jnp.asarray(np.tril(L / np.diag(L), -1) + np.diag(np.log(np.diag(L)))) for L in (L_0, L_Q, L_R)]
         taps, B = np.asarray(model.transition), _unit_triangle(roots[2])
         taps = jnp.asarray(_partial_autocorrelations(taps, L_Q) if self.stable else taps)
-        observed = (jnp.linalg.solve(B, a) for a in (model.observation, model.observation_offset))
-        inputs = jnp.linalg.solve(B, jnp.asarray(D, B.dtype))
-        return Parameters(model.initial_mean, roots[0], taps, *observed, roots[1], roots[2], inputs)
+        H, c, D = (
+            jnp.linalg.solve(B, jnp.asarray(a, B.dtype)) for a in (model.observation, model.observation_offset, D)
+        )
+        return Parameters(model.initial_mean, roots[0], taps, H, c, roots[1], roots[2], D)
 
 
 def _seen_of_start(taps: Float[Array, "m d d"], H: Float[Array, "p d"]) -> Float[Array, "d d"]:
@@ -73,7 +74,7 @@ def _seen_of_start(taps: Float[Array, "m d d"], H: Float[Array, "p d"]) -> Float
     m, d, _ = taps.shape
     effects = [jnp.eye(d, dtype=taps.dtype)]
     for k in range(d - 1):
-        effects.append(sum(taps[j] @ effects[k - j] for j in range(min(m, k + 1))))
+        effects.append(sum((taps[j] @ effects[k - j] for j in range(min(m, k + 1))), jnp.zeros_like(effects[0])))
     seen = H @ jnp.stack(effects)
     return jnp.einsum("kpd,kpe->de", seen, seen)
 
