@@ -37,7 +37,7 @@ def test_each_step_of_em_raises_the_likelihood_and_stays_at_a_fixed_point_of_the
 
 @pytest.mark.parametrize(
     "coordinates",
-    [Coordinates(), Coordinates(stable=True), Coordinates(True, "stationary"), Coordinates(start="diffuse")],
+    [Coordinates(), Coordinates(True, "stationary"), Coordinates(start="diffuse")],
 )
 def test_the_score_is_the_slope_of_the_dense_likelihood(coordinates, gappy):
     # along random directions of all coordinates, gaps and inputs included; central differences err by 1e-9, and the
@@ -147,7 +147,10 @@ def nile():
     return np.asarray(sm.datasets.nile.load_pandas().data.volume, float)
 
 
-@pytest.mark.parametrize("start", ["stationary", "diffuse", "free"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("start", ["stationary", pytest.param("diffuse", marks=SLOW), pytest.param("free", marks=SLOW)])
 def test_units_and_offsets_of_channels_play_no_part(start):
     # log L(s y) + n log s is the same for all s; so is that of s (y + o), as far as y + o still has the digits of y
     rng = np.random.default_rng(1)
@@ -189,6 +192,7 @@ def test_a_constant_series_stays_constant(kind):
         np.testing.assert_allclose(sx.forecast(fit.model, y, 3).mean[:, 0], np.nanmean(y), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_constant_channel_beside_another_and_repeated_channels_are_predicted_alike():
     walk = np.cumsum(np.random.default_rng(0).normal(size=(80, 2)), 0)
     beside = sx.fit(sx.LinearGaussian(1), np.column_stack([walk[:, 0], np.full(80, 3.0)]))
@@ -213,7 +217,7 @@ def test_the_starts_are_what_they_are_called():
     np.testing.assert_allclose(higher.initial_covariance[0, 0], covariance[-1, -1], rtol=1e-3)
 
 
-@pytest.mark.parametrize("seed", [1, 4, 7])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=SLOW) for seed in range(1, 8))])
 def test_no_fit_returns_a_number_that_is_not_one(seed):
     rng = np.random.default_rng(seed)
     T, p = int(rng.integers(6, 30)), int(rng.integers(1, 4))
