@@ -1,6 +1,8 @@
 """Tests assert mathematics: in float64, with fixed keys, with every warning an error."""
 
+import gc
 import os
+from pathlib import Path
 
 # Nested parallel scans with small factorisations can hang XLA's CPU thread pool; one thread per operation avoids it.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
@@ -16,6 +18,16 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_memory_maps():
+    """Every compiled function keeps some memory maps, of which Linux allows 65 530: beyond, a compiler crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_text().splitlines()) > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
