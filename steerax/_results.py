@@ -18,7 +18,10 @@ class RESULTS(eqx.Enumeration):
     )
     interrupted = "The run was interrupted before its last step; what it returns is the state it had reached."
     stopped = "A hook, such as an early stop, ended the run before its last step."
-    diverged = "The numbers grew without bound, so what is returned is the last finite state, and not a solution."
+    diverged = (
+        "The iteration diverged: its numbers grew without bound, and what it returns is no solution. Take smaller steps (a lower "
+        "learning rate) or another solver."
+    )
     undetectable = (
         "The model is not detectable: an unstable mode leaves no trace in the observations, so no estimate has a "
         "bounded error; observe that mode or remove it."
@@ -39,21 +42,23 @@ class RESULTS(eqx.Enumeration):
     degenerate_state = "A hidden state is visited with expected count zero; it was left as it was. Try fewer states."
 
 
+def result_where(condition: Any, yes: RESULTS, no: RESULTS) -> RESULTS:
+    """One of two results, also for a condition inside `jit`."""
+    if is_traced(condition, yes, no):
+        return RESULTS.where(condition, yes, no)
+    return yes if condition else no
+
+
 def successful_if(ok: Any, failure: RESULTS) -> RESULTS:
-    """`successful` or the failure, also for a condition inside `jit`."""
-    if isinstance(ok, Tracer):
-        return RESULTS.where(ok, RESULTS.successful, failure)
-    return RESULTS.successful if ok else failure
+    """`successful` or the failure."""
+    return result_where(ok, RESULTS.successful, failure)
 
 
 def first_failure(results: Iterable[RESULTS]) -> RESULTS:
     """The first result that is not successful, if there is one."""
     first = RESULTS.successful
     for result in results:
-        open_still = first == RESULTS.successful
-        first = (
-            RESULTS.where(open_still, result, first) if is_traced(first, result) else result if open_still else first
-        )
+        first = result_where(first == RESULTS.successful, result, first)
     return first
 
 

@@ -62,13 +62,19 @@ def main() -> None:
 
 
 def _keep_compiled() -> None:
-    """Compiled functions go to the user's cache folder, at most 1 GB of them; nowhere, if it cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "steerax"
+    """Compiled functions go to the user's cache folder, which is emptied when it exceeds 1 GB; nowhere, if it cannot be
+    written. (JAX's own limit needs a package more.)"""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "steerax" / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
+        kept = list(os.scandir(folder))
+        if sum(entry.stat().st_size for entry in kept) > 10**9:
+            for entry in kept:
+                os.unlink(entry)
     except (OSError, RuntimeError):
         return
     if os.access(folder, os.W_OK):
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-        os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(10**9))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -54,7 +54,9 @@ def solve(options: _Options) -> Answer:
             seed=options.seed,
             progress=lambda r: bar.update(1000 * r.done // r.total, f"{r.lower} ≤ errors ≤ {r.upper}"),
         )
-    checked = lifted.check(solution, options.check)
+    with Progress("complete check", total=1000, shown=not options.json) as bar:
+        told = lambda done, states: bar.update(1000 * done // states, f"{done} of {states} states")
+        checked = lifted.check(solution, options.check, progress=told)
     if out is not None:
         solution.save(out / "certificate")
         write_network(solution.network, out)

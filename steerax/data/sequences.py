@@ -33,7 +33,7 @@ class Sequences:
     ) -> "Sequences":
         """Sequences from a list of arrays: integer `[T_i]` for tokens, float `[T_i]` or `[T_i p]` for observations.
 
-        Float arrays are observations, so tokens with gaps are integers with −1.
+        Float arrays are observations, so tokens with gaps are integers with −1. What a masked array hides is missing.
 
         **Raises:** `DataError` for an empty list, unlike arrays, infinite values, or a code outside the vocabulary.
         """
@@ -157,7 +157,12 @@ class Sequences:
 def without_mask(values: Any) -> np.ndarray:
     """An array on the host; what a masked array hides is missing, -1 among integers and NaN among floats."""
     if not isinstance(values, np.ma.MaskedArray):
-        return np.asarray(values)
+        try:
+            return np.asarray(values)
+        except ValueError:  # of unlike lengths
+            raise DataError(
+                "A nested list has rows of unlike lengths; pass a list of arrays, one per sequence."
+            ) from None
     hidden, shown = np.ma.getmaskarray(values), np.asarray(values.data)
     if shown.dtype.kind in "iu":
         return np.where(hidden, -1, shown.astype(np.int64))

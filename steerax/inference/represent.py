@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
+from ..data.sequences import without_mask
 from ..maths import beliefs as cloud
 from ..maths.keys import generator
 from .predictor import NextToken
@@ -85,7 +86,7 @@ def represent(
     **Raises:** `DataError` for tokens that are not codes; `ImpossibleTokenError` if the reference forbids one;
     `ConfigurationError` for an unknown reference, or weights under a process.
     """
-    z = np.asarray(tokens)
+    z = without_mask(tokens)
     if z.ndim != 1 or (z.size and (z.dtype.kind not in "iu" or z.min() < -1 or z.max() >= vocab)):
         raise DataError(f"The tokens must be one sequence of codes 0 … {vocab - 1}, and -1 for a missing one.")
     z = z.astype(np.int32)

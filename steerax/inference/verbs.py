@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from .._errors import ConfigurationError
 from .._results import is_traced
@@ -162,10 +161,10 @@ def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
 
 
 def _sequences(data: Any) -> Sequences:
-    """One `Sequences`; a list of sequences is several, everything else is one."""
+    """One `Sequences`; a list of arrays is several, an array or nested list is one, as for `filter`."""
     if isinstance(data, Sequences):
         return data
-    several = isinstance(data, list | tuple) and len(data) > 0 and all(np.ndim(part) > 0 for part in data)
+    several = isinstance(data, list | tuple) and len(data) > 0 and all(getattr(part, "ndim", 0) > 0 for part in data)
     return Sequences.from_arrays(list(data) if several else [data])
 
 

@@ -24,14 +24,13 @@ def triangular(rows: Float[Array, "r c"]) -> Float[Array, "min c"]:
     r"""Upper-triangular $R$ with $R^\top R$ = `rows.T @ rows`, by Householder reflections.
 
     Larger rows come first, so that the error in what a row contributes is proportional to that row ([CoxHigham1998]): a
-    variance of 1 survives beside one of 1e15. It has derivatives at singular matrices too, as long as the same columns
-    stay combinations of earlier ones.
+    variance of 1 survives beside one of 1e15. Derivatives exist at a singular matrix too, if the columns that depend on
+    others come last and stay dependent; otherwise they are NaN.
     """
     size, index = jnp.abs(rows).max(axis=1), jnp.arange(len(rows))
     larger = (size[None] > size[:, None]) | ((size[None] == size[:, None]) & (index[None] < index[:, None]))
-    order = (larger.sum(axis=1)[None] == index[:, None]).astype(
-        rows.dtype
-    )  # a sort, much faster than XLA's on few rows
+    # a sort by one product, much faster than XLA's on few rows
+    order = (larger.sum(axis=1)[None] == index[:, None]).astype(rows.dtype)
     return jnp.linalg.qr(order @ rows, mode="r")
 
 
@@ -43,13 +42,16 @@ def _triangular_jvp(primals, tangents):
     R = triangular(rows)
     square = jnp.pad(R, ((0, R.shape[1] - R.shape[0]), (0, 0)))
     n, size = len(square), jnp.sqrt(jnp.sum(square**2, axis=0))
-    full = jnp.abs(jnp.diagonal(square)) > 64 * n * jnp.finfo(R.dtype).eps * size
+    least = 64 * n * jnp.finfo(R.dtype).eps * size
+    full = jnp.abs(jnp.diagonal(square)) > least
+    empty = jnp.all(jnp.abs(square) <= least[None], axis=1)
     regular = jnp.where(full[:, None], square, jnp.eye(n, dtype=R.dtype))
     product = rows.T @ change
     half = jax.scipy.linalg.solve_triangular(regular, product + product.T, trans="T")
     M = jax.scipy.linalg.solve_triangular(regular, half.T, trans="T")
     T = (jnp.triu(M, 1) + 0.5 * jnp.diag(jnp.diagonal(M))) * full[:, None]
-    return R, (T @ regular)[: R.shape[0]]
+    slope = jnp.where(jnp.all(full | empty), T @ regular, jnp.nan)
+    return R, slope[: R.shape[0]]
 
 
 @jax.custom_jvp

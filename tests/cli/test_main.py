@@ -93,11 +93,7 @@ def test_help_answers_without_importing_jax():
 def test_compiled_functions_are_kept_where_that_is_possible(tmp_path, monkeypatch):
     from steerax.cli.main import _keep_compiled
 
-    names = (
-        "JAX_COMPILATION_CACHE_DIR",
-        "JAX_COMPILATION_CACHE_MAX_SIZE",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
-    )
+    names = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     for name in names:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -107,4 +103,23 @@ def test_compiled_functions_are_kept_where_that_is_possible(tmp_path, monkeypatc
     assert not any(name in os.environ for name in names)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     _keep_compiled()
-    assert os.environ[names[0]] == str(tmp_path / "steerax")
+    assert os.environ[names[0]] == str(tmp_path / "steerax" / "compiled")
+    monkeypatch.setenv(names[0], "chosen by the user")
+    _keep_compiled()
+    assert os.environ[names[0]] == "chosen by the user"
+
+
+def test_a_cache_that_has_grown_large_is_emptied(tmp_path, monkeypatch):
+    from steerax.cli.main import _keep_compiled
+
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "steerax" / "compiled"
+    folder.mkdir(parents=True)
+    for size, left in ((9 * 10**8, True), (2 * 10**9, False)):
+        with open(folder / "large", "wb") as file:
+            file.truncate(size)  # sparse
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        _keep_compiled()
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+        assert (folder / "large").exists() == left

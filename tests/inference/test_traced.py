@@ -134,6 +134,12 @@ def test_masked_arrays_are_missing_values():
     for verb in (sx.filter, sx.smooth):
         assert verb(LINEAR, y).log_likelihood == verb(LINEAR, y.filled(np.nan)).log_likelihood
         assert verb(HMM, z).log_likelihood == verb(HMM, np.array([0, -1, 1, 0])).log_likelihood
+    parts = [sx.represent(sx.next_token_predictor(HMM, 1), a, 4).values for a in (z, np.array([0, -1, 1, 0]))]
+    np.testing.assert_array_equal(*parts)
+    with pytest.raises(sx.DataError, match="inputs"):
+        sx.fit(
+            sx.LinearGaussian(1, inputs=np.ma.masked_array(np.ones((20, 1)), mask=[[1]] + [[0]] * 19)), np.arange(20.0)
+        )
     assert sx.Sequences.from_arrays([z]).n_observed == 3
     assert sx.Sequences.from_arrays([y]).n_observed == 4
     with pytest.raises(sx.DataError, match="complex"):

@@ -9,7 +9,7 @@ import pytest
 
 from steerax import CheckpointError, ConfigurationError
 from steerax.lifted import R1, Certificate, CertificateError, Problem, check, solve, tasks
-from steerax.lifted.certificate.check import best_last_layers, embedded, exact_label
+from steerax.lifted.certificate.check import best_last_layers, embedded, exact_label, is_quick
 from steerax.lifted.certificate.exhaustive import fewest_errors
 from steerax.lifted.problem.alphabet import score_matrices, ternary
 from steerax.lifted.problem.r1 import Layer, Readout, Weights
@@ -167,6 +167,20 @@ def test_a_certificate_says_of_what_class_and_data_it_speaks(certificates):
     assert "parity" in said
     assert certificates[0].about.split("data ")[1] == certificates[1].about.split("data ")[1]
     assert "not checked" in check(certificates[1], "witness").statement
+
+
+def test_a_complete_check_is_the_default_up_to_five_bits_and_two_layers(certificates):
+    def quick(n, depth, lower=1):
+        return is_quick(dataclasses.replace(certificates[1], problem=tasks.parity(n), depth=depth, lower=lower))
+
+    assert quick(5, 2)
+    assert quick(8, 1)
+    assert quick(8, 3, lower=0)
+    assert not quick(6, 2)
+    assert not quick(4, 3)
+    seen = []
+    assert check(certificates[1], progress=lambda done, states: seen.append((done, states))).level == "full"
+    assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
 
 
 def forged(certificate, folder, arrays=None, **record):

@@ -75,7 +75,7 @@ def dual_filter_tokens(
         rho, history = rho[-1], jnp.moveaxis(rho, 2, 1) if z.ndim > 1 else rho
     if is_traced(residuals):
         residuals = jnp.where(jnp.arange(len(residuals)) < used, residuals, jnp.nan)
-        reached = (used > 0) & (jnp.nanmin(residuals[-1:] if layers else residuals, initial=jnp.inf) <= tolerance)
+        reached = residuals[used - 1] <= tolerance if len(residuals) else False
     else:
         residuals, used = np.asarray(residuals)[: int(used)], int(used)
         reached = bool(used) and residuals[-1] <= tolerance
@@ -128,18 +128,12 @@ def _change(new: Distributions, old: Distributions) -> Float[Array, ""]:
 
 
 def _until_fixed(rho: Distributions, mu, A, C, z: Int[Array, "T *batch"], tolerance, cap: int):
-    return _not_differentiable(lambda *arrays: _iterated(*arrays, z, tolerance, cap))(rho, mu, A, C)
-
-
-def _not_differentiable(function):
-    """The function, with a sentence in place of its derivative."""
-
     def refuse(*_):
         raise ConfigurationError("How many layers dual_filter needs has no derivative; pass layers=… for gradients.")
 
-    guarded = jax.custom_vjp(function)
-    guarded.defvjp(refuse, refuse)
-    return guarded
+    iterated = jax.custom_vjp(lambda *arrays: _iterated(*arrays, z, tolerance, cap))
+    iterated.defvjp(refuse, refuse)
+    return iterated(rho, mu, A, C)
 
 
 @functools.partial(jax.jit, static_argnames="cap")

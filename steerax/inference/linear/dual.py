@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..._errors import ConfigurationError, DataError
-from ..._results import RESULTS, first_failure, is_traced
+from ..._results import RESULTS, first_failure, is_traced, result_where
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel, TimeVaryingLinearGaussianModel
 from ..results import DualFiltered, Gaussian
@@ -218,13 +218,11 @@ def _answer(
     **more: Any,
 ) -> DualFiltered:
     """The record of one series."""
-    traced, result = is_traced(solved), solved.result
+    result = solved.result
     residual = jnp.nan_to_num(jnp.max(solved.residual), nan=jnp.inf, posinf=jnp.inf)[None]
     if isinstance(model, LinearGaussianModel) and not is_traced(model) and is_undetectable(model):
-        good = result == RESULTS.successful
-        result = (
-            RESULTS.where(good, RESULTS.undetectable, result) if traced else RESULTS.undetectable if good else result
-        )
+        result = result_where(result == RESULTS.successful, RESULTS.undetectable, result)
+    traced = is_traced(solved)
     return DualFiltered(
         predicted,
         residual if traced else np.asarray(residual),

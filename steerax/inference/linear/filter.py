@@ -127,7 +127,8 @@ def as_series(
     else:
         z = data if is_traced(data) else without_mask(data)
         z = z[:, None] if z.ndim == 1 and p == 1 else z
-        if z.ndim != 2 or z.shape[1] != p or len(z) == 0 or z.dtype.kind not in "iuf" + "V" * is_traced(data):
+        real = jnp.issubdtype(z.dtype, jnp.floating) or jnp.issubdtype(z.dtype, jnp.integer)
+        if z.ndim != 2 or z.shape[1] != p or len(z) == 0 or not real:
             raise DataError(
                 f"The observations are {z.dtype}{list(z.shape)}; the model needs numbers [T {p}], T at least 1."
             )

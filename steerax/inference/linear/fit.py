@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
-from ...data.sequences import Sequences
+from ...data.sequences import Sequences, without_mask
 from ...maths.keys import as_key
 from ...models.linear_gaussian import LinearGaussianModel
 from ...runs import loop
@@ -64,6 +64,9 @@ class _Climb:
                 return
             before, last, share = value, (self.model, self.D), 1.0
             self.model, change = _maximise(last[0], statistics, share)
+            if not np.isfinite(self.model.transition).all():
+                (self.model, self.D), self.result = last, RESULTS.breakdown
+                return
             while self.coordinates.stable and spectral_radius(np.asarray(self.model.transition)) > _LARGEST_RADIUS:
                 share /= 2
                 self.model, change = _maximise(last[0], statistics, share)
@@ -107,9 +110,8 @@ def fit_series(
     The likelihood rises in every step. It starts from `kind`, if that is a model (its start counts as `"free"`); otherwise
     from a vector autoregression of the data (as many states as channels) or from slow random dynamics. Every channel is
     brought to mean zero and spread one meanwhile, so that units of the data play no part. The model is returned in the
-    basis of `canonical`,
-    since data determine a model only up to a change of basis of its state, and belongs to the data less the effect of
-    the inputs: other verbs take the data less `w @ D.T`, `D` being `input_weights`, and add it back for the future.
+    basis of `canonical`, since data determine a model only up to a change of basis of its state, and belongs to the data
+    less the effect of the inputs: other verbs take the data less `w @ D.T`, `D` being `input_weights`, and add it back for the future.
 
     **Arguments:**
 
@@ -216,7 +218,7 @@ def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None)
     if not np.all(observed):
         missing = int(np.argmin(observed))
         raise DataError(f"Channel {missing} has no observed number, so nothing can be said of it; leave it out.")
-    w = np.zeros((*mask.shape[:2], 0)) if kind.inputs is None else np.asarray(kind.inputs, float)
+    w = np.zeros((*mask.shape[:2], 0)) if kind.inputs is None else np.asarray(without_mask(kind.inputs), float)
     w = w[None] if w.ndim == 2 else w
     if w.ndim != 3 or w.shape[:2] != mask.shape[:2] or not np.isfinite(w[inside]).all():
         raise DataError(

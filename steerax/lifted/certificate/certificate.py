@@ -136,7 +136,7 @@ class Certificate:
             raise CheckpointError(f"{folder} does not hold a readable certificate ({error}); copy it again.") from None
 
 
-_TORN = (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
+_TORN = (zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError)  # what a torn or foreign zip file raises
 
 
 def _check_fields(certificate: Certificate) -> None:

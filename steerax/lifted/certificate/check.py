@@ -8,9 +8,11 @@ two betray a claim that is one too high.)
 """
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -23,7 +25,7 @@ from .exhaustive import fewest_errors
 
 CONFIDENCE = 0.95
 LARGEST_FULL = 2**17  # states a full enumeration may visit
-LARGEST_DEFAULT = 2**22  # states times sequences that it visits without being asked: some 5 bits and two layers
+LARGEST_DEFAULT = 2**20  # states times sequences that it visits without being asked: five bits and two layers
 
 Tokens = Int[np.ndarray, "N n 2"]
 
@@ -47,16 +49,17 @@ def check(
     *,
     samples: int = 100,
     seed: int = 0,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> Checked:
     """Check a certificate. Raises `CertificateError` with the reason if it is wrong.
 
     **Arguments:** `level`, "witness", "sample" or "full"; by default "full" where that takes about a minute at most, and
-    "witness" beyond; `samples`, first layers and listed states drawn at level "sample"; `seed`. A certificate that passes
-    "full" is `trusted` from then on.
+    "witness" beyond; `samples`, first layers and listed states drawn at level "sample"; `seed`; `progress(done, states)`,
+    called by level "full". A certificate that passes "full" is `trusted` from then on.
     """
     if level not in (None, "witness", "sample", "full"):
         raise ConfigurationError(f'level={level!r}: choose "witness", "sample" or "full".')
-    level = ("full" if _is_quick(certificate) else "witness") if level is None else level
+    level = ("full" if is_quick(certificate) else "witness") if level is None else level
     if samples < 1:
         raise ConfigurationError(f"samples={samples}: draw at least one.")
     _check_witness(certificate)
@@ -65,12 +68,13 @@ def check(
         return Checked(level, f"{counted}; that none makes fewer than {certificate.lower} was not checked.", 1)
     if level == "sample" and certificate.depth > 1:
         return _check_sample(certificate, samples, np.random.default_rng(seed))
-    examined = _check_full(certificate)
+    examined = _check_full(certificate, progress)
     object.__setattr__(certificate, "trusted", True)
     return Checked(level, f"No network of {certificate.about} makes fewer than {certificate.lower} errors.", examined)
 
 
-def _is_quick(certificate: Certificate) -> bool:
+def is_quick(certificate: Certificate) -> bool:
+    """Whether a complete check takes about a minute at most."""
     model = certificate.problem.model
     states = (len(model.matrices) * len(model.rows) ** 2) ** (certificate.depth - 1)
     return certificate.lower <= 0 or states * len(certificate.problem.labels) <= LARGEST_DEFAULT
@@ -251,7 +255,7 @@ def _check_sample(certificate: Certificate, samples: int, random: np.random.Gene
     return Checked("sample", statement, 2 * samples)
 
 
-def _check_full(certificate: Certificate) -> int:
+def _check_full(certificate: Certificate, progress: Callable[[int, int], Any] | None) -> int:
     """How many states were examined, two threads at a time."""
     problem, model = certificate.problem, certificate.problem.model
     if certificate.lower <= 0:  # nothing to enumerate
@@ -269,7 +273,9 @@ def _check_full(certificate: Certificate) -> int:
         states = reached
     with ThreadPoolExecutor(2) as pool:
         fewest = pool.map(lambda x: fewest_errors(x, model, problem.labels, problem.weights), states.values())
-        for errors in fewest:
+        for done, errors in enumerate(fewest, start=1):
+            if progress is not None:
+                progress(done, len(states))
             if errors < certificate.lower:
                 pool.shutdown(cancel_futures=True)
             _require(errors >= certificate.lower, f"a network with {errors} errors exists")

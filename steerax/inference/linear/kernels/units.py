@@ -78,13 +78,4 @@ def in_units_of_channels(model: LinearGaussianModel, size: Float[np.ndarray, " p
     if d < model.n_channels:
         return model
     units = np.concatenate([size, np.ones(d - model.n_channels)])
-    both = units[:, None] * units[None]
-    return LinearGaussianModel(
-        model.initial_mean * units,
-        model.initial_covariance * both,
-        model.transition * (units[:, None] / units[None])[None],
-        model.observation / units[None],
-        model.process_noise * both,
-        model.observation_noise,
-        model.observation_offset,
-    )
+    return model.change_basis(jnp.diag(jnp.asarray(units, model.observation.dtype)))

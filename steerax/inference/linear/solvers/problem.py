@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...._errors import ConfigurationError
-from ...._results import RESULTS, is_traced, successful_if
+from ...._results import RESULTS, is_traced, result_where, successful_if
 from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..kernels.passes import AbstractPasses, cost, make_passes
 from ..kernels.riccati import observer_form, riccati
@@ -139,7 +139,7 @@ class AbstractControlSolver(AbstractSolver, abc.ABC):
         xp = jnp if is_traced(controls) else np
         finite, exhausted = xp.isfinite(J).all(), xp.max(controls.iterations) >= self.max_steps
         good = finite & (xp.max(controls.residual) <= max(self.tolerance_of(J.dtype), eps**0.5))
-        failure = RESULTS.where(jnp.asarray(finite & exhausted), RESULTS.max_steps_reached, RESULTS.breakdown)
+        failure = result_where(finite & exhausted, RESULTS.max_steps_reached, RESULTS.breakdown)
         return controls._replace(result=successful_if(good, failure))
 
     def tolerance_of(self, dtype: np.dtype) -> float:

@@ -1,0 +1,50 @@
+"""Roots of covariances: what they keep beside large rows, and their derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from steerax.maths.covariance import solve_root, triangular
+
+
+def test_a_small_row_survives_beside_a_large_one():
+    # the conditional variance of x with prior variance 1e15 given x + noise of variance 1 is 1 - 1e-15
+    for rows in ([[1.0, 0.0], [10**7.5, 10**7.5]], [[10**7.5, 10**7.5], [1.0, 0.0]]):
+        assert float(triangular(jnp.asarray(rows))[1, 1] ** 2) == pytest.approx(1.0, abs=1e-14)
+
+
+CASES = {
+    "regular": lambda a: a,
+    "fewer rows than columns": lambda a: a[:2],
+    "a repeated last column": lambda a: a.at[:, 2].set(a[:, 0] - 2 * a[:, 1]),
+    "zero last columns": lambda a: a.at[:, 1:].set(0.0),
+}
+
+
+@pytest.mark.parametrize("shape", CASES.values(), ids=CASES)
+def test_the_derivative_is_that_of_the_covariance(shape):
+    rng = np.random.default_rng(0)
+    a, change = jnp.asarray(rng.normal(size=(5, 3))), jnp.asarray(rng.normal(size=(5, 3)))
+    R, slope = jax.jvp(lambda h: triangular(shape(a + h * change)), (0.0,), (1.0,))
+    rows, move = jax.jvp(lambda h: shape(a + h * change), (0.0,), (1.0,))
+    np.testing.assert_allclose(R.T @ R, rows.T @ rows, atol=1e-13)
+    np.testing.assert_allclose(R.T @ slope + slope.T @ R, rows.T @ move + move.T @ rows, atol=1e-12)
+    np.testing.assert_allclose(np.tril(slope, -1), 0, atol=1e-12)
+
+
+def test_a_derivative_that_would_be_wrong_is_not_a_number():
+    # an empty column before one that only one row fills: the row of the root that varies has no pivot
+    rows = lambda a: jnp.zeros((3, 2)).at[0, 1].set(a)
+    np.testing.assert_allclose(triangular(rows(2.0)).T @ triangular(rows(2.0)), [[0, 0], [0, 4]])
+    assert np.isnan(jax.jacfwd(lambda a: triangular(rows(a)))(2.0)).any()
+
+
+def test_a_root_is_solved_in_the_least_squares_sense_with_its_derivative():
+    L = jnp.asarray([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 0.0]])
+    B = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2)))
+    np.testing.assert_allclose(solve_root(L, B), np.linalg.pinv(L) @ B, atol=1e-14)
+    move = jnp.asarray([[0.3, -0.2, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
+    slope = jax.jvp(lambda L: solve_root(L, B), (L,), (move,))[1]
+    ahead, behind = (np.linalg.pinv(np.asarray(L + h * move)) @ B for h in (1e-6, -1e-6))
+    np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, atol=1e-8)
