@@ -136,7 +136,7 @@ def fit_series(
     if min(max_iterations, restarts) < 1:
         raise ConfigurationError(f"max_iterations={max_iterations} and restarts={restarts} must be at least 1.")
     given = kind if isinstance(kind, LinearGaussianModel) else None
-    asked = LinearGaussian(kind.n_states, kind.order, start="free") if isinstance(kind, LinearGaussianModel) else kind
+    asked = kind if isinstance(kind, LinearGaussian) else LinearGaussian(kind.n_states, kind.order, start="free")
     if method == "em" and asked.start != "free":
         raise ConfigurationError(
             f"method='em' has no step for a {asked.start} start; use method='gradient', or LinearGaussian(…, start='free')."
@@ -163,8 +163,7 @@ def _best(climbs: list[_Climb], units: Units, n_free: int) -> Fitted:
     ended = best.result if best.result == RESULTS.interrupted or not best.without_noise() else RESULTS.noise_free
     model, D = units.back(canonical(best.model), np.asarray(best.D, float))
     model, nats = in_units_of_channels(model, units.size), np.asarray(best.log_likelihoods)
-    n_observed = int(best.data.mask.sum())
-    return Fitted(model, nats, nats, n_free, n_observed, ended, restarts=compared, input_weights=D)
+    return Fitted(model, nats, nats, n_free, int(best.data.mask.sum()), ended, restarts=compared, input_weights=D)
 
 
 def _follow(
