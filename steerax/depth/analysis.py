@@ -49,7 +49,7 @@ def analyse(
     memory: Memory = "recompute",
     progress: bool = False,
 ) -> Report:
-    """Analyse a trained GPT as a controlled flow in depth.
+    """Analyse a trained GPT as a controlled flow in depth; one of a narrower type in float32.
 
     **Arguments:** `tokens`, int `[B T]` or `Sequences`, best independent documents; `targets`, the same shape, −1 where
     nothing is scored (None: every token after the first); `keep`, any of "costates" and "states"; `refinement`, the
@@ -64,6 +64,7 @@ def analyse(
     if unknown := set(keep) - set(_KEEP):
         raise ConfigurationError(f"Cannot keep {sorted(unknown)[0]!r}; known are {', '.join(_KEEP)}.")
     checked(refinement)
+    gpt = gpt.in_full_precision
     tokens, targets = scored_tokens(gpt, tokens, targets)
     B = len(tokens)
     sample, batches = _sizes(B, sample, batches, draws)

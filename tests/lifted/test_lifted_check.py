@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from lifted_oracles import best_last_layer
 
 from steerax import CheckpointError, ConfigurationError
 from steerax.lifted import R1, Certificate, CertificateError, Problem, check, solve, tasks
-from steerax.lifted.certificate.check import best_last_layers, embedded, exact_label, is_quick
+from steerax.lifted.certificate.check import embedded, exact_label, is_quick
 from steerax.lifted.certificate.exhaustive import fewest_errors
 from steerax.lifted.problem.alphabet import score_matrices, ternary
 from steerax.lifted.problem.r1 import Layer, Readout, Weights
@@ -41,9 +42,7 @@ def test_certificates_pass_all_levels_after_a_round_trip(certificates, level, tm
 
 
 def test_the_checkers_last_layer_equals_the_search(certificates):
-    assert (
-        best_last_layers(embedded(certificates[0].problem)[None], certificates[0].problem)[0] == certificates[0].upper
-    )
+    assert best_last_layer(embedded(certificates[0].problem), certificates[0].problem) == certificates[0].upper
 
 
 def altered(certificate, **changes):
@@ -157,7 +156,7 @@ def test_the_exhaustive_count_is_that_of_networks_in_exact_fractions():
                     best = min(best, problem.errors(predicted))
         assert fewest_errors(embedded(problem), model, problem.labels, problem.weights) == best
         state = rng.integers(-model.levels, model.levels + 1, (len(problem.labels), n, 2))
-        twin = int(best_last_layers(state[None], problem)[0])
+        twin = best_last_layer(state, problem)
         assert fewest_errors(state, model, problem.labels, problem.weights) == twin
 
 

@@ -114,7 +114,9 @@ def test_the_command_solves_checks_and_writes(tmp_path):
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
     assert record["status"] == "proven"
-    assert check(Certificate.load(tmp_path / "o" / "certificate")).level == "witness"
+    certificate = Certificate.load(tmp_path / "o" / "certificate")
+    assert check(certificate).level == "full"
+    assert check(certificate, "witness").level == "witness"
     text = invoke("parity", "--n", "3", "--depth", "1").stdout
     assert f"{record['value']} of 8 wrong (proven)" in text
     assert "Example: `steerax solve parity" in invoke("--help").stdout

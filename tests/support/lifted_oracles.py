@@ -6,6 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from steerax.lifted.certificate.check import moved, rounded_means
+
 
 def half_up(q):
     return math.floor(q + Fraction(1, 2))
@@ -79,3 +81,31 @@ def r1_optimum(problem, depth):
         return min(value(layer(x, B, np.stack([r, s])), left - 1) for B, r, s in layers)
 
     return value(model.embedding[np.arange(model.length), problem.tokens], depth)
+
+
+def best_last_layer(x, problem):
+    """The fewest errors of one more layer and a read-out on the tokens `x [N n 2]`, by matrix products: for every B and
+    both rows of V, the signed distribution of (y0, y1); sums along its axes and diagonals from above are all thresholds."""
+    model, C, W = problem.model, problem.model.levels, 2 * problem.model.levels + 1
+    net = np.where(problem.labels == 1, problem.weights, -problem.weights)
+    ones = int(problem.weights[problem.labels == 1].sum())
+    z4 = np.unique(rounded_means(x, model.matrices, slice(0, 1))[:, :, 0], axis=0)  # [b N 2]
+    reached = []
+    for a in (0, 1):
+        y = np.stack([moved(x[:, 0, a], z4, v, C) for v in model.rows], 1) + C  # [b NR N]
+        reached.append((y[:, :, None, :] == np.arange(W)[:, None]).astype(np.float64).reshape(len(z4), -1, len(net)))
+    distribution = np.einsum("bks,bms->bkm", reached[0] * net, reached[1], optimize=True)
+    distribution = (
+        np.rint(distribution).astype(np.int64).reshape(len(z4), len(model.rows), W, len(model.rows), W).swapaxes(2, 3)
+    )
+    v = np.arange(W)
+    best = problem.total
+    for w0, w1 in model.directions:
+        score = (w0 * (v[:, None] - C) + w1 * (v[None, :] - C)).ravel()
+        order = np.argsort(-score, kind="stable")
+        ends = np.flatnonzero(np.diff(score[order], append=-(10**6)))
+        above = np.cumsum(distribution.reshape(-1, W * W)[:, order], axis=1)[
+            :, ends
+        ]  # net mass of {w·y ≥ τ} for every τ
+        best = min(best, ones - max(0, int(above.max())), problem.total - ones + min(0, int(above.min())))
+    return best

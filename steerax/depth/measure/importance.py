@@ -156,7 +156,7 @@ def importance(
     Cost in forward passes of the batch: about 1.5 L for the removals and 3 + 2 `draws` for the predictions.
     """
     scored = max(int((np.asarray(targets) >= 0).sum()), 1)
-    B = len(tokens)
+    B, gpt = len(tokens), gpt.in_full_precision
     removed, cosine = np.zeros((4, gpt.config.n_layer)), np.zeros(gpt.config.n_layer)
     sums: Any = None
     for i in range(0, B, chunk):

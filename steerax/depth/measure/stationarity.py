@@ -108,7 +108,7 @@ def stationarity(gpt: GPT, tokens: Int[Array | np.ndarray, "B N"], batches: int 
     **Raises:** `DataError` if there are fewer sequences than batches or a batch has nothing to predict;
     `ConfigurationError` for fewer than two batches.
     """
-    size = len(tokens) // batches if batches > 0 else 0
+    size, gpt = len(tokens) // batches if batches > 0 else 0, gpt.in_full_precision
     if size < 1:
         raise DataError(f"{len(tokens)} sequences cannot be cut into {batches} batches; give more or ask for fewer.")
     parts = [jnp.asarray(tokens[i * size : (i + 1) * size]) for i in range(batches)]

@@ -2,7 +2,7 @@ r"""Checking a certificate without the search: its own evaluation, its own bound
 
 Three levels. *witness*: the network is of the class and makes exactly `upper` errors, in exact fractions. *sample*:
 random first layers lead to states that the certificate lists, and the bounds of random listed states hold, re-derived
-in plain NumPy; with a statement of what this makes improbable. *full*: every network of the class is enumerated again,
+by trying every last layer; with a statement of what this makes improbable. *full*: every network of the class is enumerated again,
 whatever the certificate lists: the only level that covers the lower bound. (A sample cannot: of the 20 638 states of parity(5)
 two betray a claim that is one too high.)
 """
@@ -131,7 +131,7 @@ def _check_witness(certificate: Certificate) -> None:
     _require(certificate.lower <= certificate.upper, "the lower bound exceeds the upper bound")
 
 
-# states and optimal last layers in plain NumPy ----------------------------------------------------------------------
+# states in plain NumPy ----------------------------------------------------------------------
 
 
 def embedded(problem: Problem) -> Tokens:
@@ -140,7 +140,7 @@ def embedded(problem: Problem) -> Tokens:
     return problem.model.embedding[np.arange(n), problem.tokens]
 
 
-def _rounded_means(x: Int[np.ndarray, "N n 2"], matrices: Int[np.ndarray, "b 2 2"], queries: slice) -> np.ndarray:
+def rounded_means(x: Int[np.ndarray, "N n 2"], matrices: Int[np.ndarray, "b 2 2"], queries: slice) -> np.ndarray:
     """4 z of the queries asked for, for every matrix: `[b N queries 2]`."""
     s = np.einsum("sia,bac,sjc->bsij", x[:, queries], matrices, x)
     best = (s == s.max(-1, keepdims=True)).astype(np.int64)
@@ -155,43 +155,8 @@ def moved(x: np.ndarray, z4: np.ndarray, v: np.ndarray, C: int) -> np.ndarray:
 
 def _after_layer(x: Tokens, B: np.ndarray, V: np.ndarray, C: int) -> Tokens:
     """All tokens after one layer."""
-    z4 = _rounded_means(x, B[None], slice(None))[0]
+    z4 = rounded_means(x, B[None], slice(None))[0]
     return np.stack([moved(x[..., a], z4, V[a], C) for a in (0, 1)], -1)
-
-
-def best_last_layers(states: Int[np.ndarray, "P N n 2"], problem: Problem) -> Int[np.ndarray, "P"]:
-    r"""The fewest errors of one more layer and a read-out on each state.
-
-    For every B and both rows of V, the signed distribution of $(y_0,y_1)$ is one matrix product; sums along its axes and
-    diagonals from above are all thresholds.
-    """
-    return np.array([_best_last_layer(x, problem) for x in states])
-
-
-def _best_last_layer(x: Tokens, problem: Problem) -> int:
-    model, C, W = problem.model, problem.model.levels, 2 * problem.model.levels + 1
-    net = np.where(problem.labels == 1, problem.weights, -problem.weights)
-    ones = int(problem.weights[problem.labels == 1].sum())
-    z4 = np.unique(_rounded_means(x, model.matrices, slice(0, 1))[:, :, 0], axis=0)  # [b N 2]
-    reached = []
-    for a in (0, 1):
-        y = np.stack([moved(x[:, 0, a], z4, v, C) for v in model.rows], 1) + C  # [b NR N]
-        reached.append((y[:, :, None, :] == np.arange(W)[:, None]).astype(np.float64).reshape(len(z4), -1, len(net)))
-    distribution = np.einsum("bks,bms->bkm", reached[0] * net, reached[1], optimize=True)
-    distribution = (
-        np.rint(distribution).astype(np.int64).reshape(len(z4), len(model.rows), W, len(model.rows), W).swapaxes(2, 3)
-    )
-    v = np.arange(W)
-    best = problem.total
-    for w0, w1 in model.directions:
-        score = (w0 * (v[:, None] - C) + w1 * (v[None, :] - C)).ravel()
-        order = np.argsort(-score, kind="stable")
-        ends = np.flatnonzero(np.diff(score[order], append=-(10**6)))
-        above = np.cumsum(distribution.reshape(-1, W * W)[:, order], axis=1)[
-            :, ends
-        ]  # net mass of {w·y ≥ τ} for every τ
-        best = min(best, ones - max(0, int(above.max())), problem.total - ones + min(0, int(above.min())))
-    return best
 
 
 # levels sample and full ---------------------------------------------------------------------------------------------
@@ -241,7 +206,7 @@ def _check_sample(certificate: Certificate, samples: int, random: np.random.Gene
         x = _after_layer(start, nodes[i, :4].reshape(2, 2), nodes[i, 4:].reshape(2, 2), C)
         for _ in range(certificate.depth - 2):
             x = _after_layer(x, *draw(), C)
-        errors = int(best_last_layers(x[None], problem)[0])
+        errors = fewest_errors(x, model, problem.labels, problem.weights)
         _require(
             bool(errors >= bounds[i]),
             f"behind listed state {i} a network makes {errors} errors, not {bounds[i]} or more",
@@ -284,7 +249,7 @@ def _check_full(certificate: Certificate, progress: Callable[[int, int], Any] | 
 
 def _all_after(x: Tokens, model: R1):
     """Every state after one layer, by brute force over B and V."""
-    for z4 in np.unique(_rounded_means(x, model.matrices, slice(None)), axis=0):
+    for z4 in np.unique(rounded_means(x, model.matrices, slice(None)), axis=0):
         y0, y1 = ([moved(x[..., a], z4, v, model.levels) for v in model.rows] for a in (0, 1))
         for a in y0:
             for b in y1:
