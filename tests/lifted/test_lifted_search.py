@@ -1,6 +1,7 @@
 """The search against enumeration, with every reduction on and off; the table of optima; what it refuses."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ from lifted_oracles import r1_labels, r1_optimum
 
 from steerax import ConfigurationError, DataError
 from steerax.lifted import R1, Problem, Reductions, read_table, solve, tasks
+from steerax.lifted.certificate.check import check
 from steerax.lifted.problem.alphabet import score_matrices, ternary
 from steerax.lifted.search import kernels_numpy as kernels
+from steerax.lifted.search import search
 from steerax.lifted.search.expand import collision_bounds, expand, merge_rows, sequence_keys
+from steerax.lifted.search.search import _Search
 from steerax.lifted.search.tables import build_tables, build_target, closed_under_swap
 
 FLAGS = [field.name for field in dataclasses.fields(Reductions)]
@@ -40,7 +44,8 @@ def agreeing(rng, number):
         optimum = r1_optimum(problem, depth)
         flags = {flag: bool(rng.integers(2)) for flag in FLAGS}
         for reductions in (Reductions(), Reductions(**flags)):
-            solution = solve(problem, depth, reductions=reductions, backend="numpy", seed=int(rng.integers(99)))
+            backend = ("numpy", "numba")[int(rng.integers(2))]  # without masks there is no compiled search
+            solution = solve(problem, depth, reductions=reductions, backend=backend, seed=int(rng.integers(99)))
             assert (solution.lower, solution.upper, solution.status) == (optimum, optimum, "proven"), (flags, depth)
             assert problem.errors(solution.network(problem.tokens)) == optimum
             assert problem.errors(r1_labels(problem.model, solution.weights, problem.tokens)) == optimum
@@ -48,7 +53,8 @@ def agreeing(rng, number):
     return done
 
 
-def test_search_equals_enumeration_on_random_instances():
+def test_search_equals_enumeration_on_random_instances(monkeypatch):
+    monkeypatch.setattr(search, "FIRST_WAVE", 1)
     assert agreeing(np.random.default_rng(0), 150) == 150
 
 
@@ -59,7 +65,8 @@ def test_search_equals_enumeration_on_ten_thousand_random_instances():
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_every_reduction_alone_keeps_the_value(flag):
+def test_every_reduction_alone_keeps_the_value(flag, monkeypatch):
+    monkeypatch.setattr(search, "FIRST_WAVE", 1)
     for number, problem in enumerate((tasks.palindrome(3), tasks.contains(3, "101"), tasks.parity(3))):
         reduced = R1(3, matrices=problem.model.matrices[number::20], rows=ternary(2)[::2])
         problem = dataclasses.replace(problem, model=reduced)
@@ -154,21 +161,51 @@ def test_collision_bound_is_the_minority_of_each_group(parity_wave):
         assert bound == sum(min((g == 0).sum(), (g == 1).sum()) for g in groups)
 
 
-def test_time_limit_leaves_a_gap_with_valid_bounds():
-    problem = tasks.parity(4)
-    solution = solve(problem, 2, time_limit=1e-6)
-    assert 0 <= solution.lower <= solution.value <= 4
-    assert problem.errors(solution.network(problem.tokens)) == solution.value
-    assert solution.status == ("proven" if solution.lower == solution.upper else "gap")
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_search_that_ends_at_any_moment_has_valid_bounds(backend, monkeypatch):
+    """The clock strikes at its k-th reading, k at random; without the identity no shallower network stands in."""
+    rng = np.random.default_rng(5)
+    some = {"matrices": score_matrices()[::9], "directions": np.array([(1, 0), (1, 1)])}
+    for depth, rows in (
+        (1, ternary(2)[::3]),
+        (2, ternary(2)[::3]),
+        (2, np.array([(1, 0), (0, 1)])),
+        (3, ternary(2)[[0, 4]]),
+    ):
+        problem = dataclasses.replace(tasks.parity(3), model=R1(3, rows=rows, **some))
+        value, gaps = solve(problem, depth, backend="numpy").value, 0
+        for last in (0, 1, 2, *rng.integers(3, 60, 10)):
+            left = iter(range(int(last)))
+            monkeypatch.setattr(_Search, "late", property(lambda _, left=left: next(left, None) is None))
+            monkeypatch.setattr(search, "FIRST_WAVE", 1)
+            solution = solve(problem, depth, time_limit=1e-6, backend=backend, seed=int(last))
+            monkeypatch.undo()
+            assert solution.lower <= value <= solution.upper
+            assert problem.errors(r1_labels(problem.model, solution.weights, problem.tokens)) == solution.upper
+            assert solution.status == ("proven" if solution.lower == solution.upper else "gap")
+            check(solution, "full")
+            gaps += solution.status == "gap"
+        assert depth == 1 or gaps
 
 
-def test_running_out_of_time_at_once_still_returns_a_network():
-    """Without the identity among the rows of V no shallower network can stand in."""
-    problem = tasks.parity(3)
-    problem = dataclasses.replace(problem, model=R1(3, rows=np.array([(1, 0), (0, 1)])))
-    for depth in (2, 3):
-        solution = solve(problem, depth, time_limit=1e-6, backend="numpy")
-        assert problem.errors(solution.network(problem.tokens)) == solution.value >= solution.lower
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "depth", "backend"), [(8, 2, "numba"), (6, 3, "numba"), (6, 2, "numpy"), (9, 2, "auto")])
+def test_time_limits_are_kept(n, depth, backend):
+    solve(tasks.parity(3), 1, backend="numba")
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        solution = solve(tasks.parity(n), depth, time_limit=4, backend=backend)
+        times.append(time.monotonic() - began)
+        assert solution.status == "gap"
+    assert sorted(times)[1] < 1.1 * 4
+
+
+def test_data_that_contradict_themselves_prove_their_errors_at_every_level():
+    problem = Problem.create([[0, 1, 1], [0, 1, 1], [1, 0, 1]], [0, 1, 1], [2, 3, 5], R1(3, rows=np.array([(1, 0)])))
+    solution = solve(problem, 2, time_limit=1e-9)
+    assert solution.lower == 2
+    assert [check(solution, level).level for level in ("witness", "sample", "full")] == ["witness", "sample", "full"]
 
 
 @pytest.mark.parametrize("reductions", [Reductions(), Reductions(masks=False)])

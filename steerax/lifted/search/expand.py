@@ -1,14 +1,20 @@
 """One layer forward: all children of a state, merged where they are equal, with a bound for each."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, UInt
 
-from .kernels_numpy import attended, group_masses
+from .kernels_numpy import BLOCK, attended, group_masses
 from .tables import Reductions, Tables, Target
 
 States = UInt[np.ndarray, "K N n"]
+Tick = Callable[[], None]
+
+
+def _forever() -> None:
+    """The clock of work without a limit."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +33,20 @@ class Wave:
         return Wave(self.states[indices], self.actions[indices], self.bounds[indices])
 
 
-def children(state: UInt[np.ndarray, "N n"], tables: Tables) -> tuple[States, Int[np.ndarray, "K 3"]]:
-    """Every state one layer can reach, with the action; matrices that attend alike on this state are one."""
+def children(state: UInt[np.ndarray, "N n"], tables: Tables) -> Iterator[tuple[States, Int[np.ndarray, "K 3"]]]:
+    """Every state one layer can reach, with the action, some matrices at a time; those that attend alike are one."""
     N, n = state.shape
     z = attended(state[None], tables)[0]  # [ND N]
     z = z[tables.direction[:, state].reshape(len(tables.matrices), N, n), np.arange(N)[:, None]]  # [NB N n]
     _, kept = np.unique(z.reshape(len(z), -1), axis=0, return_index=True)
     C, x = tables.levels, tables.cells[state]
-    move = tables.move[:, z[kept]].transpose(1, 0, 2, 3)  # [b NR N n]
-    y0, y1 = (np.clip(x[..., a] + move, -C, C) + C for a in (0, 1))
-    states = (y0[:, :, None] * tables.side + y1[:, None, :]).astype(np.uint8)
-    b, k, m = np.indices(states.shape[:3])
-    actions = np.stack([kept[b], k, m], -1).reshape(-1, 3)
-    return states.reshape(-1, N, n), actions
+    block = max(1, BLOCK // (4 * len(tables.rows) ** 2 * N * n))
+    for some in np.split(kept, np.arange(block, len(kept), block)):
+        move = tables.move[:, z[some]].transpose(1, 0, 2, 3)  # [b NR N n]
+        y0, y1 = ((np.clip(x[..., a] + move, -C, C) + C).astype(np.uint8) for a in (0, 1))
+        states = y0[:, :, None] * np.uint8(tables.side) + y1[:, None, :]
+        b, k, m = np.indices(states.shape[:3])
+        yield states.reshape(-1, N, n), np.stack([some[b], k, m], -1).reshape(-1, 3)
 
 
 def sequence_keys(states: States, tables: Tables, multisets: bool) -> Int[np.ndarray, "K N"]:
@@ -69,27 +76,42 @@ def merge_rows(rows: Int[np.ndarray, "K N"]) -> Int[np.ndarray, "U"]:
     return np.sort(first)
 
 
-def collision_bounds(keys: Int[np.ndarray, "K N"], target: Target) -> Int[np.ndarray, "K"]:
+def collision_bounds(keys: Int[np.ndarray, "K N"], target: Target, tick: Tick = _forever) -> Int[np.ndarray, "K"]:
     """Sequences in the same state are never told apart again: the weight of the minority in each group."""
-    bounds = np.empty(len(keys), np.int64)
-    for start in range(0, len(keys), 4096):
-        block = keys[start : start + 4096]
-        bounds[start : start + 4096] = (target.total - group_masses(block, target.net)[1].sum(-1)) // 2
+    bounds, block = np.empty(len(keys), np.int64), max(1, BLOCK // (8 * keys.shape[1]))
+    for start in range(0, len(keys), block):
+        part = slice(start, start + block)
+        bounds[part] = (target.total - group_masses(keys[part], target.net)[1].sum(-1)) // 2
+        tick()
     return bounds
 
 
-def expand(state: UInt[np.ndarray, "N n"], tables: Tables, target: Target, reductions: Reductions, swap: bool) -> Wave:
-    """All distinct children of a state with their collision bounds; `swap`, whether the class is closed under it."""
-    states, actions = children(state, tables)
-    keys = sequence_keys(states, tables, reductions.multisets)
-    if reductions.merging:
-        canonical = keys
-        if swap and reductions.swap:
+def expand(
+    state: UInt[np.ndarray, "N n"],
+    tables: Tables,
+    target: Target,
+    reductions: Reductions,
+    swap: bool,
+    tick: Tick = _forever,
+) -> Wave:
+    """All distinct children of a state with their collision bounds.
+
+    `swap`, whether the class is closed under it; `tick`, called every few hundredths of a second, may raise to end the work.
+    """
+    parts = []
+    for states, actions in children(state, tables):
+        keys = canonical = sequence_keys(states, tables, reductions.multisets)
+        if reductions.merging and swap and reductions.swap:
             swapped = sequence_keys(_swap_coordinates(states, tables), tables, reductions.multisets)
             canonical = _smaller_rows(keys, swapped)
+        parts.append((states, actions, keys, canonical))
+        tick()
+    states, actions, keys, canonical = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if reductions.merging:
         kept = merge_rows(canonical)
         states, actions, keys = states[kept], actions[kept], keys[kept]
-    bounds = collision_bounds(keys, target) if reductions.collision else np.zeros(len(states), np.int64)
+        tick()
+    bounds = collision_bounds(keys, target, tick) if reductions.collision else np.zeros(len(states), np.int64)
     return Wave(states, actions, bounds)
 
 

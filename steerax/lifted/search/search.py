@@ -9,6 +9,7 @@ that counts do not depend on the number of threads.
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +23,15 @@ from ..certificate.certificate import Certificate
 from ..problem.problem import Problem
 from ..problem.r1 import Layer, Readout, Weights
 from . import kernels_numpy
-from .expand import Wave, expand
-from .tables import Reductions, build_tables, build_target, closed_under_swap
+from .expand import Wave, children, collision_bounds, expand, sequence_keys
+from .tables import Reductions, Tables, build_tables, build_target, closed_under_swap
 
 FIRST_WAVE, LAST_WAVE = 16, 512  # small waves first: the incumbent falls early
+
+
+class _OutOfTime(Exception):
+    """The time limit was reached in the middle of an expansion."""
+
 
 _Actions = tuple[tuple[int, int, int], ...]  # (B, row of V, row of V), as indices, layer by layer
 
@@ -96,11 +102,30 @@ class _Search:
         self.random = np.random.default_rng(seed)
         self.started = time.monotonic()
         self.deadline = math.inf if time_limit is None else self.started + time_limit
+        self.slice = math.inf if time_limit is None else min(time_limit / 50, 0.2)  # seconds between looks at the clock
+        self.rate = math.inf  # seconds the last layer takes for a state
         small = len(problem.tokens) <= 16 and depth <= 2
+        self.compiled = threading.Event()
         self.numba = reductions.masks and (backend == "numba" or (backend == "auto" and not small))
+        if self.numba:
+            self.compile()
         self.upper, self.path = self.target.total + 1, ()  # the incumbent: errors, and the actions that lead to
         self.state: np.ndarray | None = None  # the state on which its last layer acts
         self.states = self.pairs = 0
+
+    def compile(self) -> None:
+        """Make the compiled kernels ready; where time is short, beside the search, which starts with those in NumPy."""
+
+        def work() -> None:
+            from . import kernels_numba
+
+            kernels_numba.terminal(self.initial_state()[None], self.tables, self.target, 0, True, 1)
+            self.compiled.set()
+
+        if math.isinf(self.deadline):
+            work()
+        else:
+            threading.Thread(target=work, daemon=True).start()
 
     @property
     def memory(self) -> int:
@@ -110,24 +135,34 @@ class _Search:
 
     @property
     def late(self) -> bool:
-        """Whether time is up; never before there is some network to return."""
-        return time.monotonic() > self.deadline and self.state is not None
+        """Whether time is up."""
+        return time.monotonic() > self.deadline
+
+    def tick(self) -> None:
+        """Raises `_OutOfTime` if time is up."""
+        if self.late:
+            raise _OutOfTime
 
     def run(self, depth: int) -> Certificate:
         """Solve, and write down what was proven."""
         start = self.initial_state()
-        node_bounds, nodes = np.zeros(0, np.int64), np.zeros((0, 8), np.int64)
+        nodes, node_bounds = np.zeros((0, 8), np.int64), np.zeros(0, np.int64)
         identity = np.flatnonzero((self.tables.rows == 0).all(1))
-        if len(identity) and depth > 1:  # a layer that does nothing: shallower networks are networks of the class
+        if len(identity):  # a layer that does nothing: shallower networks are networks of the class
             stand = (0, int(identity[0]), int(identity[0]))
             for shallower in range(1, depth):
                 self.descend(start, shallower, (stand,) * (depth - shallower), quick=shallower > 1)
+        else:
+            self.any_network(start, depth)
         if depth == 1:
             lower = self.descend(start, 1, ())
         else:
-            wave, node_bounds = self.first_layer(start, depth)
-            nodes = np.array([self.as_node(a) for a in wave.actions])
-            lower = min(self.upper, int(node_bounds.min()))
+            try:
+                wave, node_bounds = self.first_layer(start, depth)
+                nodes = np.array([self.as_node(a) for a in wave.actions])
+                lower = min(self.upper, int(node_bounds.min()))
+            except _OutOfTime:
+                lower = self.unavoidable(start)
         return Certificate(
             self.problem, depth, lower, self.upper, self.recover(), nodes, np.minimum(node_bounds, self.upper),
             {
@@ -142,9 +177,27 @@ class _Search:
         codes = self.problem.model.codes(self.problem.model.embedding)
         return codes[np.arange(codes.shape[0]), self.problem.tokens].astype(np.uint8)
 
+    def any_network(self, state: np.ndarray, depth: int) -> None:
+        """The first incumbent: the first action of every layer but the last."""
+        first = self.tables.take(np.zeros(1, np.int64))
+        for _ in range(depth - 1):
+            state = next(children(state, first))[0][0]
+        self.last_layer(state[None], [((0, 0, 0),) * (depth - 1)])
+
+    def unavoidable(self, state: np.ndarray) -> int:
+        """The errors that no further layer can avoid, because sequences with other labels are in the same state."""
+        keys = sequence_keys(state[None], self.tables, self.reductions.multisets)
+        return int(collision_bounds(keys, self.target)[0])
+
+    def expand(self, state: np.ndarray) -> Wave:
+        """All children by ascending bounds, equal ones at random. Raises `_OutOfTime`."""
+        wave = expand(state, self.tables, self.target, self.reductions, self.swap, self.tick)
+        shuffled = self.random.permutation(len(wave))
+        return wave.take(shuffled[np.argsort(wave.bounds[shuffled], kind="stable")])
+
     def first_layer(self, start: np.ndarray, depth: int) -> tuple[Wave, Int[np.ndarray, "K"]]:
-        """All states after the first layer and a proven bound for each."""
-        wave = self.ordered(expand(start, self.tables, self.target, self.reductions, self.swap))
+        """All states after the first layer and a proven bound for each. Raises `_OutOfTime`."""
+        wave = self.expand(start)
         if depth == 2:
             return wave, self.finish(wave, (), report=True)
         bounds = wave.bounds.copy()
@@ -159,7 +212,10 @@ class _Search:
         """A lower bound of the errors with `left` more layers: min(incumbent, optimum) unless time runs out."""
         if left == 1:
             return int(self.last_layer(state[None], [path])[0])
-        wave = self.ordered(expand(state, self.tables, self.target, self.reductions, self.swap))
+        try:
+            wave = self.expand(state)
+        except _OutOfTime:
+            return 0
         if quick:
             wave = wave.take(np.arange(min(len(wave), 4 * LAST_WAVE)))
         if left == 2:
@@ -186,27 +242,29 @@ class _Search:
         return np.minimum(bounds, self.upper)
 
     def last_layer(self, states: np.ndarray, paths: list[_Actions]) -> Int[np.ndarray, "P"]:
-        """min(incumbent, optimum of one more layer and a read-out) for every state; updates the incumbent."""
-        if self.numba:
-            from . import kernels_numba
-
-            values, pairs = kernels_numba.terminal(
-                states, self.tables, self.target, self.upper, self.reductions.terminal, self.workers
-            )
-        else:
-            values, pairs = kernels_numpy.terminal(
-                states, self.tables, self.target, self.upper, self.reductions.terminal, self.reductions.masks
-            )
-        self.states, self.pairs = self.states + len(states), self.pairs + pairs
-        best = int(values.argmin())
-        if values[best] < self.upper:
-            self.upper, self.path, self.state = int(values[best]), paths[best], states[best].copy()
+        """min(incumbent, optimum of one more layer and a read-out) for every state, 0 where time ran out; updates the
+        incumbent."""
+        values, start, upper = np.zeros(len(states), np.int64), 0, self.upper
+        while start == 0 or (start < len(states) and not self.late):
+            size = len(states) if math.isinf(self.slice) else max(self.workers, int(self.slice / self.rate))
+            part, began = slice(start, start + size), time.monotonic()
+            values[part], pairs = self.terminal(states[part], self.tables, upper)
+            done = len(values[part])
+            self.rate = (time.monotonic() - began) / done
+            start, self.states, self.pairs = start + size, self.states + done, self.pairs + pairs
+            best = part.start + int(values[part].argmin())
+            if values[best] < self.upper:
+                self.upper, self.path, self.state = int(values[best]), paths[best], states[best].copy()
         return values
 
-    def ordered(self, wave: Wave) -> Wave:
-        """By bound, equal bounds at random."""
-        shuffled = self.random.permutation(len(wave))
-        return wave.take(shuffled[np.argsort(wave.bounds[shuffled], kind="stable")])
+    def terminal(self, states: np.ndarray, tables: Tables, upper: int) -> tuple[Int[np.ndarray, "P"], int]:
+        """The kernel of `last_layer`: values, and the pairs of a state and a matrix whose read-outs were tried."""
+        of, flags = (states, tables, self.target, upper), self.reductions
+        if self.numba and self.compiled.is_set():
+            from . import kernels_numba
+
+            return kernels_numba.terminal(*of, flags.terminal, self.workers)
+        return kernels_numpy.terminal(*of, flags.terminal, flags.masks)
 
     def tell(self, bounds: np.ndarray, done: int, total: int) -> None:
         """Call the progress callback, if there is one."""
@@ -223,14 +281,19 @@ class _Search:
         layers = [self.as_layer(action) for action in self.path]
         if self.state is None:
             raise RuntimeError("There is no incumbent.")
-        z = kernels_numpy.attended(self.state[None], self.tables)
-        for b in range(len(self.tables.matrices)):
-            attended = z[:, self.tables.direction[b, self.state[:, 0]], np.arange(len(self.state))]
-            (y0,), (y1,) = kernels_numpy.coordinates(self.state[None], attended, self.tables)
-            for i, tau, flipped, k, m, errors in kernels_numpy.readout_errors(y0, y1, self.tables, self.target):
-                if errors == self.upper:
-                    w0, w1 = self.tables.readouts[i].tolist()
-                    return Weights((*layers, self.as_layer((b, k, m))), Readout((w0, w1), tau, flipped))
+        few = np.arange(len(self.tables.matrices))
+        while len(few) > 1:  # the half of the matrices that reaches the incumbent's errors
+            half, other = np.split(few, [len(few) // 2])
+            (errors,), _ = self.terminal(self.state[None], self.tables.take(half), self.upper + 1)
+            few = half if errors <= self.upper else other
+        tables, b = self.tables.take(few), int(few[0])
+        z = kernels_numpy.attended(self.state[None], tables)
+        attended = z[:, tables.direction[0, self.state[:, 0]], np.arange(len(self.state))]
+        (y0,), (y1,) = kernels_numpy.coordinates(self.state[None], attended, tables)
+        for i, tau, flipped, k, m, errors in kernels_numpy.readout_errors(y0, y1, tables, self.target):
+            if errors == self.upper:
+                w0, w1 = tables.readouts[i].tolist()
+                return Weights((*layers, self.as_layer((b, k, m))), Readout((w0, w1), tau, flipped))
         raise RuntimeError("The incumbent cannot be reconstructed; the kernels disagree.")
 
     def as_layer(self, action: Any) -> Layer:

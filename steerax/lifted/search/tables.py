@@ -5,7 +5,7 @@ directions with the same signs on every difference of two cells have the same ar
 hundreds of matrices fall into a few dozen classes of directions per query cell.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int, UInt
@@ -62,6 +62,10 @@ class Tables:
     def z_side(self) -> int:
         """Codes of a rounded mean: 8C + 1."""
         return 2 * QUARTERS * self.levels + 1
+
+    def take(self, matrices: Int[np.ndarray, "K"]) -> "Tables":
+        """The class with some of the matrices only."""
+        return replace(self, matrices=self.matrices[matrices], direction=self.direction[matrices])
 
 
 def build_tables(model: R1, reductions: Reductions) -> Tables:
