@@ -1,8 +1,6 @@
 """Tests assert mathematics: in float64, with fixed keys, with every warning an error."""
 
-import gc
 import os
-from pathlib import Path
 
 # Nested parallel scans with small factorisations can hang XLA's CPU thread pool; one thread per operation avoids it.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
@@ -16,6 +14,8 @@ _hook.__enter__()
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from steerax import _compiled  # noqa: E402
+
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -24,10 +24,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def few_memory_maps():
     """Every compiled function keeps some memory maps, of which Linux allows 65 530: beyond, a compiler crashes."""
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and len(maps.read_text().splitlines()) > 20_000:
-        jax.clear_caches()
-        gc.collect()
+    _compiled.keep_few()
 
 
 @pytest.fixture

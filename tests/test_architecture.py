@@ -34,7 +34,7 @@ MAY_IMPORT |= {"experiments": EVERYTHING, "cli": EVERYTHING | {"experiments"}}
 TWINS = {"filter", "smoother", "dual", "explain", "forecast", "fit", "select"}
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
-LONGEST_PACKAGE = 23_000  # lines; 20 500 is the aim, without what exactness at the edges needs
+LONGEST_PACKAGE = 23_300  # lines; 20 500 is the aim, without what exactness at the edges needs
 
 
 def module_of(path: pathlib.Path) -> str:

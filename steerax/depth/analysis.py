@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from .._compiled import keep_few
 from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
 from ..maths.concentration import affordable_bits
@@ -28,7 +29,7 @@ from .measure.costate import Ledger, Memory, backward, half_step_states, states_
 from .measure.edges import edge_importance
 from .measure.importance import importance
 from .measure.refinement import Refinement, checked, flow_distance
-from .measure.scoring import scored_tokens, summed_loss
+from .measure.scoring import in_full_precision, scored_tokens, summed_loss
 from .measure.stationarity import Stationarity, from_gradients
 from .report.record import DepthChange, Report, Transport
 
@@ -64,7 +65,8 @@ def analyse(
     if unknown := set(keep) - set(_KEEP):
         raise ConfigurationError(f"Cannot keep {sorted(unknown)[0]!r}; known are {', '.join(_KEEP)}.")
     checked(refinement)
-    gpt = gpt.in_full_precision
+    keep_few()
+    gpt = in_full_precision(gpt)
     tokens, targets = scored_tokens(gpt, tokens, targets)
     B = len(tokens)
     sample, batches = _sizes(B, sample, batches, draws)

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from .._compiled import keep_few
 from .._errors import ConfigurationError
 from .._results import is_traced
 from ..data.scores import TokenScores
@@ -42,6 +43,7 @@ class _Room:
             if name not in known:
                 named = ", ".join(name for name, p in known.items() if p.kind is p.KEYWORD_ONLY) or "none"
                 raise ConfigurationError(f"{verb} of {self.said} has no option {name!r}; it has {named}.")
+        keep_few()
         return function(*arguments, **options)
 
 

@@ -279,11 +279,6 @@ class GPT(eqx.Module):
         return jax.tree.map(lambda leaf: leaf.astype(dtype), self)
 
     @property
-    def in_full_precision(self) -> "GPT":
-        """The same model with parameters of at least float32, which hold those of a narrower type exactly."""
-        return self.astype(jnp.promote_types(self.token_embedding.dtype, jnp.float32))
-
-    @property
     def n_parameters(self) -> int:
         """How many numbers the model has, embeddings included, a tied matrix once."""
         return sum(leaf.size for leaf in jax.tree.leaves(self))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 from ..._errors import ConfigurationError
 from ...transformer.gpt import GPT
 from ..measure.importance import Gates, blocks_of, removal_effects, with_gates
-from ..measure.scoring import scored_tokens
+from ..measure.scoring import in_full_precision, scored_tokens
 from .grouped import GroupedGPT
 from .resample import Resampled
 
@@ -64,7 +64,7 @@ def prune(
     **Raises:** `ConfigurationError` if everything outside heads and neurons has more parameters than that;
     `DataError` for unusable data.
     """
-    inner: Any = network.network if isinstance(network, Resampled) else network
+    inner: Any = in_full_precision(network.network if isinstance(network, Resampled) else network)
     tokens, targets = scored_tokens(inner, data)
     config, blocks = inner.config, blocks_of(inner)
     shape = config.n_layer, config.n_head

@@ -19,7 +19,7 @@ from ..._errors import ConfigurationError
 from ...transformer.gpt import GPT, Block
 from ..measure.costate import half_step_states, token_losses
 from ..measure.importance import cosine_change
-from ..measure.scoring import scored_tokens
+from ..measure.scoring import in_full_precision, scored_tokens
 from .grouped import GroupedGPT, group_step, members
 
 SHALLOWER = ("field_average", "refit", "best_subset", "greedy", "block_influence", "even", "first", "weight_average")
@@ -93,6 +93,7 @@ def resample(
         )
     if method in _NEED_DATA and data is None:
         raise ConfigurationError(f"The method {method!r} measures on data; pass data.")
+    gpt = in_full_precision(gpt)
     if layers > L:
         return deeper(gpt, layers, method)
     if method == "field_average":

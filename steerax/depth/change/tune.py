@@ -21,6 +21,7 @@ from ...training.batches import source_of
 from ...transformer.gpt import GPT
 from ..measure.costate import token_losses
 from ..measure.refinement import substeps as in_substeps
+from ..measure.scoring import in_full_precision
 from .grouped import GroupedGPT
 from .prune import Pruned
 from .resample import Resampled
@@ -75,7 +76,7 @@ def tune(
     """
     import optax
 
-    inner: Any = network.network if isinstance(network, Resampled | Pruned) else network
+    inner: Any = in_full_precision(network.network if isinstance(network, Resampled | Pruned) else network)
     _check(inner, steps, substeps)
     config = inner.config
     source = source_of(data, batch_size, config.block_size + 1, config.vocab_size, config.missing)

@@ -22,6 +22,7 @@ from ..._errors import ConfigurationError
 from ...maths.nll import nll
 from ...transformer.attention import attend
 from ...transformer.gpt import GPT, Block
+from .scoring import in_full_precision
 
 Memory = Literal["recompute", "store"]
 MEMORY: tuple[Memory, ...] = ("recompute", "store")
@@ -184,6 +185,7 @@ def costates(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], me
 
     `memory="store"` keeps what the layers need on the way back instead of evaluating them twice. Same numbers.
     """
+    gpt = in_full_precision(gpt)
     X, pulls = states_for(gpt, tokens, memory)
     N = jnp.maximum((targets >= 0).sum(), 1)
     loss, P = jax.value_and_grad(lambda X: token_losses(gpt, X, targets).sum() / N)(X[-1])

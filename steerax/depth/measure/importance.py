@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ...transformer.gpt import GPT, Block
 from .costate import half_step_states, token_losses
+from .scoring import in_full_precision
 
 
 class Importance(NamedTuple):
@@ -156,7 +157,7 @@ def importance(
     Cost in forward passes of the batch: about 1.5 L for the removals and 3 + 2 `draws` for the predictions.
     """
     scored = max(int((np.asarray(targets) >= 0).sum()), 1)
-    B, gpt = len(tokens), gpt.in_full_precision
+    B, gpt = len(tokens), in_full_precision(gpt)
     removed, cosine = np.zeros((4, gpt.config.n_layer)), np.zeros(gpt.config.n_layer)
     sums: Any = None
     for i in range(0, B, chunk):

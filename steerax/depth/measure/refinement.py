@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 from ..._errors import ConfigurationError, DataError
 from ...transformer.gpt import GPT, Block
 from .costate import token_losses
+from .scoring import in_full_precision
 
 Refinement = Literal["lie_trotter", "joint", "sequential"]
 REFINEMENTS = ("lie_trotter", "joint", "sequential")
@@ -148,6 +149,7 @@ def flow_distance(
     """
     N = max(int((np.asarray(targets) >= 0).sum()), 1)
     loss = eqx.filter_jit(lambda gpt, X, y: token_losses(gpt, X, y).sum() / N)
+    gpt = in_full_precision(gpt)
     dtype = gpt.token_embedding.dtype
     if tolerance is None:
         tolerance = 1e-6 if dtype == jnp.float64 else 1e-4

@@ -14,6 +14,15 @@ from ...data.sequences import Sequences
 from ...maths.nll import nll
 
 
+def in_full_precision(network: Any) -> Any:
+    """The same network with parameters of at least float32, which hold those of a narrower type exactly."""
+
+    def wide(leaf):
+        return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if eqx.is_inexact_array(leaf) else leaf
+
+    return jax.tree.map(wide, network)
+
+
 def scored_tokens(network: Any, data: Any, targets: Any = None) -> tuple[Int[Array, "B T"], Int[Array, "B T"]]:
     """Inputs and targets int32 `[B T]`; a target of −1 is not scored.
 
@@ -65,7 +74,8 @@ def summed_loss(network: Callable, tokens: Int[Array, "B T"], targets: Int[Array
 
 
 def mean_loss(network: Any, data: Any, targets: Any = None) -> float:
-    """Mean nats per scored token of a GPT, a `GroupedGPT` or a `Resampled` network. Raises `DataError`."""
-    inner = getattr(network, "network", network)
+    """Mean nats per scored token of a GPT, a `GroupedGPT` or a `Resampled` network, in float32 at least. Raises
+    `DataError`."""
+    inner = in_full_precision(getattr(network, "network", network))
     tokens, targets = scored_tokens(inner, data, targets)
     return float(summed_loss(inner, tokens, targets)) / int((np.asarray(targets) >= 0).sum())

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from ..._errors import ConfigurationError, DataError
 from ...training.loss import negative_log_likelihoods
 from ...transformer.gpt import GPT, Block
+from .scoring import in_full_precision
 
 
 class Stationarity(NamedTuple):
@@ -108,7 +109,7 @@ def stationarity(gpt: GPT, tokens: Int[Array | np.ndarray, "B N"], batches: int 
     **Raises:** `DataError` if there are fewer sequences than batches or a batch has nothing to predict;
     `ConfigurationError` for fewer than two batches.
     """
-    size, gpt = len(tokens) // batches if batches > 0 else 0, gpt.in_full_precision
+    size, gpt = len(tokens) // batches if batches > 0 else 0, in_full_precision(gpt)
     if size < 1:
         raise DataError(f"{len(tokens)} sequences cannot be cut into {batches} batches; give more or ask for fewer.")
     parts = [jnp.asarray(tokens[i * size : (i + 1) * size]) for i in range(batches)]

@@ -132,7 +132,7 @@ def softmax_residual(gpt: GPT, X, targets):
     (g - mean g - x̂ mean(g x̂)) / σ."""
     W = gpt.token_embedding if gpt.unembedding is None else gpt.unembedding
     residual = jax.nn.softmax(jax.vmap(gpt.unembed)(X)) - jax.nn.one_hot(targets, W.shape[0])
-    g = gpt.ln_final.weight * (residual @ W) / targets.size
+    g = gpt.ln_final.weight.reshape(1, 1, -1) * (residual @ W) / targets.size
     centred = X - X.mean(-1, keepdims=True)
     sigma = jnp.sqrt((centred**2).mean(-1, keepdims=True) + gpt.ln_final.epsilon)
     normal = centred / sigma

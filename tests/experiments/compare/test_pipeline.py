@@ -122,7 +122,7 @@ def test_an_interrupted_comparison_can_be_reported_and_resumed_to_the_same_numbe
     assert partial.result == RESULTS.interrupted
     assert 0 < partial.gpt.steps < 3000
     assert "interrupted" in (config.folder / "compare.html").read_text()
-    with pytest.raises(CheckpointError, match="another run"):
+    with pytest.raises(CheckpointError, match="differs in data, options"):
         run(Config(**{**options, "seed": 1}, out=str(tmp_path / "cut")), resume=True)
     resumed = run(config, resume=True)
     np.testing.assert_array_equal(resumed.gpt.losses, whole.gpt.losses)

@@ -201,6 +201,17 @@ def test_the_case_of_the_review():
     np.testing.assert_allclose(s, 0.5, atol=1e-9)
 
 
+@pytest.mark.parametrize(("dtype", "small"), [(np.float32, 1e-24), (np.float64, 1e-190)])
+def test_a_token_is_not_impossible_because_a_product_of_positive_numbers_is_zero(dtype, small):
+    """No state is zero, none is small enough to be suspicious, and only the product of two of them underflows."""
+    A = np.array([[1 - small, small], [1 - small, small]], dtype)
+    hmm = sx.HiddenMarkovModel(A[0], A, np.array([[1, 0], [1 - small, small]], dtype))
+    z = np.array([0, 0, 1, 0])
+    for found in (sx.filter(hmm, z), jax.jit(lambda z: sx.filter(hmm, z))(jnp.asarray(z))):
+        np.testing.assert_allclose(found.log_likelihoods[2], 2 * np.log(small), rtol=1e-5)
+        np.testing.assert_allclose(found.filtered[2], [0, 1])
+
+
 def test_layers_from_the_prior_end_at_the_filter_when_tokens_are_rare():
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -256,6 +267,10 @@ def check_many(number, dtype, seed):
     mu, A, C, z = many_chains(rng, number, 3, 3, 60)
     mu, A, C = (np.where(a < np.finfo(dtype).tiny, 0, a).astype(dtype) for a in (mu, A, C))
     found, log_q, _ = (np.asarray(a) for a in jax.jit(jax.vmap(filter_traced))(mu, A, C, z))
+    of_all = jax.jit(
+        jax.vmap(lambda mu, A, C, z: expected_counts(mu, A, C, z[:, None] + 1, jnp.array([z.size]), 4, 15))
+    )
+    counted, exact = of_all(mu, A, C, jnp.asarray(z)), np.zeros(number)
     wide = np.longdouble
     with np.errstate(divide="ignore"):
         p, log_A, log_C = np.log(mu.astype(wide)), np.log(A.astype(wide)), np.log(C.astype(wide))
@@ -273,9 +288,15 @@ def check_many(number, dtype, seed):
         with np.errstate(divide="ignore"):
             q = top + np.log(np.exp(joint - top[:, None]).sum(1))
             np.testing.assert_allclose(log_q[alive, t], q[alive].astype(float), rtol=room, atol=20 * room)
+            exact += np.where(alive & (z[:, t] >= 0), q, 0).astype(float)
             terms = np.where(alive[:, None], joint - np.where(alive, q, 0)[:, None], 0)[:, :, None] + log_A
             best = np.where(np.isfinite(terms.max(1)), terms.max(1), 0)
             p = best + np.log(np.exp(terms - best[:, None]).sum(1))
+    trusted = alive & ~np.asarray(counted.doubtful) & (np.asarray(counted.smallest_mass) > 0)
+    assert trusted.mean() > 0.2
+    np.testing.assert_allclose(
+        np.asarray(counted.log_likelihood)[trusted], exact[trusted], rtol=50 * room, atol=1e3 * room
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

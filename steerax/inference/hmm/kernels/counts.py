@@ -117,7 +117,11 @@ def _doubtful(
 ) -> Bool[Array, ""]:
     """Whether a small state or a rare block may hide mass that can grow again."""
     limits = Limits.of(C.dtype)
-    grows = lambda: (possible_growth(C, rows, logs) > limits.growth).any()
+
+    def grows():
+        growth = possible_growth(C, rows, logs)
+        return ((growth > limits.growth) | (growth - jnp.log(mass) > limits.at_once)).any()
+
     return lax.cond((least < limits.small) | (mass < limits.rare), grows, lambda: jnp.asarray(False))
 
 

@@ -94,16 +94,18 @@ def is_small_product(z: Any, d: int) -> bool:
 class Limits(NamedTuple):
     """What underflow can do in a precision, see `may_have_lost_mass`: an entry of at least `small` misses nothing, after
     tokens that are no rarer than `rare`; what is missing stays below rounding while later tokens multiply its share by
-    no more than the exponential of `growth`."""
+    no more than the exponential of `growth`, and 1/q and they together by no more than that of `at_once`."""
 
     small: float
     rare: float
     growth: float
+    at_once: float
 
     @classmethod
     def of(cls, dtype) -> "Limits":
         tiny, eps = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).eps)
-        return cls(tiny**0.65, tiny**0.35 / eps, math.log(eps / 1e7) - 0.65 * math.log(tiny))
+        below = math.log(eps / 1e7)
+        return cls(tiny**0.65, tiny**0.35 / eps, below - 0.65 * math.log(tiny), below - math.log(tiny))
 
     def respected(self, states: Any, log_q: Any) -> Any:
         """Whether no state is small, or zero, and no token rare: then nothing is missing."""
@@ -121,28 +123,32 @@ def may_have_lost_mass(
 ) -> Bool[Array, ""]:
     r"""Whether an underflow in the states of a filter can matter, given all the values `log q [T …]` it found.
 
-    Mass that falls below the precision is lost for good, but each later token multiplies its share by at most
-    $\max_xC_z(x)/q$. Only where the product of these factors could bring it back the states are looked at: for entries
-    so small that terms of their sums may be missing, and for zeros that the zeros of the model do not explain.
+    Mass that falls below the precision is lost for good, a share of up to tiny / q at a token; each later token
+    multiplies it by at most $\max_xC_z(x)/q$. Only where the product of these factors could bring it back the states are
+    looked at: for entries so small that terms of their sums may be missing, and for zeros that the zeros of the model do
+    not explain.
     """
     limits, rows, possible = Limits.of(states.dtype), row_numbers(z), jnp.isfinite(log_q)
 
-    def unexplained():
+    def look():
         before = states[:-1] > 0
         seen = before & (emission_table(C)[rows] > 0)
-        lost = ~possible & seen.any(-1)
-        reached = moved(
-            jnp.where(possible[..., None], seen, before).astype(states.dtype), as_transition(A).support.matrix
-        )
-        return lost.any() | ((states[1:] == 0) & (reached > 0)).any()
+        denied = (~possible & seen.any(-1)).any()  # a product of positive numbers was zero
 
-    def look():
+        def unexplained():
+            reached = moved(
+                jnp.where(possible[..., None], seen, before).astype(states.dtype), as_transition(A).support.matrix
+            )
+            return ((states[1:] == 0) & (reached > 0)).any()
+
         small = (jnp.where(states > 0, states, 1) < limits.small).any()
         rare = (possible & (log_q < math.log(limits.rare))).any()
-        return small | rare | lax.cond((states == 0).any(), unexplained, lambda: jnp.asarray(False))
+        return small | rare | denied | lax.cond((states == 0).any(), unexplained, lambda: jnp.asarray(False))
 
-    growth = possible_growth(C, jnp.where(possible, rows, 0), jnp.where(possible, log_q, 0).sum(0))
-    return lax.cond((growth > limits.growth).any() | ~possible.all(), look, lambda: jnp.asarray(False))
+    finite = jnp.where(possible, log_q, 0)
+    growth = possible_growth(C, jnp.where(possible, rows, 0), finite.sum(0))
+    suspicious = (growth > limits.growth) | (growth - finite.min(0, initial=0) > limits.at_once)
+    return lax.cond(suspicious.any() | ~possible.all(), look, lambda: jnp.asarray(False))
 
 
 @functools.partial(jax.jit, static_argnames="length")
