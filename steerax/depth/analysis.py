@@ -25,7 +25,7 @@ from ..transformer.gpt import GPT, Block
 from .change.grouped import GroupedGPT
 from .change.resample import greedy_subset, local_error_groups, subset_loss
 from .measure import bounds, transport
-from .measure.costate import Ledger, Memory, backward, half_step_states, states_for, token_losses
+from .measure.costate import Ledger, Memory, backward, half_step_states, states_for, summed_losses, token_losses
 from .measure.edges import edge_importance
 from .measure.importance import importance
 from .measure.refinement import Refinement, checked, flow_distance
@@ -237,9 +237,8 @@ def _sequences_at_once(gpt: GPT, T: int, memory: Memory) -> int:
 
 def _transport_of(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"], key: PRNGKeyArray) -> Transport:
     """Shares, sliced path and lens losses on a few sequences."""
-    X = jax.jit(half_step_states)(gpt, tokens)
+    X = half_step_states(gpt, tokens)
     N = int((np.asarray(targets) >= 0).sum())
-    lens = eqx.filter_jit(lambda gpt, X, y: token_losses(gpt, X, y).sum() / N)
     flat = X.reshape(X.shape[0], -1, X.shape[-1])
     path, floor = transport.sliced_path(flat, key)
     return Transport(
@@ -247,7 +246,7 @@ def _transport_of(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"
         np.asarray(transport.radial_share(flat)),
         path,
         floor,
-        np.asarray([float(lens(gpt, state, targets)) for state in X[::2]]),
+        np.asarray([float(summed_losses(gpt, state, targets)) / N for state in X[::2]]),
     )
 
 

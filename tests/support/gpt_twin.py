@@ -1,8 +1,10 @@
 """GPT-2 written once more, in plain NumPy and float64, loop by loop, from a state dictionary in nanoGPT's layout."""
 
+import json
 import math
 
 import numpy as np
+from safetensors.numpy import save_file
 
 erf = np.vectorize(math.erf)
 
@@ -68,3 +70,26 @@ def random_state(V=11, T=9, L=2, D=12, bias=True, tied=True, seed=0, dtype=np.fl
         state["transformer.ln_f.bias"] = normal(D)
     state["lm_head.weight"] = state["transformer.wte.weight"] if tied else normal(V, D)
     return state
+
+
+def hugging_face(state):
+    """The tensors under Hugging Face's names: linear maps transposed, no prefix, no tied copy."""
+    flip = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+    named = {k.removeprefix("transformer."): v.T if k.endswith(flip) else v for k, v in state.items()}
+    del named["lm_head.weight"]
+    return {k: np.ascontiguousarray(v) for k, v in named.items()}
+
+
+def write_hugging_face(folder, state, shards=1, **config):
+    folder.mkdir(exist_ok=True)
+    tensors = hugging_face(state)
+    told = {"model_type": "gpt2", "n_head": 3, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
+    (folder / "config.json").write_text(json.dumps(told | config))
+    if shards == 1:
+        save_file(tensors, folder / "model.safetensors")
+        return folder
+    places = {name: f"model-{i % shards:05d}.safetensors" for i, name in enumerate(sorted(tensors))}
+    for place in set(places.values()):
+        save_file({n: t for n, t in tensors.items() if places[n] == place}, folder / place)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder

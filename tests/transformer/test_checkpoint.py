@@ -15,29 +15,6 @@ from steerax._errors import CheckpointError, ConfigurationError
 TOKENS = np.array([3, 1, 4, 1, 5, 9, 2])
 
 
-def hugging_face(state):
-    """The tensors under Hugging Face's names: linear maps transposed, no prefix, no tied copy."""
-    flip = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-    named = {k.removeprefix("transformer."): v.T if k.endswith(flip) else v for k, v in state.items()}
-    del named["lm_head.weight"]
-    return {k: np.ascontiguousarray(v) for k, v in named.items()}
-
-
-def write_hugging_face(folder, state, shards=1, **config):
-    folder.mkdir()
-    tensors = hugging_face(state)
-    told = {"model_type": "gpt2", "n_head": 3, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
-    (folder / "config.json").write_text(json.dumps(told | config))
-    if shards == 1:
-        save_file(tensors, folder / "model.safetensors")
-        return folder
-    places = {name: f"model-{i % shards:05d}.safetensors" for i, name in enumerate(sorted(tensors))}
-    for place in set(places.values()):
-        save_file({n: t for n, t in tensors.items() if places[n] == place}, folder / place)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def state():
     return gpt_twin.random_state()
@@ -46,7 +23,7 @@ def state():
 def test_hugging_face_folders_whole_and_in_shards(tmp_path, state):
     logits, _, _ = gpt_twin.forward(state, TOKENS, 3, tanh=True)
     for shards in (1, 3):
-        gpt = sx.load_gpt(write_hugging_face(tmp_path / str(shards), state, shards))
+        gpt = sx.load_gpt(gpt_twin.write_hugging_face(tmp_path / str(shards), state, shards))
         np.testing.assert_allclose(gpt(jnp.asarray(TOKENS)), logits, rtol=0, atol=1e-12)
 
 
@@ -114,15 +91,15 @@ def test_rejects_unknown_or_contradictory_heads(tmp_path, state):
     with pytest.raises(ConfigurationError, match="1 to 11"):
         sx.load_gpt(tmp_path / "a.safetensors", n_head=3, vocab_size=12)
     with pytest.raises(CheckpointError, match="drop the argument"):
-        sx.load_gpt(write_hugging_face(tmp_path / "hf", state), n_head=2)
+        sx.load_gpt(gpt_twin.write_hugging_face(tmp_path / "hf", state), n_head=2)
 
 
 def test_rejects_other_architectures_and_hostile_indices(tmp_path, state):
     with pytest.raises(CheckpointError, match="activation"):
-        sx.load_gpt(write_hugging_face(tmp_path / "a", state, activation_function="relu"))
+        sx.load_gpt(gpt_twin.write_hugging_face(tmp_path / "a", state, activation_function="relu"))
     with pytest.raises(CheckpointError, match="scales its attention"):
-        sx.load_gpt(write_hugging_face(tmp_path / "b", state, scale_attn_by_inverse_layer_idx=True))
-    folder = write_hugging_face(tmp_path / "c", state, shards=2)
+        sx.load_gpt(gpt_twin.write_hugging_face(tmp_path / "b", state, scale_attn_by_inverse_layer_idx=True))
+    folder = gpt_twin.write_hugging_face(tmp_path / "c", state, shards=2)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../secret"}}))
     with pytest.raises(CheckpointError, match="not a file beside it"):
         sx.load_gpt(folder)

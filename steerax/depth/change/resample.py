@@ -182,6 +182,9 @@ def layer_states(gpt: GPT, data: Any) -> Float[Array, "S B T D"]:
     return half_step_states(gpt, scored_tokens(gpt, data)[0])[::2]
 
 
+_steps = eqx.filter_jit(jax.vmap(lambda group, X: group_step(group, X)[1], in_axes=(None, 0)))
+
+
 def local_error_groups(
     gpt: GPT, layers: int, X: Float[Array, "S B T D"], largest: int | None = None
 ) -> tuple[tuple[int, ...], ...]:
@@ -195,13 +198,12 @@ def local_error_groups(
     largest = min(L, -(-L // layers) + 2) if largest is None else largest
     if layers * largest < L:
         raise ConfigurationError(f"{layers} groups of at most {largest} layers cannot hold {L} layers.")
-    step = eqx.filter_jit(jax.vmap(lambda group, X: group_step(group, X)[1], in_axes=(None, 0)))
     best: dict[tuple[int, int], tuple[float, tuple]] = {(0, 0): (0.0, ())}
     error = {}
     for a, b in itertools.combinations(range(L + 1), 2):
         if b - a <= largest:
             group = members(gpt.blocks, tuple(range(a, b)))
-            error[a, b] = 0.0 if b == a + 1 else float(((step(group, X[a]) - X[b]) ** 2).sum(-1).mean())
+            error[a, b] = 0.0 if b == a + 1 else float(((_steps(group, X[a]) - X[b]) ** 2).sum(-1).mean())
     for m, b in itertools.product(range(1, layers + 1), range(1, L + 1)):
         options = [
             (best[m - 1, a][0] + error[a, b], (*best[m - 1, a][1], tuple(range(a, b))))

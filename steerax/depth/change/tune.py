@@ -5,6 +5,7 @@ and at $k=2$ is nearer to a flow than one that only knows its own depth, and can
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,23 @@ def batch_loss(network: GPT | GroupedGPT, tokens: Int[Array, "B N"], k: int) -> 
     return token_losses(head, X, targets).sum() / jnp.maximum((targets >= 0).sum(), 1)
 
 
+@functools.lru_cache(maxsize=64)  # the compiled step belongs to the optimiser
+def _optimizer(steps: int, learning_rate: float, weight_decay: float):
+    import optax
+
+    schedule = optax.linear_schedule(learning_rate, learning_rate / 100, steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay))
+
+
+@eqx.filter_jit
+def _step(optimizer: Any, state: tuple[Any, Any], tokens: Int[Array, "B N"], k: int):
+    """(network, memory of the optimiser) after a step with `k` sub-steps a layer, and the loss before it."""
+    network, memory = state
+    loss, gradient = eqx.filter_value_and_grad(batch_loss)(network, tokens, k)
+    updates, memory = optimizer.update(gradient, memory, network)
+    return (eqx.apply_updates(network, updates), memory), loss
+
+
 def _check(network: Any, steps: int, substeps: Sequence[int]) -> None:
     if steps < 1 or not substeps or min(substeps) < 1:
         raise ConfigurationError("Tuning needs at least one step and sub-steps of at least 1.")
@@ -74,29 +92,19 @@ def tune(
 
     **Raises:** `ConfigurationError`, `DataError`.
     """
-    import optax
-
     inner: Any = in_full_precision(network.network if isinstance(network, Resampled | Pruned) else network)
     _check(inner, steps, substeps)
     config = inner.config
     source = source_of(data, batch_size, config.block_size + 1, config.vocab_size, config.missing)
-    schedule = optax.linear_schedule(learning_rate, learning_rate / 100, steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay))
+    optimizer = _optimizer(steps, learning_rate, weight_decay)
     for_data, for_depth = jax.random.split(key)
     depths = np.asarray(jax.random.choice(for_depth, np.asarray(substeps), (steps,)))
-
-    @eqx.filter_jit
-    def step(state: tuple[Any, Any], fetched, n, i, k: int):
-        network, memory = state
-        tokens = source.batch(fetched, for_data, n, i)
-        loss, gradient = eqx.filter_value_and_grad(batch_loss)(network, tokens, k)
-        updates, memory = optimizer.update(gradient, memory, network)
-        return (eqx.apply_updates(network, updates), memory), loss
 
     def advance(state, first, count):
         fetched, losses = source.fetch(for_data, first, count), []
         for i in range(count):
-            state, loss = step(state, fetched, jnp.int32(first + i), jnp.int32(i), int(depths[first + i]))
+            tokens = source.batch(fetched, for_data, jnp.int32(first + i), jnp.int32(i))
+            state, loss = _step(optimizer, state, tokens, int(depths[first + i]))
             losses.append(loss)
         return state, {"loss": np.asarray(losses)}
 

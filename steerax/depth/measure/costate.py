@@ -50,6 +50,13 @@ def token_losses(gpt: GPT, X: Float[Array, "B T D"], targets: Int[Array, "B T"])
     return losses.reshape(-1)[:rows].reshape(targets.shape)
 
 
+@eqx.filter_jit
+def summed_losses(gpt: GPT, X: Float[Array, "B T D"], targets: Int[Array, "B T"]) -> Float[Array, ""]:
+    """The sum of `token_losses`."""
+    return token_losses(gpt, X, targets).sum()
+
+
+@eqx.filter_jit
 def half_step_states(gpt: GPT, tokens: Int[Array, "B T"]) -> Float[Array, "S B T D"]:
     """$X_0..X_{2L}$ of a batch, S = 2L + 1."""
     return jax.vmap(gpt.hidden_states, out_axes=1)(tokens)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._errors import ConfigurationError, DataError
 from ...transformer.gpt import GPT, Block
-from .costate import token_losses
+from .costate import summed_losses
 from .scoring import in_full_precision
 
 Refinement = Literal["lie_trotter", "joint", "sequential"]
@@ -148,7 +148,6 @@ def flow_distance(
     **Raises:** `DataError` if the flow needs more than 4096 steps in a layer.
     """
     N = max(int((np.asarray(targets) >= 0).sum()), 1)
-    loss = eqx.filter_jit(lambda gpt, X, y: token_losses(gpt, X, y).sum() / N)
     gpt = in_full_precision(gpt)
     dtype = gpt.token_embedding.dtype
     if tolerance is None:
@@ -163,7 +162,7 @@ def flow_distance(
     for k in substeps:
         X = refined_states(gpt, tokens, jnp.asarray(k), kind)
         errors[int(k)] = float(jnp.sqrt(((X - limit) ** 2).sum())) / size
-        losses[int(k)] = float(loss(gpt, X, targets))
-    losses[float("inf")] = float(loss(gpt, limit, targets))
+        losses[int(k)] = float(summed_losses(gpt, X, targets)) / N
+    losses[float("inf")] = float(summed_losses(gpt, limit, targets)) / N
     first, last = min(substeps), max(substeps)
     return FlowDistance(kind, errors[first], last * errors[last], errors, losses, reference_error, np.asarray(steps))

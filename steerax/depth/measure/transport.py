@@ -64,7 +64,9 @@ def sliced_path(
     theta = directions(direction_key, number, D, X.dtype)
     order = jax.random.permutation(order_key, N)
     first, second = X[:, order[: N // 2]], X[:, order[N // 2 : 2 * (N // 2)]]
-    distance = jax.jit(lambda a, b: sliced_wasserstein(a, b, theta)[0])
-    floor = np.asarray([distance(a, b) for a, b in zip(first, second, strict=True)])
-    path = np.asarray([distance(a, b) for a, b in zip(first[:-1], second[1:], strict=True)])
+    floor = np.asarray([_distance(a, b, theta) for a, b in zip(first, second, strict=True)])
+    path = np.asarray([_distance(a, b, theta) for a, b in zip(first[:-1], second[1:], strict=True)])
     return path, floor
+
+
+_distance = jax.jit(lambda a, b, theta: sliced_wasserstein(a, b, theta)[0])

@@ -1,0 +1,138 @@
+"""What the documentation and the help texts show can be typed: code runs in order and twice, commands parse and run."""
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import gpt_twin
+import jax
+import numpy as np
+import pytest
+import typer
+from safetensors.numpy import save_file
+
+from steerax.cli.main import _COMMANDS, app, main
+
+TOP = Path(__file__).resolve().parents[1]
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+RNG = np.random.default_rng(0)
+TEXT = "the cat sat on the mat. a dog ran to the cat; the cat ran. " * 60
+
+
+def fenced(page):
+    """(language, text) of every fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def commands_of(page):
+    lines = [line for language, text in fenced(page) if language != "python" for line in text.splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line.removeprefix("$ ").startswith("steerax ")]
+
+
+def examples():
+    """The commands after "Example:" in the help texts."""
+    texts = [getattr(importlib.import_module(f"steerax.cli.{name}"), name).__doc__ or "" for name in _COMMANDS]
+    return [line for text in texts for line in re.findall(r"`(steerax [^`]*)`", text.split("Example:")[-1])]
+
+
+COMMANDS = sorted({*(c for page in PAGES for c in commands_of(page)), *examples()})
+
+
+# what makes a command small enough for a test; those without an entry run as they stand
+SMALL = {
+    "train": ["--steps", "2", "--layers", "1", "--heads", "1", "--width", "8", "--block", "8", "--batch", "2"],
+    "compare": ["--quick"],
+    "reproduce": ["--quick"],
+    "fit": ["--iterations", "3"],
+}
+# every one of these takes minutes even so; experiments and data of this size have tests of their own
+ONLY_PARSED = ("pydoc --states", "reproduce all", "steerax train pydoc", "reproduce weights", "--tokenizer bpe")
+
+
+def run(line, monkeypatch, *more):
+    monkeypatch.setattr(sys, "argv", [*shlex.split(line, comments=True), *more])
+    monkeypatch.setattr(sys, "exit", lambda code=0: pytest.fail(f"{line}: exit code {code}") if code else None)
+    main()
+
+
+def write_files(folder, monkeypatch):
+    """What pages and examples speak of, in small."""
+    for name in ("text.txt", "book.txt", "corpus.txt"):
+        (folder / name).write_text(TEXT)
+    labels = "".join(f"s{i % 3},p{i // 40},{i % 2},{'xy'[i % 2]},{1 + i % 4}\n" for i in range(120))
+    (folder / "table.csv").write_text("state,patient,a,class,count\n" + labels)
+    np.arange(4000, dtype="<u2").__mod__(27).tofile(folder / "tokens.bin")
+    run("steerax train text.txt --layers 6 --heads 2 --width 64 --block 16 --steps 2 --out runs/pydoc", monkeypatch)
+    run("steerax fit text.txt --states 2 --iterations 3 --out runs/text-hmm", monkeypatch)
+
+
+def given(page):
+    """The names and files that a page takes as given."""
+    rows = RNG.integers(0, 10, (16, 16))
+    if page.name == "README.md":
+        return {"sunspots": _sunspots()}
+    if page.name == "depth.md":
+        import optax
+
+        key = jax.random.key(0)
+        return {
+            "tokens": rows,
+            "rows": rows,
+            "probe": rows,
+            "data": rows.ravel(),
+            "steps": 2,
+            "key": key,
+            "optimizer": optax.adamw(1e-3),
+        }
+    if page.name == "transformer.md":
+        state = gpt_twin.random_state(V=27, T=16, dtype=np.float32)
+        gpt_twin.write_hugging_face(Path("gpt2"), state)
+        save_file(state, "ckpt.safetensors")
+        return {"reference_logits": 0.0}
+    return {}
+
+
+def _sunspots():
+    import statsmodels.api as sm
+
+    return np.asarray(sm.datasets.sunspots.load_pandas().data.SUNACTIVITY, float)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(lang == "python" for lang, _ in fenced(p))], ids=lambda p: p.stem
+)
+def test_code_of_a_page_runs_in_order_and_twice(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path, monkeypatch)
+    for _ in range(2):
+        names = given(page)
+        for language, text in fenced(page):
+            if language == "python":
+                if importlib.util.find_spec("torch") is None:
+                    text = "".join(line for line in text.splitlines(True) if "needs torch" not in line)
+                exec(compile(text, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_that_are_shown_parse(line):
+    _, name, *arguments = shlex.split(line, comments=True)
+    group = typer.main.get_command(app)
+    group.commands[name].make_context(name, arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_commands_that_are_shown_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path, monkeypatch)
+    pages = {page.stem: commands_of(page) for page in PAGES} | {"help": examples()}
+    for name, lines in pages.items():
+        for line in lines:
+            if not any(part in line for part in ONLY_PARSED):
+                more = SMALL.get(line.split()[1], [])
+                run(line, monkeypatch, *more)
+                assert capsys.readouterr().out or name, line
