@@ -49,6 +49,19 @@ def test_the_smoother_keeps_its_digits(kind):
         assert error.max() < 1e-6
 
 
+def test_states_that_decay_without_noise_are_exact():
+    """What the predictions have forgotten is still known of the past: no covariance of a prediction is inverted."""
+    mix = np.array([[1, 0.5], [0.3, 1]])
+    for rates, noise in (((0.9, 0.1), 0.0), ((0.9, 0.1), 1e-12), ((1.0, 0.0), 0.0), ((1.2, 0.01), 1e-6)):
+        A = mix @ np.diag(rates) @ np.linalg.inv(mix)
+        model = sx.LinearGaussianModel([0.0, 0], np.eye(2), A, [[1.0, 0.3]], noise * np.eye(2), [[1.0]])
+        y = np.random.default_rng(0).normal(size=(12, 1))
+        mean, covariance = exact_smoother(model, y)
+        run = sx.smooth(model, y).smoothed
+        np.testing.assert_allclose(run.mean, mean, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(run.covariance, covariance, rtol=1e-12, atol=1e-12)
+
+
 def test_the_smoother_rejects_a_model_that_varies_in_time():
     with pytest.raises(sx.DataError, match="time-varying"):
         sx.smooth(random_operator(0, 5, 2, 1), np.zeros(5))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ....maths.covariance import solve_root, triangular
+from ....maths.covariance import by_size, solve_root, triangular
 from ....models.linear_gaussian import LinearGaussianModel
 from .riccati import Riccati, StateSpace, companion, riccati
 
@@ -89,46 +89,97 @@ class SmootherPass(NamedTuple):
 
 
 def smoother_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"]) -> SmootherPass:
-    r"""Rauch–Tung–Striebel recursion in square-root form ([ParkKailath1996]). Of $\xi_t=(X_t,\dots,X_{t-m+1})$ all but the
-    oldest state $a_t=X_{t-m+1}$ is part of $\xi_{t+1}$ too; one orthogonal triangularisation per step regresses $a_t$ on it,
+    r"""Backward recursion on square roots of covariances, without an inverse where possible.
 
-    $$\begin{pmatrix}R^{1/2}&0&0\\LH^\top&LF^\top&L_a\\0&G^\top&0\end{pmatrix}\to
-    \begin{pmatrix}U&\cdot&UK_a^\top\\0&L'&M\\0&0&N\end{pmatrix},\qquad J^\top=L'^+M,$$
+    A history is its prediction and a standard normal $u_t$, $\xi_t=\hat\xi_t+L_t^\top u_t$. The orthogonal factor of
 
-    with $P_{t+1}=L'^\top L'$; then $a_t\leftarrow a_t+K_ae_t+J(\xi_{t+1}-F\xi_t-Ke_t)$, and the root of $V_t$ triangularises the
-    rows $M-L'J^\top$ and $N$ (of $a_t$) and $V_{t+1}^{1/2}$ times the map from $\xi_{t+1}$. No covariance is inverted or
-    subtracted, so variances of $10^{15}$ (a diffuse start) and of $10^{-10}$ keep their digits. The pseudo-inverse serves
-    histories that reach back before time 0, where part of them is known to be zero.
+    $$\begin{pmatrix}R^{1/2}&0\\L_tH^\top&L_tF^\top\\0&G^\top\end{pmatrix}=
+    \Theta\begin{pmatrix}U&UK^\top\\0&L_{t+1}\\0&0\end{pmatrix}$$
+
+    says how $u_t$ is made of the whitened innovation $\varepsilon_t$, of $u_{t+1}$ and of noise $\eta$ that leaves no trace:
+    $u_t=\Theta_\varepsilon\varepsilon_t+\Theta_+u_{t+1}+\Theta_\eta\eta$ (its middle rows). So states that decay without noise are
+    exact too; the error is rounding times the *predicted* standard deviation. Where the smoothed one is smaller by the
+    square root of rounding (a diffuse start), and for derivatives, `_regressed` takes its place.
     """
-    n, p, d = model.order * model.n_states, model.n_channels, model.n_states
     system = companion(model, model.transition)
-    F, H, G, R_half, _ = system
     run, L = _filter_with_roots(model, system, z, mask)
-    noise = jnp.concatenate([jnp.zeros((G.shape[1], p), z.dtype), G.T, jnp.zeros((G.shape[1], d), z.dtype)], axis=1)
-    kept = jnp.eye(n, dtype=z.dtype)[:, d:]  # the part of the later history that is in the earlier one
-    only_oldest = lambda rows: jnp.pad(rows, ((0, 0), (n - d, 0)))
 
     def step(later, inputs):
-        x_later, root_later = later
-        x, L, e, seen, x_next = inputs
-        M = seen.astype(z.dtype)
-        block = jnp.concatenate([R_half * M[None], jnp.diag(1 - M)], axis=0)
-        above = jnp.concatenate([block, jnp.zeros((2 * p, n + d), z.dtype)], axis=1)
-        state = jnp.concatenate([(L @ H.T) * M[None], L @ F.T, L[:, -d:]], axis=1)
-        triangle = triangular(jnp.concatenate([above, state, noise], axis=0))
-        gain = jax.scipy.linalg.solve_triangular(triangle[:p, :p], triangle[:p, p + n :])
-        L_next, on_next, rest = triangle[p : p + n, p : p + n], triangle[p : p + n, p + n :], triangle[p + n :, p + n :]
-        J = solve_root(L_next, on_next)
-        oldest = x[-d:] + gain.T @ e + J.T @ (x_later - x_next)
-        back = jnp.concatenate([kept, J], axis=1)
-        rows = [root_later @ back, only_oldest(on_next - L_next @ J), only_oldest(rest)]
-        root, x_s = triangular(jnp.concatenate(rows, axis=0)), jnp.concatenate([x_later[d:], oldest])
-        return (x_s, root), (x_s, root.T @ root, root_later.T @ (root_later @ back))
+        x_later, root_later, u_later, share_later = later
+        x, L, e, seen, x_next, L_next = inputs
+        rows = _joint_rows(system, L, seen)
+        u, share, link = _rotated(rows, e, L_next, u_later, share_later)
+        root = share @ L
+        cross = (share_later @ L_next).T @ (share_later @ link.T @ L)
+        rows, root = jax.lax.optimization_barrier((rows, root))  # one factorisation after the other
+        regressed = lambda: _regressed(model.n_states, rows, x, L, e, x_next, x_later, root_later)
+        precise = jnp.sqrt(jnp.sum(root**2, 0)) >= jnp.sqrt(jnp.finfo(z.dtype).eps) * jnp.sqrt(jnp.sum(L**2, 0))
+        rotated = lambda: _first_with_slope_of_second((x + L.T @ u, root, cross), regressed())
+        x, root, cross = jax.lax.cond(jnp.all(precise), rotated, regressed)
+        return (x, root, u, share), (x, root.T @ root, cross)
 
-    inputs = (run.x[:-1], L[:-1], run.e, mask, run.x[1:])
-    _, (x, V, cross) = jax.lax.scan(step, (run.x[-1], L[-1]), inputs, reverse=True)
+    last = (run.x[-1], L[-1], jnp.zeros_like(run.x[-1]), jnp.eye(len(system.F), dtype=z.dtype))
+    inputs = (run.x[:-1], L[:-1], run.e, mask, run.x[1:], L[1:])
+    _, (x, V, cross) = jax.lax.scan(step, last, inputs, reverse=True)
     x, V = jnp.concatenate([x, run.x[-1:]]), jnp.concatenate([V, run.P[-1:]])
     return SmootherPass(x, V, cross, run.log_likelihoods.sum())
+
+
+@jax.custom_jvp
+def _first_with_slope_of_second(first, second):
+    """One of two computations of the same numbers for their values, the other for derivatives."""
+    return first
+
+
+@_first_with_slope_of_second.defjvp
+def _(primals, tangents):
+    return primals[0], tangents[1]
+
+
+def _joint_rows(system: StateSpace, L: Float[Array, "n n"], seen: Bool[Array, " p"]) -> Float[Array, "r c"]:
+    """The rows of `smoother_pass`; a missing channel has a unit variance of its own."""
+    F, H, G, R_half, _ = system
+    p, M = len(H), seen.astype(L.dtype)
+    observed = jnp.concatenate(
+        [R_half * M[None], jnp.diag(1 - M), (L @ H.T) * M[None], jnp.zeros((G.shape[1], p), L.dtype)]
+    )
+    return jnp.concatenate([observed, jnp.concatenate([jnp.zeros((2 * p, len(F)), L.dtype), L @ F.T, G.T])], axis=1)
+
+
+def _rotated(rows, e, L_next, u_later, share_later):
+    r"""Mean of $u_t$ and root of its covariance from those of $u_{t+1}$, and the matrix $\Theta_+$. No derivatives."""
+    rows, e, L_next, u_later, share_later = jax.lax.stop_gradient((rows, e, L_next, u_later, share_later))
+    p, n = len(e), len(L_next)
+    order = by_size(rows)
+    theta, R = jnp.linalg.qr(order @ rows, mode="complete")
+    theta = (order.T @ theta)[2 * p : 2 * p + n]
+    white = jax.scipy.linalg.solve_triangular(R[:p, :p], e, trans="T")
+    # rows of a root have no sign of their own: those of the filter count
+    link = theta[:, p : p + n] * jnp.where((R[p : p + n, p : p + n] * L_next).sum(1) < 0, -1, 1)[None]
+    share = triangular(jnp.concatenate([share_later @ link.T, theta[:, p + n :].T]))
+    return theta[:, :p] @ white + link @ u_later, share, link
+
+
+def _regressed(d: int, rows, x, L, e, x_next, x_later, root_later):
+    r"""Mean, root and covariance with the next history by the recursion of Rauch, Tung and Striebel ([ParkKailath1996]).
+
+    All but the oldest state $a_t=X_{t-m+1}$ of a history is part of the next one. With the columns $L_a$ of $a_t$ beside,
+    the triangularisation has the rows $(U,\cdot,UK_a^\top),(0,L_{t+1},M),(0,0,N)$; then
+    $a_t\leftarrow a_t+K_ae_t+J(\xi_{t+1}-\hat\xi_{t+1})$, $J^\top=L_{t+1}^+M$, and the new root triangularises $M-L_{t+1}J^\top$,
+    $N$ and the old root times the map from $\xi_{t+1}$. Diffuse variances keep their digits, states that decay without noise
+    do not. The pseudo-inverse serves histories that reach back before time 0.
+    """
+    p, n, later = len(e), len(x), len(rows) - 2 * len(e) - len(x)
+    oldest = jnp.concatenate([jnp.zeros((2 * p, d), L.dtype), L[:, n - d :], jnp.zeros((later, d), L.dtype)])
+    triangle = triangular(jnp.concatenate([rows, oldest], axis=1))
+    gain = jax.scipy.linalg.solve_triangular(triangle[:p, :p], triangle[:p, p + n :])
+    L_next, M, N = triangle[p : p + n, p : p + n], triangle[p : p + n, p + n :], triangle[p + n :, p + n :]
+    J = solve_root(L_next, M)
+    a = x[n - d :] + gain.T @ e + J.T @ (x_later - x_next)
+    back = jnp.concatenate([jnp.eye(n, dtype=L.dtype)[:, d:], J], axis=1)
+    only_oldest = lambda rows: jnp.pad(rows, ((0, 0), (n - d, 0)))
+    root = triangular(jnp.concatenate([root_later @ back, only_oldest(M - L_next @ J), only_oldest(N)]))
+    return jnp.concatenate([x_later[d:], a]), root, root_later.T @ (root_later @ back)
 
 
 def over_series(kernel: Callable[[LinearGaussianModel, Array, Array], Any]) -> Callable[..., Any]:

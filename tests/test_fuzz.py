@@ -1,0 +1,234 @@
+"""Many small random models against exact answers in extended precision: 2 000 of every verb, 100 000 with `-m nightly`.
+
+Hidden Markov models are solved by listing all paths of states, linear ones as one Gaussian vector. Models have zeros,
+closed classes and entries down to the smallest number of the precision; tokens and numbers are missing at random.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import steerax as sx
+from steerax.inference.hmm.kernels.counts import expected_counts
+
+WIDE, CHUNK, MANY = np.longdouble, 2_000, 100_000
+T, D, V = 5, 3, 3
+PATHS = np.stack(np.meshgrid(*[np.arange(D)] * (T + 2), indexing="ij"), -1).reshape(-1, T + 2)  # X_0 … X_{T+1}
+
+
+def chains(rng, number, dtype):
+    """Arrays `[N d]`, `[N d d]`, `[N d V]` and tokens `[N T]` that are possible."""
+
+    def rows(*shape):
+        p = rng.dirichlet(np.full(shape[-1], rng.choice([0.1, 1.0, 10.0])), (number, *shape[:-1]))
+        zero = rng.random(p.shape) < 0.3 * (rng.random((number, *(1,) * len(shape))) < 0.5)
+        tiny = rng.random(p.shape) < 0.3 * (rng.random((number, *(1,) * len(shape))) < 0.3)
+        least = np.log10(float(np.finfo(dtype).tiny))
+        p = np.where(zero, 0, np.where(tiny, 10.0 ** rng.uniform(0.4 * least, -1, p.shape), p))
+        p[..., 0] += p.sum(-1) == 0
+        return (p / p.sum(-1, keepdims=True)).astype(dtype)
+
+    mu, A, C = rows(D), rows(D, D), rows(D, V)
+    z = rng.integers(-1, V, (number, T))
+    weights = weights_of(mu, A, C, z)
+    return mu, A, C, np.where((weights.sum(1) > 0)[:, None], z, -1)
+
+
+def weights_of(mu, A, C, z, upto=T):
+    """p(path, first `upto` tokens) of every model and path, `[N paths]`."""
+    mu, A, C = (a.astype(WIDE) for a in (mu, A, C))
+    p = mu[:, PATHS[:, 0]]
+    for t in range(T + 1):
+        if t < upto:
+            p = p * np.where(
+                z[:, t, None] < 0,
+                1,
+                np.take_along_axis(C[:, PATHS[:, t]], np.maximum(z[:, t], 0)[:, None, None], 2)[..., 0],
+            )
+        p = p * A[:, PATHS[:, t], PATHS[:, t + 1]]
+    return p
+
+
+def states_of(weights, t):
+    """The distribution of X_t, `[N d]`."""
+    total = np.stack([weights[:, PATHS[:, t] == x].sum(1) for x in range(D)], -1)
+    return total / total.sum(-1, keepdims=True)
+
+
+def enumerated(mu, A, C, z):
+    """What every verb should return."""
+    prefix = [weights_of(mu, A, C, z, t) for t in range(T + 1)]
+    mass = np.stack([w.sum(1) for w in prefix], 1)
+    predicted = np.stack([states_of(prefix[t], t) for t in range(T + 1)], 1)
+    whole = prefix[T]
+    counts = np.stack(
+        [
+            [whole[:, (PATHS[:, t] == a) & (PATHS[:, t + 1] == b)].sum(1) for a in range(D) for b in range(D)]
+            for t in range(T - 1)
+        ]
+    )
+    return {
+        "filter": predicted,
+        "filtered": np.stack([states_of(prefix[t + 1], t) for t in range(T)], 1),
+        "log_likelihoods": np.log(mass[:, 1:] / mass[:, :-1]),
+        "smooth": np.stack([states_of(whole, t) for t in range(T)], 1),
+        "forecast": np.stack([states_of(whole, T), states_of(whole, T + 1)], 1),
+        "explain": predicted[:, T],
+        "dual_filter": predicted,
+        "layers": predicted,
+        "counts": (counts.sum(0) / whole.sum(1)).T,
+        "most_likely_states": np.log(
+            np.stack([whole[:, (PATHS[:, :T] == p).all(1)].sum(1) for p in np.unique(PATHS[:, :T], axis=0)], 1).max(1)
+        ),
+    }
+
+
+def computed(mu, A, C, z):
+    """The same by the public verbs, one model."""
+    model = sx.HiddenMarkovModel(mu, A, C)
+    found, explained, ahead = sx.filter(model, z), sx.explain(model, z, target="state"), sx.forecast(model, z, 2)
+    counted = expected_counts(mu, A, C, z[:, None] + 1, jnp.array([T]), 1, T)
+    balanced = explained.result == sx.RESULTS.successful
+    return {
+        "filter": found.predicted,
+        "filtered": found.filtered,
+        "log_likelihoods": found.log_likelihoods,
+        "smooth": sx.smooth(model, z).smoothed,
+        "forecast": ahead.states,
+        "explain": jnp.where(balanced, explained.prior[0] + explained.weights.sum((0, 1)), found.predicted[-1]),
+        "dual_filter": sx.dual_filter(model, z).predicted,
+        "layers": sx.dual_filter(model, z, initial="prior", layers=T + 1).predicted,
+        "counts": jnp.where(counted.doubtful, jnp.nan, counted.transition.reshape(-1)),
+        "most_likely_states": _log_probability(mu, A, C, z, sx.most_likely_states(model, z)),
+    }
+
+
+def _log_probability(mu, A, C, z, x):
+    """Of a path with its tokens."""
+    emitted = jnp.where(z < 0, 0, jnp.log(C[x, jnp.maximum(z, 0)]))
+    return jnp.log(mu[x[0]]) + jnp.log(A[x[:-1], x[1:]]).sum() + emitted.sum()
+
+
+def check_chains(dtype, number):
+    verbs = jax.jit(jax.vmap(computed))
+    room = 3e-5 if dtype == np.float32 else 1e-12
+    for seed in range(number // CHUNK):
+        arrays = chains(np.random.default_rng([seed, dtype().itemsize]), CHUNK, dtype)
+        found, exact = verbs(*(jnp.asarray(a) for a in arrays)), enumerated(*arrays)
+        for name, values in found.items():
+            values, right = np.asarray(values, float), exact[name].astype(float)
+            if name == "counts":
+                sure = np.isfinite(values).all(1)
+                assert sure.mean() > 0.3
+                values, right = values[sure], right[sure]
+            wide = 100 if name in ("layers", "dual_filter", "explain") else 1
+            np.testing.assert_allclose(
+                values, right, rtol=wide * room, atol=wide * room, err_msg=f"{name}, seed {seed}"
+            )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("number", [CHUNK, pytest.param(MANY, marks=pytest.mark.nightly)])
+def test_chains_agree_with_all_their_paths(dtype, number):
+    check_chains(dtype, number)
+
+
+# ---- linear-Gaussian models ---------------------------------------------------------------------------------------------
+
+S, P, L = 2, 2, 5  # states, channels, times
+
+
+def models(rng, number):
+    """Arrays of stable and unstable models, some without any noise in a state or with a zero row, and series with gaps."""
+    square = lambda n: (lambda a: a @ a.transpose(0, 2, 1))(
+        rng.normal(size=(number, n, n)) * 10.0 ** rng.integers(-2, 2, (number, 1, 1))
+    )
+    A = rng.normal(size=(number, 1, S, S)) * rng.choice([0.3, 0.6, 1.0], (number, 1, 1, 1))
+    H = rng.normal(size=(number, P, S)) * (rng.random((number, P, 1)) > 0.1)
+    Q = square(S) * (rng.random((number, 1, 1)) > 0.1)
+    y = np.where(rng.random((number, L, P)) < 0.2, np.nan, 3 * rng.normal(size=(number, L, P)))
+    return rng.normal(size=(number, S)), square(S), A, H, Q, square(P) + 1e-2 * np.eye(P), y
+
+
+def gaussian(m, P0, A, H, Q, R, y):
+    """Means and covariances of X_t given the numbers before, up to and after t, `[N times …]`, and log-likelihoods."""
+    m, P0, A, H, Q, R = (a.astype(WIDE) for a in (m, P0, A, H, Q, R))
+    A, N = A[:, 0], len(m)
+    means, blocks = [m], {(0, 0): P0}
+    for t in range(L):
+        means.append(np.einsum("nij,nj->ni", A, means[-1]))
+        for s in range(t + 1):
+            blocks[s, t + 1] = blocks[s, t] @ A.transpose(0, 2, 1)
+        blocks[t + 1, t + 1] = A @ blocks[t, t] @ A.transpose(0, 2, 1) + Q
+    cov = lambda s, t: blocks[s, t] if s <= t else blocks[t, s].transpose(0, 2, 1)
+    Z_mean = np.concatenate([np.einsum("nij,nj->ni", H, means[t]) for t in range(L)], 1)
+    HT = H.transpose(0, 2, 1)
+    Z = np.block([[H @ cov(s, t) @ HT + (R if s == t else 0) for t in range(L)] for s in range(L)])
+    flat, found = y.reshape(N, -1), {}
+
+    def given(t, upto):
+        """X_t given the numbers before time `upto`: missing ones become independent noise with residual 0."""
+        seen = np.isfinite(flat) & (np.arange(L * P) < upto * P)
+        K = np.where(seen[:, :, None] & seen[:, None, :], Z, 0) + np.eye(L * P) * ~seen[:, :, None]
+        cross = np.concatenate([cov(t, s) @ HT for s in range(L)], 2) * seen[:, None, :]
+        low = _cholesky(K)
+        left = _solve(low, np.concatenate([np.where(seen, flat - Z_mean, 0)[:, :, None], cross.transpose(0, 2, 1)], 2))
+        r, c = left[:, :, :1], left[:, :, 1:]
+        logs = -0.5 * (
+            (r**2).sum((1, 2)) + 2 * np.log(np.einsum("nii->ni", low)).sum(1) + seen.sum(1) * np.log(2 * WIDE(np.pi))
+        )
+        return means[t] + (c.transpose(0, 2, 1) @ r)[:, :, 0], cov(t, t) - c.transpose(0, 2, 1) @ c, logs
+
+    before, after, whole = ([given(t, u) for t, u in pairs] for pairs in (
+        [(t, t) for t in range(L + 1)], [(t, t + 1) for t in range(L)], [(t, L) for t in range(L)]))  # fmt: skip
+    for name, rows in (("predicted", before), ("filtered", after), ("smooth", whole)):
+        found[f"{name} mean"], found[f"{name} covariance"] = (np.stack([row[i] for row in rows], 1) for i in (0, 1))
+    return found | {"dual_filter mean": found["predicted mean"], "log-likelihood": before[-1][2], "forecast": np.einsum("nij,nj->ni", H, before[-1][0]),
+                    "explain": np.einsum("nij,nj->ni", H, before[-1][0])}  # fmt: skip
+
+
+def _cholesky(K):
+    low = np.zeros_like(K)
+    for j in range(K.shape[1]):
+        low[:, j, j] = np.sqrt(K[:, j, j] - (low[:, j, :j] ** 2).sum(1))
+        for i in range(j + 1, K.shape[1]):
+            low[:, i, j] = (K[:, i, j] - (low[:, i, :j] * low[:, j, :j]).sum(1)) / low[:, j, j]
+    return low
+
+
+def _solve(low, b):
+    x = np.zeros_like(b)
+    for i in range(b.shape[1]):
+        x[:, i] = (b[:, i] - np.einsum("nj,njk->nk", low[:, i, :i], x[:, :i])) / low[:, i, i, None]
+    return x
+
+
+OF_SERIES = {
+    "predicted mean": lambda model, y: sx.filter(model, y).predicted.mean,
+    "predicted covariance": lambda model, y: sx.filter(model, y).predicted.covariance,
+    "filtered mean": lambda model, y: sx.filter(model, y).filtered.mean,
+    "filtered covariance": lambda model, y: sx.filter(model, y).filtered.covariance,
+    "smooth mean": lambda model, y: sx.smooth(model, y).smoothed.mean,
+    "smooth covariance": lambda model, y: sx.smooth(model, y).smoothed.covariance,
+    "dual_filter mean": lambda model, y: sx.dual_filter(model, y, "all").predicted.mean,
+    "log-likelihood": lambda model, y: sx.filter(model, y).log_likelihood,
+    "forecast": lambda model, y: sx.forecast(model, y, 1).mean[0],
+    "explain": lambda model, y: (lambda e: e.prior + e.weights.sum(1))(sx.explain(model, y)),
+}
+
+
+@pytest.mark.parametrize("number", [CHUNK, pytest.param(MANY, marks=pytest.mark.nightly)])
+def test_linear_models_agree_with_one_gaussian_vector(number):
+    # one after the other: batched factorisations that run side by side in one program can hang XLA's thread pool
+    one = lambda f: lambda a: f(sx.LinearGaussianModel(*a[:-1]), a[-1])
+    verbs = {name: jax.jit(lambda *a, f=f: jax.lax.map(one(f), a)) for name, f in OF_SERIES.items()}
+    for seed in range(number // CHUNK):
+        arrays = models(np.random.default_rng(seed), CHUNK)
+        exact = gaussian(*arrays)
+        for name, verb in verbs.items():
+            right = exact[name].astype(float)
+            found = np.asarray(verb(*(jnp.asarray(a) for a in arrays))).reshape(right.shape)
+            scale = np.abs(right).reshape(CHUNK, -1).max(1).reshape(-1, *(1,) * (right.ndim - 1))
+            error = (np.abs(found - right) / (1 + scale)).max()
+            assert error < 1e-9, (name, seed, error)
