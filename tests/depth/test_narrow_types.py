@@ -31,7 +31,7 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_network_of_a_narrow_type_is_analysed_in_float32(make_small_gpt, verb, dtype):
     narrow = make_small_gpt(dtype=dtype)

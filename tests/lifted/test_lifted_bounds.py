@@ -94,11 +94,13 @@ def test_compiled_census_equals_the_plain_one():
 
     model = R1(3)
     tables = build_tables(model, Reductions())
-    states = np.random.default_rng(0).integers(0, 25, (20, 8, 3)).astype(np.uint8)
-    plain, fast = np.zeros(256, bool), np.zeros(256, bool)
-    mark_states(states, tables, plain)
-    kernels_numba.mark_all(states, tables, fast, 2)
-    assert ((plain | plain[::-1]) == (fast | fast[::-1])).all()
+    for number in (1, 2, 20):
+        states = np.random.default_rng(0).integers(0, 25, (number, 8, 3)).astype(np.uint8)
+        plain, fast = np.zeros(256, bool), np.zeros(256, bool)
+        mark_states(states, tables, plain)
+        kernels_numba.mark_all(states, tables, fast, 2)
+        assert ((plain | plain[::-1]) == (fast | fast[::-1])).all()
+        assert number > 2 or not plain.all()
 
 
 def test_compiled_last_layer_equals_numpy_on_weights_and_many_words():

@@ -158,6 +158,10 @@ def test_the_exhaustive_count_is_that_of_networks_in_exact_fractions():
         state = rng.integers(-model.levels, model.levels + 1, (len(problem.labels), n, 2))
         twin = best_last_layer(state, problem)
         assert fewest_errors(state, model, problem.labels, problem.weights) == twin
+        for w in ((1, 0), (0, 1), (1, -1)):  # read-outs of one row, and of two
+            alone = dataclasses.replace(problem, model=dataclasses.replace(model, directions=np.array([w])))
+            twin = best_last_layer(state, alone)
+            assert fewest_errors(state, alone.model, problem.labels, problem.weights) == twin
 
 
 def test_a_certificate_says_of_what_class_and_data_it_speaks(certificates):

@@ -9,7 +9,7 @@ from lifted_oracles import r1_labels, r1_optimum
 
 from steerax import ConfigurationError, DataError
 from steerax.lifted import R1, Problem, Reductions, read_table, solve, tasks
-from steerax.lifted.certificate.check import check
+from steerax.lifted.certificate.check import CertificateError, check
 from steerax.lifted.problem.alphabet import score_matrices, ternary
 from steerax.lifted.search import kernels_numpy as kernels
 from steerax.lifted.search import search
@@ -201,6 +201,17 @@ def test_time_limits_are_kept(n, depth, backend):
     assert sorted(times)[1] < 1.1 * 4
 
 
+def test_a_finished_search_has_listed_every_state_and_a_false_list_is_found_by_samples():
+    rows, some = ternary(2)[[2, 4, 6]], score_matrices()[::90]
+    problem = dataclasses.replace(tasks.parity(4), model=R1(4, rows=rows, matrices=some))
+    solution = solve(problem, 2, backend="numpy")
+    assert solution.lower > 0
+    assert check(solution, "sample", samples=200).level == "sample"
+    half = dataclasses.replace(solution, nodes=solution.nodes[::2], node_bounds=solution.node_bounds[::2])
+    with pytest.raises(CertificateError, match="not listed"):
+        check(half, "sample", samples=200)
+
+
 def test_data_that_contradict_themselves_prove_their_errors_at_every_level():
     problem = Problem.create([[0, 1, 1], [0, 1, 1], [1, 0, 1]], [0, 1, 1], [2, 3, 5], R1(3, rows=np.array([(1, 0)])))
     solution = solve(problem, 2, time_limit=1e-9)
@@ -214,6 +225,8 @@ def test_constant_labels_are_available_in_every_class(reductions):
     model = R1(1, vocabulary=3, matrices=score_matrices()[:2], rows=np.array([(1, -1)]), directions=np.array([(1, 1)]))
     problem = Problem.create([[0], [1], [2]], [0, 0, 0], [1, 4, 9], model)
     assert solve(problem, 2, reductions=reductions, backend="numpy").value == 0
+    ones = dataclasses.replace(problem, labels=np.ones_like(problem.labels))
+    assert solve(ones, 2, reductions=reductions, backend="numpy").value == 0
 
 
 def test_contradicting_labels_are_the_unavoidable_error():

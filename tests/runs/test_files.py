@@ -65,6 +65,7 @@ def test_the_hash_tells_dtypes_shapes_and_parts_apart():
     a = np.arange(4)
     hashes = {files.content_hash(x) for x in (a, a.astype(np.int32), a.reshape(2, 2), a[::-1], [0, 1, 2, 3], "")}
     assert len(hashes) == 6
+    assert files.content_hash({"a": 1, "b": 2}) == files.content_hash({"b": 2, "a": 1})
     assert files.content_hash(a, a) != files.content_hash(np.concatenate([a, a]))
 
 

@@ -212,6 +212,18 @@ def test_a_token_is_not_impossible_because_a_product_of_positive_numbers_is_zero
         np.testing.assert_allclose(found.filtered[2], [0, 1])
 
 
+def test_mass_that_grows_back_over_a_thousand_tokens_is_counted():
+    """A share that one token makes 1e-300 grows by less than a factor of 2 a token, and by 1e300 over the sequence."""
+    e = 1e-200
+    h = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[1 - e - 0.3, 0.3, e], [0.4 - 1e-8, 0.6, 1e-8]])
+    other = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.7, 0.3, 0.0], [0.4, 0.6, 0.0]])
+    for model, z in ((h, np.r_[[2], np.zeros(400, int)]), (other, np.r_[np.ones(1200, int), np.zeros(1600, int)])):
+        exact = np.exp(log_filter(model, z)[0]).astype(float)
+        np.testing.assert_allclose(sx.filter(model, z).predicted, exact, atol=1e-9)
+        fit = fit_tokens(model, sx.Sequences.from_arrays([z]), 0, max_iterations=1, progress=False)
+        assert fit.log_likelihoods[0] == pytest.approx(float(log_filter(model, z)[1].sum()), rel=1e-10)
+
+
 def test_layers_from_the_prior_end_at_the_filter_when_tokens_are_rare():
     for seed in range(60):
         rng = np.random.default_rng(seed)

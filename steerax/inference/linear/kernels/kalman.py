@@ -109,7 +109,7 @@ def smoother_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool
         x, L, e, seen, x_next, L_next = inputs
         rows = _joint_rows(system, L, seen)
         u, share, link = _rotated(rows, e, L_next, u_later, share_later)
-        root = share @ L
+        root = triangular(share @ L)
         cross = (share_later @ L_next).T @ (share_later @ link.T @ L)
         rows, root = jax.lax.optimization_barrier((rows, root))  # one factorisation after the other
         regressed = lambda: _regressed(model.n_states, rows, x, L, e, x_next, x_later, root_later)
@@ -127,13 +127,17 @@ def smoother_pass(model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool
 
 @jax.custom_jvp
 def _first_with_slope_of_second(first, second):
-    """One of two computations of the same numbers for their values, the other for derivatives."""
+    """Of two computations of a mean, a triangular root and a covariance one for the values, the other for derivatives."""
     return first
 
 
 @_first_with_slope_of_second.defjvp
 def _(primals, tangents):
-    return primals[0], tangents[1]
+    (first, (_, root, _)), (_, (x, change, cross)) = primals, tangents
+    sign = jnp.where((first[1] * root).sum(1) < 0, -1.0, 1.0).astype(
+        root.dtype
+    )  # rows of a root have no sign of their own
+    return first, (x, change * sign[:, None], cross)
 
 
 def _joint_rows(system: StateSpace, L: Float[Array, "n n"], seen: Bool[Array, " p"]) -> Float[Array, "r c"]:
