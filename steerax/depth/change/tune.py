@@ -104,7 +104,7 @@ def tune(
         fetched, losses = source.fetch(for_data, first, count), []
         for i in range(count):
             tokens = source.batch(fetched, for_data, jnp.int32(first + i), jnp.int32(i))
-            state, loss = _step(optimizer, state, tokens, int(depths[first + i]))
+            state, loss = _step(optimizer, state, jnp.asarray(tokens), int(depths[first + i]))
             losses.append(loss)
         return state, {"loss": np.asarray(losses)}
 
