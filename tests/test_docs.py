@@ -95,8 +95,7 @@ def given(page):
 
 
 def _sunspots():
-    import statsmodels.api as sm
-
+    sm = pytest.importorskip("statsmodels.api", reason="statsmodels (extra `bench`) is absent")
     return np.asarray(sm.datasets.sunspots.load_pandas().data.SUNACTIVITY, float)
 
 

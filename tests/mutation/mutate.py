@@ -1,6 +1,7 @@
 """Do the tests notice? Changes one operator, number or call of a kernel at a time and runs the fast tests of its room.
 
     python tests/mutation/mutate.py --number 220 --seed 0       # about an hour on two cores; writes results.json
+    python tests/mutation/mutate.py --again                      # only those that survived, after new tests
     python tests/mutation/mutate.py --table                      # the table of docs/reliability.md
     python tests/mutation/mutate.py --show lifted                # the mutants that no test noticed, as differences
 
@@ -43,7 +44,7 @@ ROOMS = {
     "linear": {
         "inference/linear/kernels/kalman.py": [f"{LINEAR}{name}.py" for name in ("smoother", "filter")],
         "inference/linear/kernels/passes.py": [f"{LINEAR}{name}.py" for name in ("explain", "dual")],
-        "inference/linear/kernels/riccati.py": [f"{LINEAR}{name}.py" for name in ("smoother", "filter")],
+        "inference/linear/kernels/riccati.py": [f"{LINEAR}{name}.py" for name in ("smoother", "filter", "dual", "forecast")],
         "inference/linear/kernels/em.py": [f"{LINEAR}fit.py"],
         "inference/linear/kernels/quasi_newton.py": [f"{LINEAR}fit.py"],
         "inference/linear/kernels/units.py": [f"{LINEAR}fit.py"],
@@ -206,8 +207,8 @@ def killed(mutant: Mutant, folder: Path) -> str:
 def run(mutants: list[Mutant], workers: int, results: Path) -> None:
     """Try all mutants that `results` does not have yet, and add them one by one."""
     done = json.loads(results.read_text()) if results.exists() else []
-    known = {(d["file"], d["start"], d["text"]) for d in done}
-    left = [m for m in mutants if (m.file, m.start, m.text) not in known]
+    known = {d["name"] for d in done}
+    left = [m for m in mutants if m.name not in known]
     folders: Queue[Path] = Queue()
     names = {mutant: mutant.name for mutant in left}
     with tempfile.TemporaryDirectory() as temporary:
@@ -228,7 +229,16 @@ def run(mutants: list[Mutant], workers: int, results: Path) -> None:
                 name = names[mutant]
                 done.append(asdict(mutant) | {"name": name, "outcome": outcome})
                 results.write_text(json.dumps(done, indent=1) + "\n")
-                print(f"{len(done)}/{len(mutants)} {outcome:9} {name}", flush=True)
+                print(f"{len(done)} {outcome:9} {name}", flush=True)
+
+
+def again(workers: int, results: Path) -> None:
+    """Try those that survived once more, where their line still stands; the others are left out of the results."""
+    done, same = json.loads(results.read_text()), json.loads((HERE / "equivalent.json").read_text())
+    survived = {d["name"] for d in done if d["outcome"] == "survived" and d["name"] not in same}
+    results.write_text(json.dumps([d for d in done if d["name"] not in survived], indent=1) + "\n")
+    of_all = [m for room, files in ROOMS.items() for file in files for m in mutants_of(room, file)]
+    run([m for m in of_all if m.name in survived], workers, results)
 
 
 def table(results: Path) -> str:
@@ -268,6 +278,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=HERE / "results.json")
+    parser.add_argument("--again", action="store_true", help="try those that survived once more")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--show", choices=ROOMS)
     options = parser.parse_args()
@@ -275,5 +286,7 @@ if __name__ == "__main__":
         print(table(options.results))
     elif options.show:
         show(options.results, options.show)
+    elif options.again:
+        again(options.workers, options.results)
     else:
         run(drawn(options.number, options.seed), options.workers, options.results)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import steerax as sx
 from steerax._errors import CheckpointError
 from steerax.runs import files
 
@@ -20,6 +21,18 @@ def test_a_failed_write_leaves_the_old_folder_and_no_debris(tmp_path):
         files.write_folder(tmp_path / "a", fail)
     assert (tmp_path / "a" / "x").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_folders_on_the_way_are_made_and_what_is_no_model_is_never_replaced(tmp_path):
+    files.write_whole(tmp_path / "a" / "b" / "x", "new")
+    files.write_folder(tmp_path / "c" / "d", lambda beside: files.write_whole(beside / "y", "new"))
+    assert (tmp_path / "a" / "b" / "x").read_text() == (tmp_path / "c" / "d" / "y").read_text() == "new"
+    hmm = sx.models.two_cycle()
+    for place in (tmp_path / "a", tmp_path / "a" / "b" / "x"):
+        with pytest.raises(CheckpointError, match="not a model folder"):
+            sx.save(hmm, place)
+    sx.save(hmm, tmp_path / "m")
+    sx.save(hmm, tmp_path / "m")
 
 
 def test_a_folder_is_replaced_whole(tmp_path):

@@ -142,8 +142,7 @@ def test_stable_fits_are_stable_and_orders_are_selected():
 
 
 def nile():
-    import statsmodels.api as sm
-
+    sm = pytest.importorskip("statsmodels.api", reason="statsmodels (extra `bench`) is absent")
     return np.asarray(sm.datasets.nile.load_pandas().data.volume, float)
 
 
