@@ -10,10 +10,11 @@ from lifted_oracles import best_last_layer
 
 from steerax import CheckpointError, ConfigurationError
 from steerax.lifted import R1, Certificate, CertificateError, Problem, check, solve, tasks
-from steerax.lifted.certificate.check import embedded, exact_label, is_quick
+from steerax.lifted.certificate.check import _closed_under_swap, embedded, exact_label, is_quick
 from steerax.lifted.certificate.exhaustive import fewest_errors
 from steerax.lifted.problem.alphabet import score_matrices, ternary
 from steerax.lifted.problem.r1 import Layer, Readout, Weights
+from steerax.lifted.search.tables import closed_under_swap
 from steerax.runs.files import content_hash
 
 
@@ -162,6 +163,18 @@ def test_the_exhaustive_count_is_that_of_networks_in_exact_fractions():
             alone = dataclasses.replace(problem, model=dataclasses.replace(model, directions=np.array([w])))
             twin = best_last_layer(state, alone)
             assert fewest_errors(state, alone.model, problem.labels, problem.weights) == twin
+
+
+def test_both_programs_agree_on_whether_a_class_is_closed_under_swap():
+    full = R1(3)
+    for change in (
+        {},
+        {"directions": np.array([(1, 0), (1, 1)])},
+        {"rows": full.rows[:4]},
+        {"matrices": full.matrices[:9]},
+    ):
+        model = dataclasses.replace(full, **change)
+        assert _closed_under_swap(model) == closed_under_swap(model) == (not change)
 
 
 def test_a_certificate_says_of_what_class_and_data_it_speaks(certificates):
