@@ -18,7 +18,7 @@ from steerax.cli.main import _COMMANDS, app, main
 TOP = Path(__file__).resolve().parents[1]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
 RNG = np.random.default_rng(0)
-TEXT = "The import statement: a cat sat on the mat. A dog ran to the cat, and the cat ran. " * 50
+TEXT = "The import statement: a cat sat on the mat. A dog ran to the cat, and the cat ran.\n" * 50
 
 
 def fenced(page):
