@@ -2,8 +2,6 @@
 
 import os
 
-# Nested parallel scans with small factorisations can hang XLA's CPU thread pool; one thread per operation avoids it.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from jaxtyping import install_import_hook

@@ -25,6 +25,13 @@ COMPLETE = np.nan_to_num(GAPPY)
 GPT = sx.GPT(sx.GPTConfig(vocab_size=4, block_size=8, n_layer=1, n_head=1, n_embd=8), key=jax.random.key(0))
 DEEP = sx.GPT(sx.GPTConfig(vocab_size=4, block_size=8, n_layer=3, n_head=1, n_embd=8), key=jax.random.key(0))
 WINDOWS = sx.Sequences.from_arrays([TOKENS[:8], TOKENS[2:10]])
+LONG = np.tile(TOKENS, 4)
+
+
+def _generated(key, n):
+    return jax.random.randint(key, (2, 9), 0, 4)
+
+
 
 OF_CHAINS = {
     "filter": lambda: (sx.filter(CHAIN, TOKENS).filtered, sx.filter(CHAIN, BATCH).next_all()),
@@ -53,7 +60,9 @@ OF_CHAINS = {
     "align_states": lambda: sx.align_states(CHAIN, CHAIN),
     "sample_tokens": lambda: sx.sample_tokens(GPT, np.array([1, 2]), 4, jax.random.key(0)),
     "score of a network": lambda: sx.score(GPT, WINDOWS),
-    "train_gpt": lambda: sx.train_gpt(GPT, WINDOWS, 2, 0, batch_size=2),
+    "train_gpt": lambda: [
+        sx.train_gpt(GPT, data, 2, 0, batch_size=2) for data in (WINDOWS, LONG, _generated)
+    ],
 }
 OF_SERIES = {
     "filter of a series": lambda: sx.filter(LINEAR, GAPPY).filtered,
@@ -74,7 +83,6 @@ OF_SERIES = {
     "score of a series": lambda: sx.score(LINEAR, [GAPPY, GAPPY[:9]]),
 }
 DATA = TARGETS = jnp.asarray(np.array(WINDOWS.values))
-LONG = np.tile(TOKENS, 4)
 OF_DEPTH = {
     "analyse": lambda: sx.depth.analyse(GPT, WINDOWS, key=0, batches=2, sample=2, draws=2).to_dict(),
     "costates": lambda: sx.depth.costates(GPT, DATA, TARGETS),
@@ -84,7 +92,10 @@ OF_DEPTH = {
     "importance": lambda: sx.depth.importance(GPT, DATA, TARGETS, jax.random.key(0), 2),
     "resample": lambda: [sx.depth.resample(DEEP, layers, WINDOWS).network for layers in (2, 6)],
     "prune": lambda: sx.depth.prune(GPT, GPT.n_parameters - 100, WINDOWS, jax.random.key(0)).network,
-    "tune": lambda: sx.depth.tune(GPT, LONG, 2, jax.random.key(0), batch_size=2, progress=False).losses,
+    "tune": lambda: [
+        sx.depth.tune(GPT, data, 2, jax.random.key(0), batch_size=2, progress=False).losses
+        for data in (LONG, WINDOWS, _generated)
+    ],
     "mean_loss": lambda: sx.depth.mean_loss(GPT, WINDOWS),
     "loss_range": lambda: sx.depth.loss_range(GPT),
     "risk_bound": lambda: sx.depth.risk_bound("fixed", number=10, range_=2.0),

@@ -1,5 +1,6 @@
 """What the documentation and the help texts show can be typed: code runs in order and twice, commands parse and run."""
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -107,20 +108,49 @@ def _sunspots():
 def test_code_of_a_page_runs_in_order_and_twice(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path, monkeypatch)
-    for _ in range(2):
-        names = given(page)
-        for language, text in fenced(page):
-            if language == "python":
-                if importlib.util.find_spec("torch") is None:
-                    text = "".join(line for line in text.splitlines(True) if "needs torch" not in line)
-                exec(compile(text, page.name, "exec"), names)
+    first, second = (run_code(page) for _ in range(2))
+    assert first and first.keys() == second.keys()
+    for name, numbers in first.items():
+        np.testing.assert_array_equal(numbers, second[name], err_msg=name)
+
+
+def run_code(page):
+    """The numbers of every value that the page shows or names, after its code has run; those that are shown are finite."""
+    names, kept = given(page), {}
+    for language, text in fenced(page):
+        if language == "python":
+            if importlib.util.find_spec("torch") is None:
+                text = "".join(line for line in text.splitlines(True) if "needs torch" not in line)
+            for statement in ast.parse(text).body:
+                source = ast.unparse(statement)
+                if isinstance(statement, ast.Expr):
+                    shown = names["_"] = eval(source, names)
+                    kept[source] = numbers_of(shown)
+                    assert np.isfinite(kept[source]).all(), source
+                else:
+                    exec(source, names)
+    return kept | {name: numbers_of(value) for name, value in names.items() if name != "__builtins__"}
+
+
+def numbers_of(value):
+    """Leaves that are numbers, end to end; those of seconds and bytes are not the same twice."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(value) if isinstance(leaf, float | np.ndarray | jax.Array)]
+    return np.concatenate([np.ravel(a) for a in leaves if a.dtype.kind in "fiu"] or [np.zeros(0)])
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_that_are_shown_parse(line):
     _, name, *arguments = shlex.split(line, comments=True)
     group = typer.main.get_command(app)
-    group.commands[name].make_context(name, arguments)
+    command = group.commands[name]
+    context = command.make_context(name, list(arguments))
+    for option in command.params:
+        if isinstance(option, typer.core.TyperOption) and set(option.opts) & set(arguments):
+            assert context.get_parameter_source(option.name).name == "COMMANDLINE", option.name
+            if not option.is_flag and not option.multiple:
+                text = arguments[max(arguments.index(o) for o in option.opts if o in arguments) + 1]
+                value = context.params[option.name]
+                assert str(value) == text or float(value) == float(text), option.name
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._compiled import keep_few
 from .._results import RESULTS, name_of
 from .files import RunFolder
 from .progress import Progress
@@ -103,6 +104,7 @@ def run(
     **Arguments:** `every`, steps between calls of the hooks; `describe(metrics, seconds_per_step)`, the text beside
     the bar; `largest`, the longest chunk. **Returns** `Finished` with the metrics of all steps, resumed ones too.
     """
+    keep_few()
     state, step, done = _resumed(state, store)
     pieces = [done] if done else []
     since: list[dict[str, np.ndarray]] = []

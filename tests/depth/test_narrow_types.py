@@ -7,6 +7,7 @@ import pytest
 
 import steerax as sx
 from steerax.depth.change.resample import SHALLOWER
+from steerax.depth.measure.edges import edge_importance, edge_removals
 
 KEY = jax.random.key(3)
 TOKENS = jnp.asarray(np.random.default_rng(5).integers(0, 7, (16, 6)), jnp.int32)
@@ -17,6 +18,9 @@ VERBS = {
         sx.depth.analyse(gpt, TOKENS, key=0, batches=2, sample=4).to_dict() | {"seconds": 0, "peak_memory": 0}
     ),
     "costates": lambda gpt: sx.depth.costates(gpt, TOKENS, TARGETS).costates,
+    "ledger_by_source": lambda gpt: sx.depth.ledger_by_source(gpt, sx.depth.costates(gpt, TOKENS, TARGETS), 1, 2),
+    "edge_importance": lambda gpt: edge_importance(gpt, TOKENS, TARGETS, KEY),
+    "edge_removals": lambda gpt: edge_removals(gpt, TOKENS, TARGETS),
     "flow_distance": lambda gpt: sx.depth.flow_distance(gpt, TOKENS, TARGETS, substeps=(1, 2, 4)),
     "importance": lambda gpt: sx.depth.importance(gpt, TOKENS, TARGETS, KEY),
     "stationarity": lambda gpt: sx.depth.stationarity(gpt, TOKENS, 4),

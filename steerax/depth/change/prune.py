@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
+from ..._compiled import keep_few
 from ..._errors import ConfigurationError
 from ...transformer.gpt import GPT
 from ..measure.importance import Gates, blocks_of, removal_effects, with_gates
@@ -64,6 +65,7 @@ def prune(
     **Raises:** `ConfigurationError` if everything outside heads and neurons has more parameters than that;
     `DataError` for unusable data.
     """
+    keep_few()
     inner: Any = in_full_precision(network.network if isinstance(network, Resampled) else network)
     tokens, targets = scored_tokens(inner, data)
     config, blocks = inner.config, blocks_of(inner)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from ..._compiled import keep_few
 from ..._errors import ConfigurationError
 from ...transformer.gpt import GPT, Block
 from ..measure.costate import half_step_states, token_losses
@@ -93,6 +94,7 @@ def resample(
         )
     if method in _NEED_DATA and data is None:
         raise ConfigurationError(f"The method {method!r} measures on data; pass data.")
+    keep_few()
     gpt = in_full_precision(gpt)
     if layers > L:
         return deeper(gpt, layers, method)

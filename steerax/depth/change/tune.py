@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..._errors import ConfigurationError
 from ..._results import RESULTS
 from ...runs import loop
-from ...training.batches import source_of
+from ...training.batches import Source, source_of
 from ...transformer.gpt import GPT
 from ..measure.costate import token_losses
 from ..measure.refinement import substeps as in_substeps
@@ -58,9 +58,10 @@ def _optimizer(steps: int, learning_rate: float, weight_decay: float):
 
 
 @eqx.filter_jit
-def _step(optimizer: Any, state: tuple[Any, Any], tokens: Int[Array, "B N"], k: int):
-    """(network, memory of the optimiser) after a step with `k` sub-steps a layer, and the loss before it."""
-    network, memory = state
+def _step(optimizer: Any, state: tuple[Any, Any], source: Source, batch: tuple[Any, ...], k: int):
+    """(network, memory of the optimiser) after a step on `source.batch(*batch)` with `k` sub-steps a layer, and the loss
+    before it."""
+    (network, memory), tokens = state, source.batch(*batch)
     loss, gradient = eqx.filter_value_and_grad(batch_loss)(network, tokens, k)
     updates, memory = optimizer.update(gradient, memory, network)
     return (eqx.apply_updates(network, updates), memory), loss
@@ -103,8 +104,8 @@ def tune(
     def advance(state, first, count):
         fetched, losses = source.fetch(for_data, first, count), []
         for i in range(count):
-            tokens = source.batch(fetched, for_data, jnp.int32(first + i), jnp.int32(i))
-            state, loss = _step(optimizer, state, jnp.asarray(tokens), int(depths[first + i]))
+            batch = fetched, for_data, jnp.int32(first + i), jnp.int32(i)
+            state, loss = _step(optimizer, state, source, batch, int(depths[first + i]))
             losses.append(loss)
         return state, {"loss": np.asarray(losses)}
 

@@ -206,7 +206,7 @@ def ledger_by_source(gpt: GPT, found: Costates, layer: int, sequence: int) -> Fl
 
     $\langle P_{m+1,t},a_{hts}\,v_{hs}W_h\rangle$; the sum over sources is `ledger.heads[layer, :, sequence]`.
     """
-    block = gpt.block(layer)
+    block = in_full_precision(gpt).block(layer)
     X, P = found.states[2 * layer, sequence], found.costates[2 * layer + 1, sequence]
     v = block.project(X)[2]
     pulled = (P @ block.out.weight.T).reshape(P.shape[0], *v.shape[::2]).transpose(1, 0, 2)

@@ -21,6 +21,7 @@ from ...transformer.attention import attend
 from ...transformer.gpt import GPT, Block
 from .costate import half_step_states, token_losses
 from .importance import draw_labels
+from .scoring import in_full_precision
 
 
 class Edges(NamedTuple):
@@ -113,6 +114,7 @@ def edge_importance(
     One sequence at a time, 1 + `draws` backward passes in which every head has its own input: memory
     `3·L·H·T·D` numbers, and $O((LH)^2TD)$ operations for the pairings.
     """
+    gpt = in_full_precision(gpt)
 
     def sequence(now):
         t, y, key = now
@@ -132,6 +134,7 @@ def edge_importance(
 @eqx.filter_jit
 def edge_removals(gpt: GPT, tokens: Int[Array, "B T"], targets: Int[Array, "B T"]) -> Edges:
     """Measured change of the mean loss when an edge is removed: half a forward pass for each of the (LH)²/2 edges."""
+    gpt = in_full_precision(gpt)
     L, H = gpt.config.n_layer, gpt.config.n_head
     X, N = half_step_states(gpt, tokens), (targets >= 0).sum()
     wrote = jax.vmap(lambda X: written(gpt, X), in_axes=1, out_axes=2)(X)  # [L H B T D]

@@ -3,13 +3,13 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError, DataError
 from ..._results import is_traced
 from ...data.sequences import Sequences
+from ...maths.covariance import solve_upper
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from .filter import filter_series, time_invariant
 
@@ -22,7 +22,7 @@ def standardised_innovations(model: AbstractLinearGaussianModel, data: Any) -> F
     """
     filtered = filter_series(model, data)
     U, e = filtered.run.U, filtered.innovations
-    white = jax.scipy.linalg.solve_triangular(U, e[..., None], trans="T")[..., 0]
+    white = solve_upper(U, e[..., None], transposed=True)[..., 0]
     return jnp.where(filtered.mask, white * jnp.sign(jnp.diagonal(U, axis1=-2, axis2=-1)), jnp.nan)
 
 

@@ -68,7 +68,7 @@ def solve(
     """
     if depth < 1:
         raise ConfigurationError(f"depth={depth}: a network has at least one layer.")
-    if time_limit is not None and time_limit <= 0:
+    if time_limit is not None and not time_limit > 0:
         raise ConfigurationError(f"time_limit={time_limit}: give a number of seconds > 0.")
     if len(problem.model.cells) ** problem.model.length >= 2**63:
         raise ConfigurationError("The states of these sequences have no 64-bit key; use shorter ones or fewer levels.")
@@ -152,7 +152,7 @@ class _Search:
             stand = (0, int(identity[0]), int(identity[0]))
             for shallower in range(1, depth):
                 self.descend(start, shallower, (stand,) * (depth - shallower), quick=shallower > 1)
-        else:
+        elif depth > 1:
             self.any_network(start, depth)
         if depth == 1:
             lower = self.descend(start, 1, ())
@@ -168,7 +168,8 @@ class _Search:
             {
                 "states": self.states, "pairs": self.pairs, "first_layer_states": len(nodes),
                 "matrices": len(self.tables.matrices), "directions": len(self.tables.normal),
-                "backend": "numba" if self.numba else "numpy", "seconds": round(time.monotonic() - self.started, 3),
+                "backend": "numba" if self.compiled.is_set() else "numpy",
+                "seconds": round(time.monotonic() - self.started, 3),
             },
         )  # fmt: skip
 
@@ -246,7 +247,7 @@ class _Search:
         incumbent."""
         values, start, upper = np.zeros(len(states), np.int64), 0, self.upper
         while start == 0 or (start < len(states) and not self.late):
-            size = len(states) if math.isinf(self.slice) else max(self.workers, int(self.slice / self.rate))
+            size = len(states) if math.isinf(self.slice) else max(self.workers, int(self.slice / max(self.rate, 1e-9)))
             part, began = slice(start, start + size), time.monotonic()
             values[part], pairs = self.terminal(states[part], self.tables, upper)
             done = len(values[part])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ....maths.covariance import by_size, solve_root, triangular
+from ....maths.covariance import by_size, orthogonal_triangular, solve_root, solve_upper, triangular
 from ....models.linear_gaussian import LinearGaussianModel
 from .riccati import Riccati, StateSpace, companion, riccati
 
@@ -55,7 +55,7 @@ def _with_gains(
 
     x_0 = jnp.zeros(len(F), F.dtype).at[:d].set(model.initial_mean)
     x_T, (x, e) = jax.lax.scan(step, x_0, (z, mask, K))
-    white = jax.scipy.linalg.solve_triangular(U, e[..., None], trans="T")[..., 0]
+    white = solve_upper(U, e[..., None], transposed=True)[..., 0]
     log_det = jnp.log(jnp.abs(jnp.diagonal(U, axis1=1, axis2=2))).sum(1)
     log_likelihoods = -0.5 * (jnp.sum(white**2, 1) + _LOG_2PI * mask.sum(1)) - log_det
     return FilterPass(jnp.concatenate([x, x_T[None]]), P, U, e, log_likelihoods)
@@ -73,7 +73,7 @@ def update(
     r"""Mean and covariance given the observation of the same time too, by the gain $K=PH^\top S^{-1}$ and Joseph's form
     $(I-KH)P(I-KH)^\top+KRK^\top$, whose error is quadratic in that of $K$."""
     H = H * seen.astype(P.dtype)[:, None]
-    K = jax.scipy.linalg.cho_solve((U, False), H @ P).T
+    K = solve_upper(U, solve_upper(U, H @ P, transposed=True)).T
     rest = jnp.eye(len(x), dtype=P.dtype) - K @ H
     return x + K @ e, rest @ P @ rest.T + K @ R @ K.T
 
@@ -155,9 +155,9 @@ def _rotated(rows, e, L_next, u_later, share_later):
     rows, e, L_next, u_later, share_later = jax.lax.stop_gradient((rows, e, L_next, u_later, share_later))
     p, n = len(e), len(L_next)
     order = by_size(rows)
-    theta, R = jnp.linalg.qr(order @ rows, mode="complete")
+    theta, R = orthogonal_triangular(order @ rows)
     theta = (order.T @ theta)[2 * p : 2 * p + n]
-    white = jax.scipy.linalg.solve_triangular(R[:p, :p], e, trans="T")
+    white = solve_upper(R[:p, :p], e[:, None], transposed=True)[:, 0]
     # rows of a root have no sign of their own: those of the filter count
     link = theta[:, p : p + n] * jnp.where((R[p : p + n, p : p + n] * L_next).sum(1) < 0, -1, 1)[None]
     share = triangular(jnp.concatenate([share_later @ link.T, theta[:, p + n :].T]))
@@ -176,7 +176,7 @@ def _regressed(d: int, rows, x, L, e, x_next, x_later, root_later):
     p, n, later = len(e), len(x), len(rows) - 2 * len(e) - len(x)
     oldest = jnp.concatenate([jnp.zeros((2 * p, d), L.dtype), L[:, n - d :], jnp.zeros((later, d), L.dtype)])
     triangle = triangular(jnp.concatenate([rows, oldest], axis=1))
-    gain = jax.scipy.linalg.solve_triangular(triangle[:p, :p], triangle[:p, p + n :])
+    gain = solve_upper(triangle[:p, :p], triangle[:p, p + n :])
     L_next, M, N = triangle[p : p + n, p : p + n], triangle[p : p + n, p + n :], triangle[p + n :, p + n :]
     J = solve_root(L_next, M)
     a = x[n - d :] + gain.T @ e + J.T @ (x_later - x_next)

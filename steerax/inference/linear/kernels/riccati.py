@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ....maths.covariance import square_root, triangular
+from ....maths.covariance import cholesky, solve_upper, square_root, triangular
 from ....models.linear_gaussian import AbstractLinearGaussianModel
 
 
@@ -58,7 +58,7 @@ def _in_first_block(model: AbstractLinearGaussianModel, F: Float[Array, "n n"]) 
 def _root(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
     r"""$L$ with $S=L^\top L$: from Cholesky's factor, or where there is none (it is not finite then) the symmetric square
     root, which is slower."""
-    factor = jnp.linalg.cholesky(S).T
+    factor = cholesky(S)
     return jax.lax.cond(jnp.isfinite(factor).all(), lambda: factor, lambda: square_root(S))
 
 
@@ -99,7 +99,7 @@ def riccati(
         array = jnp.concatenate([jnp.concatenate([block, above], axis=1), noise_rows], axis=0)
         triangle = triangular(array)
         U, L_next = triangle[:p, :p], triangle[p:, p:]
-        K = jax.scipy.linalg.solve_triangular(U, triangle[:p, p:]).T
+        K = solve_upper(U, triangle[:p, p:]).T
         P = L_next[:, :keep].T @ L_next[:, :keep]
         # equal variances are necessary for equal covariances, and cheap to compare
         before, after = jnp.sum(L**2, axis=0), jnp.sum(L_next**2, axis=0)

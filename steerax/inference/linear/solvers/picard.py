@@ -45,7 +45,7 @@ def _solve(problem: DualProblem, tolerance: float, max_steps: int) -> Controls:
     (T, p), k, dtype = mask.shape, source.shape[2], source.dtype
     seen = mask.astype(dtype)
     R = seen[:, :, None] * seen[:, None, :] * problem.model.observation_noise[None]
-    R_inverse = jnp.linalg.inv(R + jax.vmap(jnp.diag)(1 - seen))
+    R_inverse = jax.lax.map(jnp.linalg.inv, R + jax.vmap(jnp.diag)(1 - seen))
 
     def solve_R(g):
         return seen[..., None] * jnp.einsum("tpq,tqk->tpk", R_inverse, g)

@@ -4,13 +4,13 @@ import abc
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...._errors import ConfigurationError
 from ...._results import RESULTS, is_traced, result_where, successful_if
+from ....maths.covariance import solve_upper
 from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..kernels.passes import AbstractPasses, cost, make_passes
 from ..kernels.riccati import observer_form, riccati
@@ -71,7 +71,7 @@ class DualProblem(eqx.Module):
             F = _operator_in_observer_form(model.transition[:T, :T], n)
             run = riccati(observer_form(model, jnp.zeros((n, d, d), F.dtype)), self.mask, 0, F)
         identity = jnp.broadcast_to(jnp.eye(p, dtype=run.U.dtype), run.U.shape)
-        inverse_root = jax.scipy.linalg.solve_triangular(run.U, identity)
+        inverse_root = solve_upper(run.U, identity)
         seen = self.mask.astype(run.U.dtype)
         S_inverse = seen[:, :, None] * seen[:, None, :] * jnp.einsum("tpi,tqi->tpq", inverse_root, inverse_root)
         return run.K.reshape(T, n, d, p).transpose(0, 1, 3, 2), S_inverse

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ...._results import RESULTS
-from ....maths.covariance import square_root
+from ....maths.covariance import solve_upper, square_root
 from ....models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from .open_loop import adjoint_response
 from .problem import AbstractSolver
@@ -146,10 +146,10 @@ def _sweep(
         pos, neg, predicted, explained = carry
         here, target = inputs
         pos, neg = _eliminate(pos, neg, here, p)
-        L = pos[:p, here, :p].T
+        U = pos[:p, here, :p]
         forecast = predicted[here]
-        white = jax.scipy.linalg.solve_triangular(L, target - forecast[:p], lower=True)
-        log_likelihood = -0.5 * (white @ white + p * np.log(2 * np.pi)) - jnp.log(jnp.abs(jnp.diagonal(L))).sum()
+        white = solve_upper(U, (target - forecast[:p])[:, None], transposed=True)[:, 0]
+        log_likelihood = -0.5 * (white @ white + p * np.log(2 * np.pi)) - jnp.log(jnp.abs(jnp.diagonal(U))).sum()
         predicted = predicted + jnp.einsum("i,itw->tw", white, pos[:p])
         share = explained[here]
         explained = explained + jnp.einsum("ita,itb->tab", pos[:p, :, p:], pos[:p, :, p:])
