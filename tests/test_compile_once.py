@@ -32,7 +32,6 @@ def _generated(key, n):
     return jax.random.randint(key, (2, 9), 0, 4)
 
 
-
 OF_CHAINS = {
     "filter": lambda: (sx.filter(CHAIN, TOKENS).filtered, sx.filter(CHAIN, BATCH).next_all()),
     "smooth": lambda: sx.smooth(CHAIN, TOKENS),
@@ -60,9 +59,7 @@ OF_CHAINS = {
     "align_states": lambda: sx.align_states(CHAIN, CHAIN),
     "sample_tokens": lambda: sx.sample_tokens(GPT, np.array([1, 2]), 4, jax.random.key(0)),
     "score of a network": lambda: sx.score(GPT, WINDOWS),
-    "train_gpt": lambda: [
-        sx.train_gpt(GPT, data, 2, 0, batch_size=2) for data in (WINDOWS, LONG, _generated)
-    ],
+    "train_gpt": lambda: [sx.train_gpt(GPT, data, 2, 0, batch_size=2) for data in (WINDOWS, LONG, _generated)],
 }
 OF_SERIES = {
     "filter of a series": lambda: sx.filter(LINEAR, GAPPY).filtered,

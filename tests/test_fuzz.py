@@ -96,7 +96,7 @@ def computed(mu, A, C, z):
         "log_likelihoods": found.log_likelihoods,
         "smooth": sx.smooth(model, z).smoothed,
         "forecast": ahead.states,
-        "explain": jnp.where(balanced, explained.prior[0] + explained.weights.sum((0, 1)), found.predicted[-1]),
+        "explain": jnp.where(balanced, explained.prior[0] + explained.weights.sum((0, 1)), jnp.nan),
         "dual_filter": sx.dual_filter(model, z).predicted,
         "layers": sx.dual_filter(model, z, initial="prior", layers=T + 1).predicted,
         "counts": jnp.where(counted.doubtful, jnp.nan, counted.transition.reshape(-1)),
@@ -118,9 +118,9 @@ def check_chains(dtype, number):
         found, exact = verbs(*(jnp.asarray(a) for a in arrays)), enumerated(*arrays)
         for name, values in found.items():
             values, right = np.asarray(values, float), exact[name].astype(float)
-            if name == "counts":
+            if name in ("counts", "explain"):  # NaN stands where a result says that it is not sure
                 sure = np.isfinite(values).all(1)
-                assert sure.mean() > 0.3
+                assert sure.mean() > 0.9
                 values, right = values[sure], right[sure]
             wide = 100 if name in ("layers", "dual_filter", "explain") else 1
             np.testing.assert_allclose(
@@ -139,29 +139,34 @@ def test_chains_agree_with_all_their_paths(dtype, number):
 S, P, L = 2, 2, 5  # states, channels, times
 
 
-def models(rng, number):
-    """Arrays of stable and unstable models, some without any noise in a state or with a zero row, and series with gaps."""
-    square = lambda n: (lambda a: a @ a.transpose(0, 2, 1))(
-        rng.normal(size=(number, n, n)) * 10.0 ** rng.integers(-2, 2, (number, 1, 1))
-    )
-    A = rng.normal(size=(number, 1, S, S)) * rng.choice([0.3, 0.6, 1.0], (number, 1, 1, 1))
+def models(rng, number, order, dtype):
+    """Arrays of stable and unstable models, some without noise in a direction or at all or with a zero row, and series with
+    gaps."""
+
+    def square(n, singular=False):
+        a = rng.normal(size=(number, n, n)) * 10.0 ** rng.integers(-2, 2, (number, 1, 1))
+        a[:, :, 0] *= (rng.random(number) > 0.3 * singular)[:, None]
+        return a @ a.transpose(0, 2, 1)
+
+    A = rng.normal(size=(number, order, S, S)) * rng.choice([0.3, 0.6, 1.0], (number, 1, 1, 1)) / order
     H = rng.normal(size=(number, P, S)) * (rng.random((number, P, 1)) > 0.1)
-    Q = square(S) * (rng.random((number, 1, 1)) > 0.1)
+    Q = square(S, True) * (rng.random((number, 1, 1)) > 0.1)
     y = np.where(rng.random((number, L, P)) < 0.2, np.nan, 3 * rng.normal(size=(number, L, P)))
-    return rng.normal(size=(number, S)), square(S), A, H, Q, square(P) + 1e-2 * np.eye(P), y
+    arrays = rng.normal(size=(number, S)), square(S, True), A, H, Q, square(P) + 1e-2 * np.eye(P), y
+    return tuple(a.astype(dtype) for a in arrays)
 
 
 def gaussian(m, P0, A, H, Q, R, y):
     """Means and covariances of X_t given the numbers before, up to and after t, `[N times …]`, and log-likelihoods."""
     m, P0, A, H, Q, R = (a.astype(WIDE) for a in (m, P0, A, H, Q, R))
-    A, N = A[:, 0], len(m)
-    means, blocks = [m], {(0, 0): P0}
-    for t in range(L):
-        means.append(np.einsum("nij,nj->ni", A, means[-1]))
-        for s in range(t + 1):
-            blocks[s, t + 1] = blocks[s, t] @ A.transpose(0, 2, 1)
-        blocks[t + 1, t + 1] = A @ blocks[t, t] @ A.transpose(0, 2, 1) + Q
+    N, means, blocks = len(m), [m], {(0, 0): P0}
     cov = lambda s, t: blocks[s, t] if s <= t else blocks[t, s].transpose(0, 2, 1)
+    for t in range(L):
+        lags = range(min(A.shape[1], t + 1))
+        means.append(sum(np.einsum("nij,nj->ni", A[:, k], means[t - k]) for k in lags))
+        for s in range(t + 1):
+            blocks[s, t + 1] = sum(cov(s, t - k) @ A[:, k].transpose(0, 2, 1) for k in lags)
+        blocks[t + 1, t + 1] = sum(A[:, k] @ cov(t - k, t + 1) for k in lags) + Q
     Z_mean = np.concatenate([np.einsum("nij,nj->ni", H, means[t]) for t in range(L)], 1)
     HT = H.transpose(0, 2, 1)
     Z = np.block([[H @ cov(s, t) @ HT + (R if s == t else 0) for t in range(L)] for s in range(L)])
@@ -218,17 +223,18 @@ OF_SERIES = {
 }
 
 
+@pytest.mark.parametrize(("order", "dtype"), [(1, np.float64), (2, np.float64), (1, np.float32)])
 @pytest.mark.parametrize("number", [CHUNK, pytest.param(MANY, marks=pytest.mark.nightly)])
-def test_linear_models_agree_with_one_gaussian_vector(number):
-    # one after the other: batched factorisations that run side by side in one program can hang XLA's thread pool
-    one = lambda f: lambda a: f(sx.LinearGaussianModel(*a[:-1]), a[-1])
-    verbs = {name: jax.jit(lambda *a, f=f: jax.lax.map(one(f), a)) for name, f in OF_SERIES.items()}
+@pytest.mark.timeout(7200)
+def test_linear_models_agree_with_one_gaussian_vector(number, order, dtype):
+    """All verbs in one program, so that a factorisation that waits for another would never end."""
+    one = lambda *a: {name: f(sx.LinearGaussianModel(*a[:-1]), a[-1]) for name, f in OF_SERIES.items()}
+    verbs, room = jax.jit(jax.vmap(one)), 1e-10 if dtype == np.float64 else 2e-2
     for seed in range(number // CHUNK):
-        arrays = models(np.random.default_rng(seed), CHUNK)
-        exact = gaussian(*arrays)
-        for name, verb in verbs.items():
+        arrays = models(np.random.default_rng([seed, order]), CHUNK, order, dtype)
+        exact, found = gaussian(*arrays), verbs(*(jnp.asarray(a) for a in arrays))
+        for name, values in found.items():
             right = exact[name].astype(float)
-            found = np.asarray(verb(*(jnp.asarray(a) for a in arrays))).reshape(right.shape)
             scale = np.abs(right).reshape(CHUNK, -1).max(1).reshape(-1, *(1,) * (right.ndim - 1))
-            error = (np.abs(found - right) / (1 + scale)).max()
-            assert error < 1e-9, (name, seed, error)
+            error = (np.abs(np.asarray(values, float).reshape(right.shape) - right) / (1 + scale)).max()
+            assert error < room, (name, seed, error)

@@ -38,6 +38,8 @@ def test_certificates_pass_all_levels_after_a_round_trip(certificates, level, tm
         assert (loaded.lower, loaded.upper, loaded.status) == (certificate.lower, certificate.upper, "claimed")
         assert certificate.status == "proven"
         assert check(loaded, level, samples=20).level == level
+        what = {1: "", 2: "listed bounds", 3: "networks behind"}[certificate.depth] if level == "sample" else ""
+        assert what in check(loaded, level, samples=20).statement
         covered = level == "full" or (level == "sample" and certificate.depth == 1)
         assert loaded.status == ("proven" if covered else "claimed")
 

@@ -1,11 +1,11 @@
 """Do the tests notice? Changes one operator, number or call of a kernel at a time and runs the fast tests of its room.
 
-    python tests/mutation/mutate.py --number 220 --seed 0       # about an hour on two cores; writes results.json
+    python tests/mutation/mutate.py --number 250 --seed 0       # about two hours on two cores; writes results.json
     python tests/mutation/mutate.py --again                      # only those that survived, after new tests
     python tests/mutation/mutate.py --table                      # the table of docs/reliability.md
     python tests/mutation/mutate.py --show lifted                # the mutants that no test noticed, as differences
 
-A mutant is *killed* if a test fails or takes longer than two minutes. Those in `equivalent.json` compute the same as the original, or differ
+A mutant is *killed* if a test fails or takes longer than five minutes. Those in `equivalent.json` compute the same as the original, or differ
 only in speed or memory, with the reason; they do not count. Every worker has a copy of the repository of its own.
 """
 
@@ -19,10 +19,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
@@ -45,6 +48,7 @@ ROOMS = {
         "inference/linear/kernels/kalman.py": [f"{LINEAR}{name}.py" for name in ("smoother", "filter")],
         "inference/linear/kernels/passes.py": [f"{LINEAR}{name}.py" for name in ("explain", "dual")],
         "inference/linear/kernels/riccati.py": [f"{LINEAR}{name}.py" for name in ("smoother", "filter", "dual", "forecast")],
+        "maths/covariance.py": ["tests/maths/test_covariance.py", *(f"{LINEAR}{name}.py" for name in ("smoother", "filter"))],
         "inference/linear/kernels/em.py": [f"{LINEAR}fit.py"],
         "inference/linear/kernels/quasi_newton.py": [f"{LINEAR}fit.py"],
         "inference/linear/kernels/units.py": [f"{LINEAR}fit.py"],
@@ -73,7 +77,7 @@ _CALLS = {"minimum": "maximum", "maximum": "minimum", "min": "max", "max": "min"
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one file: the characters from `start` to `end` become `text`."""
+    """One change of one file: the bytes from `start` to `end` become `text`; `name` stays when lines above come and go."""
 
     room: str
     file: str
@@ -81,28 +85,31 @@ class Mutant:
     end: int
     text: str
     line: int
+    name: str = ""
 
-    def of(self, source: str) -> str:
-        return source[: self.start] + self.text + source[self.end :]
+    def of(self, source: bytes) -> bytes:
+        return source[: self.start] + self.text.encode() + source[self.end :]
 
-    @property
-    def name(self) -> str:
-        """What stays the same when lines above it come and go."""
-        source = (TOP / "steerax" / self.file).read_text()
-        before, after = source.rfind("\n", 0, self.start) + 1, source.find("\n", self.end)
-        return f"{self.file}: {source[before:after].strip()} -> {self.of(source)[before : after + len(self.text) - self.end + self.start].strip()}"
+
+def _named(mutants: list[Mutant], source: bytes) -> list[Mutant]:
+    """Mutants with names: file, line before and after, and a number where two would have the same."""
+    found, times = [], Counter()
+    for m in mutants:
+        first, end = source.rfind(b"\n", 0, m.start) + 1, source.find(b"\n", m.end)
+        after = source[first : m.start] + m.text.encode() + source[m.end : end]
+        name = f"{m.file}: {source[first:end].decode().strip()} -> {after.decode().strip()}"
+        times[name] += 1
+        found.append(replace(m, name=name if times[name] == 1 else f"{name} #{times[name]}"))
+    return found
 
 
 def mutants_of(room: str, file: str) -> list[Mutant]:
     """Every change of a file, outside annotations, docstrings, imports and messages of errors."""
-    source = (TOP / "steerax" / file).read_text()
+    source = (TOP / "steerax" / file).read_bytes()
     offsets = [0]
-    for line in source.encode().splitlines(True):
+    for line in source.splitlines(True):
         offsets.append(offsets[-1] + len(line))
-    characters = {0: 0}
-    for position, character in enumerate(source):
-        characters[list(characters)[-1] + len(character.encode())] = position + 1
-    at = lambda line, column: characters[offsets[line - 1] + column]
+    at = lambda line, column: offsets[line - 1] + column
     found: list[Mutant] = []
 
     def add(line: int, start: int, end: int, text: str) -> None:
@@ -111,8 +118,8 @@ def mutants_of(room: str, file: str) -> list[Mutant]:
     def between(left: ast.AST, right: ast.AST, text: str) -> None:
         start, end = at(left.end_lineno, left.end_col_offset), at(right.lineno, right.col_offset)  # pyright: ignore
         inside = source[start:end]
-        operator = inside.replace("(", " ").replace(")", " ").strip()
-        if "\n" not in operator and "#" not in operator:
+        operator = inside.replace(b"(", b" ").replace(b")", b" ").strip()
+        if b"\n" not in operator and b"#" not in operator:
             first = start + inside.index(operator)
             add(left.end_lineno, first, first + len(operator), text)  # pyright: ignore
 
@@ -160,121 +167,99 @@ def mutants_of(room: str, file: str) -> list[Mutant]:
                     visit(child)
 
     visit(ast.parse(source))
-    return sorted(set(found), key=lambda m: (m.start, m.text))
+    return _named(sorted(set(found), key=lambda m: (m.start, m.text)), source)
 
 
-def drawn(number: int, seed: int) -> list[Mutant]:
-    """So many mutants, from every room in proportion to the square root of its size."""
-    of_rooms = {room: [m for file in files for m in mutants_of(room, file)] for room, files in ROOMS.items()}
-    weights = {room: len(of) ** 0.5 for room, of in of_rooms.items()}
-    generator = random.Random(seed)
-    share = lambda room: min(len(of_rooms[room]), round(number * weights[room] / sum(weights.values())))
-    chosen = [m for room, of in of_rooms.items() for m in generator.sample(of, share(room))]
+def all_mutants() -> dict[str, list[Mutant]]:
+    """Every mutant of every room."""
+    return {room: [m for file in files for m in mutants_of(room, file)] for room, files in ROOMS.items()}
+
+
+def drawn(number: int, seed: int, tried: Container[str]) -> list[Mutant]:
+    """So many mutants, from every room in proportion to the square root of its size; those that were tried come first."""
+    of_rooms, generator = all_mutants(), random.Random(seed)
+    total, chosen = sum(len(of) ** 0.5 for of in of_rooms.values()), []
+    for of in of_rooms.values():
+        shuffled = sorted(generator.sample(of, len(of)), key=lambda m: m.name not in tried)
+        chosen += shuffled[: round(number * len(of) ** 0.5 / total)]
     return generator.sample(chosen, len(chosen))
 
 
-def killed(mutant: Mutant, folder: Path) -> str:
-    """Whether the tests of the file notice, "killed" or "survived", in a copy of the repository."""
-    path = folder / "steerax" / mutant.file
-    source = path.read_text()
+def _passes(room: str, file: str, folder: Path) -> bool:
+    """Whether the tests of a file pass in a copy of the repository."""
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder),
     }  # fmt: skip
-    if "numba" in mutant.file or "exhaustive" in mutant.file:
+    if "numba" in file or "exhaustive" in file:
         environment["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-n",
-        "0",
-        "-p",
-        "no:cacheprovider",
-        "--timeout",
-        "120",
-        *ROOMS[mutant.room][mutant.file],
-    ]
+    pytest = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "300"]
+    command = [*pytest, *ROOMS[room][file]]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True).returncode == 0
+
+
+def outcome(mutant: Mutant, folder: Path) -> str:
+    """Whether the tests of the file notice, "killed" or "survived", in a copy of the repository."""
+    path = folder / "steerax" / mutant.file
+    source = path.read_bytes()
     try:
-        path.write_text(mutant.of(source))
-        code = subprocess.run(command, cwd=folder, env=environment, capture_output=True).returncode
-        return "survived" if code == 0 else "killed"
+        path.write_bytes(mutant.of(source))
+        return "survived" if _passes(mutant.room, mutant.file, folder) else "killed"
     finally:
-        path.write_text(source)
+        path.write_bytes(source)
 
 
-def run(mutants: list[Mutant], workers: int, results: Path) -> None:
-    """Try all mutants that `results` does not have yet, and add them one by one."""
-    done = json.loads(results.read_text()) if results.exists() else []
-    known = {d["name"] for d in done}
-    left = [m for m in mutants if m.name not in known]
+def run(mutants: list[Mutant], workers: int, results: Path, known: dict[str, str]) -> None:
+    """Try all mutants that are not known, and write what is known one by one. The tests must pass without a change."""
+    left, known = [m for m in mutants if m.name not in known], dict(known)
     folders: Queue[Path] = Queue()
-    names = {mutant: mutant.name for mutant in left}
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(workers) as pool:
         for i in range(workers):
             copy = Path(temporary, str(i))
             shutil.copytree(TOP, copy, ignore=shutil.ignore_patterns(".venv", ".git", "__pycache__", "*.nbi", "*.nbc"))
             folders.put(copy)
 
-        def work(mutant: Mutant) -> tuple[Mutant, str]:
+        def in_a_folder(work: Callable[..., Any], *of: Any) -> Any:
             folder = folders.get()
             try:
-                return mutant, killed(mutant, folder)
+                return work(*of, folder)
             finally:
                 folders.put(folder)
 
-        with ThreadPoolExecutor(workers) as pool:
-            for mutant, outcome in pool.map(work, left):
-                name = names[mutant]
-                done.append(asdict(mutant) | {"name": name, "outcome": outcome})
-                results.write_text(json.dumps(done, indent=1) + "\n")
-                print(f"{len(done)} {outcome:9} {name}", flush=True)
+        files = sorted({(m.room, m.file) for m in left})
+        for (_, file), passed in zip(files, pool.map(lambda of: in_a_folder(_passes, *of), files), strict=True):
+            if not passed:
+                sys.exit(f"The tests of {file} fail without a change.")
+        for mutant, found in zip(left, pool.map(lambda m: in_a_folder(outcome, m), left), strict=True):
+            known[mutant.name] = found
+            results.write_text(json.dumps(known, indent=1) + "\n")
+            print(f"{len(known)} {found:9} {mutant.name}", flush=True)
 
 
-def again(workers: int, results: Path) -> None:
-    """Try those that survived once more, where their line still stands; the others are left out of the results."""
-    done, same = json.loads(results.read_text()), json.loads((HERE / "equivalent.json").read_text())
-    survived = {d["name"] for d in done if d["outcome"] == "survived" and d["name"] not in same}
-    results.write_text(json.dumps([d for d in done if d["name"] not in survived], indent=1) + "\n")
-    of_all = [m for room, files in ROOMS.items() for file in files for m in mutants_of(room, file)]
-    run([m for m in of_all if m.name in survived], workers, results)
-
-
-def table(results: Path) -> str:
+def table(known: dict[str, str], same: Container[str]) -> str:
     """Rows of Markdown: mutants, equivalent ones, killed ones and their share, by room."""
-    done, same = json.loads(results.read_text()), json.loads((HERE / "equivalent.json").read_text())
     rows = ["| kernels | mutants | equivalent | killed | share |", "|---|---|---|---|---|"]
     for rooms in (*([room] for room in ROOMS), list(ROOMS)):
-        of = [d for d in done if d["room"] in rooms]
-        equivalent = sum(d["outcome"] == "survived" and d["name"] in same for d in of)
-        dead = sum(d["outcome"] == "killed" for d in of)
+        files = {file for room in rooms for file in ROOMS[room]}
+        of = {name: found for name, found in known.items() if name.split(":")[0] in files}
+        equivalent = sum(found == "survived" and name in same for name, found in of.items())
+        dead = sum(found == "killed" for found in of.values())
         name = rooms[0] if len(rooms) == 1 else "all"
         rows.append(f"| {name} | {len(of)} | {equivalent} | {dead} | {dead / max(len(of) - equivalent, 1):.0%} |")
     return "\n".join(rows)
 
 
-def show(results: Path, room: str) -> None:
-    """The differences of the mutants of a room that survived."""
-    same = json.loads((HERE / "equivalent.json").read_text())
-    for d in json.loads(results.read_text()):
-        if d["room"] == room and d["outcome"] == "survived" and d["name"] not in same:
-            mutant = Mutant(*(d[name] for name in ("room", "file", "start", "end", "text", "line")))
-            source = (TOP / "steerax" / mutant.file).read_text()
-            lines = difflib.unified_diff(
-                source.splitlines(),
-                mutant.of(source).splitlines(),
-                f"{mutant.file}:{mutant.line}",
-                "",
-                lineterm="",
-                n=2,
-            )
-            print("\n".join(lines), "\n")
+def show(mutants: list[Mutant]) -> None:
+    """Mutants as differences."""
+    for mutant in mutants:
+        source = (TOP / "steerax" / mutant.file).read_bytes()
+        before, after = (text.decode().splitlines() for text in (source, mutant.of(source)))
+        print(*difflib.unified_diff(before, after, f"{mutant.file}:{mutant.line}", "", lineterm="", n=2), "", sep="\n")
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=220)
+    parser.add_argument("--number", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=HERE / "results.json")
@@ -282,11 +267,22 @@ if __name__ == "__main__":
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--show", choices=ROOMS)
     options = parser.parse_args()
+    of_rooms = all_mutants()
+    there = {m.name: m for of in of_rooms.values() for m in of}
+    known = json.loads(options.results.read_text()) if options.results.exists() else {}
+    known = {name: found for name, found in known.items() if name in there}  # of lines that still stand
+    same = json.loads((HERE / "equivalent.json").read_text())
+    survived = [name for name, found in known.items() if found == "survived" and name not in same]
     if options.table:
-        print(table(options.results))
+        print(table(known, same))
     elif options.show:
-        show(options.results, options.show)
+        show([there[name] for name in survived if there[name].room == options.show])
     elif options.again:
-        again(options.workers, options.results)
+        kept = {name: found for name, found in known.items() if name not in survived}
+        run([there[name] for name in survived], options.workers, options.results, kept)
     else:
-        run(drawn(options.number, options.seed), options.workers, options.results)
+        run(drawn(options.number, options.seed, known), options.workers, options.results, known)
+
+
+if __name__ == "__main__":
+    main()

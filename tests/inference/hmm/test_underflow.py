@@ -13,6 +13,7 @@ from steerax.inference.hmm.fit import fit_tokens
 from steerax.inference.hmm.kernels.counts import expected_counts
 from steerax.inference.hmm.kernels.em import counts_of
 from steerax.inference.hmm.kernels.layers import layer
+from steerax.inference.hmm.kernels.recursions import filter_possible
 from steerax.inference.hmm.kernels.scaled import Scaled, filter_traced, layer_scaled, next_log_probabilities
 from steerax.inference.score import score_predictor
 
@@ -167,6 +168,12 @@ def test_scores_and_slopes_are_right_where_mass_would_be_lost():
     np.testing.assert_allclose(jax.grad(log_likelihood)(0.6), 2100 / 0.6 - 1 / 0.1, rtol=1e-9)
 
 
+def test_slopes_are_finite_beside_an_impossible_token():
+    hmm = chain_of("dense", np.random.default_rng(0), 10, 3)
+    before = lambda C: filter_possible(hmm.initial, hmm.transition, C, jnp.array([0, 1, 2]))[1][:2].sum()
+    assert np.isfinite(jax.grad(before)(hmm.emission.at[:, 2].set(0))).all()
+
+
 def test_a_token_that_no_state_emits_changes_nothing_in_a_layer():
     mu, A = jnp.array([0.4, 0.6]), jnp.array([[0.9, 0.1], [0.2, 0.8]])
     C, z = jnp.array([[0.7, 0.3, 0.0], [0.2, 0.8, 0.0]]), jnp.array([0, 2, 1])
@@ -217,11 +224,28 @@ def test_mass_that_grows_back_over_a_thousand_tokens_is_counted():
     e = 1e-200
     h = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[1 - e - 0.3, 0.3, e], [0.4 - 1e-8, 0.6, 1e-8]])
     other = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.7, 0.3, 0.0], [0.4, 0.6, 0.0]])
-    for model, z in ((h, np.r_[[2], np.zeros(400, int)]), (other, np.r_[np.ones(1200, int), np.zeros(1600, int)])):
+    turned = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.7, 0.3], [0.3, 0.7]])
+    for model, z in (
+        (h, np.r_[[2], np.zeros(400, int)]),
+        (other, np.r_[np.ones(1200, int), np.zeros(1600, int)]),
+        (turned, np.r_[np.zeros(890, int), np.ones(900, int)]),
+    ):
         exact = np.exp(log_filter(model, z)[0]).astype(float)
         np.testing.assert_allclose(sx.filter(model, z).predicted, exact, atol=1e-9)
         fit = fit_tokens(model, sx.Sequences.from_arrays([z]), 0, max_iterations=1, progress=False)
         assert fit.log_likelihoods[0] == pytest.approx(float(log_filter(model, z)[1].sum()), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("C", "z"),
+    [([[0.7, 0.3], [0.3, 0.7]], np.r_[np.zeros(130), np.ones(130)]), ([[1, 1e-36], [1 - 1e-30, 1e-30]], [0, 1, 0, 1])],
+    ids=["slow growth", "one rare token"],
+)
+def test_counts_of_single_precision_are_exact_or_doubtful(C, z):
+    """Either kind of growth is enough for doubt."""
+    hmm = sx.HiddenMarkovModel(*(np.asarray(a, np.float32) for a in ([0.5, 0.5], np.eye(2), C)))
+    rows = jnp.asarray(np.asarray(z, int)[:, None] + 1)
+    assert expected_counts(*hmm.arrays, rows, jnp.array([len(z)]), 1, len(z)).doubtful
 
 
 def test_layers_from_the_prior_end_at_the_filter_when_tokens_are_rare():

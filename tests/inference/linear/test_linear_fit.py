@@ -281,3 +281,11 @@ def test_fits_reject_what_cannot_work(gappy):
         sx.fit(sx.LinearGaussian(2), z, restarts=0)
     with pytest.raises(sx.DataError, match="inputs"):
         sx.fit(sx.LinearGaussian(2, inputs=np.ones((5, 1))), z)
+
+
+@pytest.mark.parametrize("most", [1, 5, 17])
+def test_a_fit_takes_as_many_steps_as_it_may(most):
+    z = np.random.default_rng(0).normal(size=(60, 3)).cumsum(0)
+    found = sx.fit(sx.LinearGaussian(2), z, max_iterations=most)
+    assert found.result == sx.RESULTS.max_steps_reached
+    assert len(found.log_likelihoods) == most + 1
