@@ -34,7 +34,9 @@ MAY_IMPORT |= {"experiments": EVERYTHING, "cli": EVERYTHING | {"experiments"}}
 TWINS = {"filter", "smoother", "dual", "explain", "forecast", "fit", "select"}
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
-LONGEST_PACKAGE = 23_300  # lines; 20 500 is the aim, without what exactness at the edges needs
+LONGEST_PACKAGE = (
+    24_300  # lines; 20 500 is the aim, without what exactness at the edges and faults of the outer world need
+)
 
 
 def module_of(path: pathlib.Path) -> str:
@@ -104,7 +106,13 @@ def test_lifted_uses_only_quantized_networks_and_its_checker_only_the_problem():
             assert transformer <= {"steerax.transformer.quantized"}, module
     checker = imports("steerax.lifted.certificate.check")
     own = "steerax.lifted.certificate.exhaustive"
-    allowed = ("steerax._errors", "steerax.lifted.problem.", "steerax.lifted.certificate.certificate", own)
+    allowed = (
+        "steerax._errors",
+        "steerax._bounds",
+        "steerax.lifted.problem.",
+        "steerax.lifted.certificate.certificate",
+        own,
+    )
     assert {other for other in checker if not other.startswith(allowed)} == set()
     assert imports(own) == set()  # a program of its own
 

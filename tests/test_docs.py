@@ -106,17 +106,18 @@ def _sunspots():
     "page", [p for p in PAGES if any(lang == "python" for lang, _ in fenced(p))], ids=lambda p: p.stem
 )
 def test_code_of_a_page_runs_in_order_and_twice(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_files(tmp_path, monkeypatch)
-    first, second = (run_code(page) for _ in range(2))
+    first, second = (run_code(page, tmp_path / name, monkeypatch) for name in ("first", "second"))
     assert first
     assert first.keys() == second.keys()
     for name, numbers in first.items():
         np.testing.assert_array_equal(numbers, second[name], err_msg=name)
 
 
-def run_code(page):
+def run_code(page, folder, monkeypatch):
     """The numbers of every value that the page shows or names, after its code has run; those that are shown are finite."""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    write_files(folder, monkeypatch)
     names, kept = given(page), {}
     for language, text in fenced(page):
         if language == "python":

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,6 @@ import typer
 
 import steerax as sx
 
-from .._errors import ConfigurationError
 from ..data.scores import TokenScores
 from ..runs.files import write_whole
 from ..runs.json import plain
@@ -21,11 +21,13 @@ from ..runs.json import plain
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The answer of a command: a record, the text for a person, and a table whose first row names the columns."""
+    """The answer of a command: a record, the text for a person, a table whose first row names the columns, and the code to
+    exit with, 0 unless the work was interrupted."""
 
     record: Any
     text: str
     table: Sequence[Sequence[Any]] = ()
+    code: int = 0
 
     def shown(self, as_json: bool) -> str:
         """The record as JSON, or the text."""
@@ -33,18 +35,21 @@ class Answer:
 
 
 def tell(answer: Answer, as_json: bool, out: Any = None) -> None:
-    """Print an answer, and write its table, if it has one, to `out` (CSV) if that is asked for.
-
-    **Raises:** `ConfigurationError` if the file cannot be written.
-    """
+    """Print an answer, and write its table, if it has one, to `out` (CSV) if that is asked for."""
     if answer.table and out is not None:
         lines = io.StringIO(newline="")
         csv.writer(lines).writerows(answer.table)
-        try:
-            write_whole(out, lines.getvalue())
-        except OSError as error:
-            raise ConfigurationError(f"{out} cannot be written ({error.strerror}); choose another --out.") from None
-    typer.echo(answer.shown(as_json))
+        write_whole(out, lines.getvalue())
+    say(answer.shown(as_json))
+
+
+# all that can move a cursor, set a title or turn text around, except tab and line end
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print text; what would control the terminal is shown, not sent."""
+    typer.echo(_CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text), err=err)
 
 
 def symbols_of(model: Any) -> tuple[str, ...]:

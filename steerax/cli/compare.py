@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..experiments.compare.config import Config
-from .answers import Answer
+from .answers import Answer, say
 from .options import Options, command
 
 
@@ -14,7 +14,7 @@ from .options import Options, command
 class _Options(Options):
     _: dataclasses.KW_ONLY
     resume: Annotated[bool, "continue an interrupted comparison in the same folder"] = False
-    overwrite: Annotated[bool, "discard an interrupted comparison in the folder"] = False
+    overwrite: Annotated[bool, "replace what is in the folder, finished or not"] = False
     report_only: Annotated[bool, "report on an interrupted comparison as it stands, without more training"] = False
 
 
@@ -32,6 +32,6 @@ def compare(config: Config, options: _Options) -> Answer:
         else:
             compared = run(config, options.resume, options.overwrite)
     except Interrupted as stopped:
-        typer.echo(str(stopped), err=True)
+        say(str(stopped), err=True)
         raise typer.Exit(130) from None
     return Answer(compared.numbers, compared.summary())

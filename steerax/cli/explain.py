@@ -7,6 +7,7 @@ import numpy as np
 
 import steerax as sx
 
+from .._bounds import COUNT, Range
 from .answers import Answer, symbols_of
 from .inputs import one, opened
 from .options import ModelOptions, Number, command
@@ -16,9 +17,9 @@ from .options import ModelOptions, Number, command
 class _Options(ModelOptions):
     _: dataclasses.KW_ONLY
     number: Number = 0
-    query: Annotated[int, "time of the prediction; -1 is the end"] = -1
+    query: Annotated[int, "time of the prediction; -1 is the end", Range(-(10**9), 10**9, whole=True)] = -1
     token: Annotated[str | None, "token predicted  [default: the likeliest]"] = None
-    top: Annotated[int, "largest terms to show"] = 10
+    top: Annotated[int, "largest terms to show", COUNT] = 10
 
 
 @command

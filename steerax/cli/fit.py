@@ -1,18 +1,20 @@
 """`steerax fit`: learn a model from sequences."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import steerax as sx
 
+from .._bounds import COUNT, NOT_NEGATIVE, Range
 from .._errors import ConfigurationError
 from ..data.sequences import Sequences
 from ..inference.kinds import Start
+from ..runs.files import free_place, try_place
+from ..runs.folder import discard
 from .answers import Answer, in_words, standard_error
 from .inputs import read_series, read_tokens
-from .options import PACKAGED, Data, Seed, TableOptions, command
+from .options import PACKAGED, Data, Overwrite, Seed, TableOptions, command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,18 +22,19 @@ class _Options(TableOptions):
     data: Data
     _: dataclasses.KW_ONLY
     model: Annotated[str, "kind of model: hmm (tokens) or linear (real numbers)"] = "hmm"
-    states: Annotated[int, "number of hidden states"] = 8
-    order: Annotated[int, "how many past states the next one depends on"] = 1
+    states: Annotated[int, "number of hidden states", COUNT] = 8
+    order: Annotated[int, "how many past states the next one depends on", COUNT] = 1
     start: Annotated[str, "first state of a linear model: stationary, diffuse (no level of its own) or free"] = (
         "stationary"
     )
-    restarts: Annotated[int, "random starts; the best one is kept (hmm)"] = 3
-    iterations: Annotated[int, "largest number of iterations"] = 200
-    tolerance: Annotated[float, "stop at a smaller gain, in nats per observation"] = 1e-6
-    pseudocount: Annotated[float, "added to every expected count; 0 is maximum likelihood (hmm)"] = 0.1
-    cut: Annotated[int | None, "cut sequences into pieces of at most this length"] = None
-    held_out: Annotated[float, "share of the sequences kept to measure the model"] = 0.1
+    restarts: Annotated[int, "random starts; the best one is kept (hmm)", COUNT] = 3
+    iterations: Annotated[int, "largest number of iterations", COUNT] = 200
+    tolerance: Annotated[float, "stop at a smaller gain, in nats per observation", NOT_NEGATIVE] = 1e-6
+    pseudocount: Annotated[float, "added to every expected count; 0 is maximum likelihood (hmm)", NOT_NEGATIVE] = 0.1
+    cut: Annotated[int | None, "cut sequences into pieces of at most this length", COUNT] = None
+    held_out: Annotated[float, "share of the sequences kept to measure the model", Range(0, 1)] = 0.1
     out: Annotated[str | None, "folder for the model  [default: runs/DATA-MODEL]"] = None
+    overwrite: Overwrite = False
     resume: Annotated[bool, "go on with a stopped fit of the same data and options (hmm)"] = False
     seed: Seed = 0
 
@@ -52,6 +55,8 @@ def fit(options: _Options) -> Answer:
     if options.model not in ("hmm", "linear"):
         raise ConfigurationError(f"There is no model called {options.model!r}; choose hmm or linear.")
     is_hmm = options.model == "hmm"
+    try_place(options.folder, folder=True)
+    free_place(options.folder, options.overwrite)
     data = (read_tokens if is_hmm else read_series)(options.data, options)
     data = data if options.cut is None else data.cut(options.cut)
     training, held_out = data, None
@@ -60,19 +65,20 @@ def fit(options: _Options) -> Answer:
     if not options.resume:
         if any(options.unfinished.glob("checkpoints/[0-9]*")):
             raise ConfigurationError(f"{options.unfinished} holds a stopped fit; go on with --resume, or remove it.")
-        shutil.rmtree(options.unfinished, ignore_errors=True)
+        discard(options.unfinished)
     fitted = (_fit_tokens if is_hmm else _fit_series)(training, options)
-    sx.save(fitted.model, options.folder)
     interrupted = fitted.result == sx.RESULTS.interrupted
-    if not interrupted:
-        shutil.rmtree(options.unfinished, ignore_errors=True)
+    kept = interrupted and is_hmm  # with all that a fit needs to go on; a linear model is saved as far as it came
+    if not kept:
+        sx.save(fitted.model, options.folder, overwrite=True)
+        discard(options.unfinished)
     outcome, n_iterations = sx.RESULTS[fitted.result], len(fitted.log_likelihoods) - 1
-    record = {"model": str(options.folder), "iterations": n_iterations, "outcome": outcome}
+    record = {"model": None if kept else str(options.folder), "iterations": n_iterations, "outcome": outcome}
     record |= {"states": options.states, "order": options.order}
     measured, lines = (_measure_tokens if is_hmm else _measure_series)(fitted, training, held_out)
-    more = "go on with --resume" if interrupted else ""
-    lines += [line for line in (outcome, more, f"model in {options.folder}") if line]
-    return Answer(record | measured, "\n".join(lines))
+    lines += [outcome] if outcome else []
+    lines += ["nothing is lost: go on with --resume" if kept else f"model in {options.folder}"]
+    return Answer(record | measured, "\n".join(lines), code=130 if interrupted else 0)
 
 
 def _fit_tokens(training: Sequences, options: _Options) -> Any:

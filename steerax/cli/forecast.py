@@ -7,6 +7,7 @@ import numpy as np
 
 import steerax as sx
 
+from .._bounds import COUNT, SHARE
 from .answers import Answer, ranked, symbols_of
 from .inputs import one, opened
 from .options import ModelOptions, Number, command
@@ -15,9 +16,9 @@ from .options import ModelOptions, Number, command
 @dataclasses.dataclass(frozen=True)
 class _Options(ModelOptions):
     _: dataclasses.KW_ONLY
-    steps: Annotated[int, "how far to look ahead"] = 5
+    steps: Annotated[int, "how far to look ahead", COUNT] = 5
     number: Number = 0
-    coverage: Annotated[float, "probability that the set shown at each step covers"] = 0.9
+    coverage: Annotated[float, "probability that the set shown at each step covers", SHARE] = 0.9
 
 
 @command

@@ -1,14 +1,18 @@
 """The `steerax` command: its subcommands, and how errors reach a user."""
 
 import importlib
+import io
 import os
+import re
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import typer
 
 from .._errors import SteeraxError
-from .answers import Answer
+from .answers import Answer, say
 from .options import Options, command
 
 # each is the function of the same name in the module of the same name
@@ -47,18 +51,45 @@ for _name in _COMMANDS:
 
 
 def main() -> None:
-    """Run the command line: exit code 0, or 2 for misuse or bad input with one sentence on stderr.
+    """Run the command line: exit code 0, 2 for misuse or bad input, 1 for what failed on the way (a disk, memory), each with
+    one sentence on stderr, or 130 if it was interrupted by Ctrl-C or SIGTERM.
 
-    Float64 is on for this process, and compiled functions are kept for the next one. Only a `SteeraxError` becomes a
-    sentence; anything else is a fault of the software and keeps its traceback (exit code 1).
+    Float64 is on for this process, and compiled functions are kept for the next one. Other exceptions are faults of the
+    software and keep their traceback; with `STEERAX_TRACEBACK=1` all do.
     """
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     _keep_compiled()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
-    except SteeraxError as error:
-        typer.echo(f"steerax: {error}", err=True)
-        sys.exit(2)
+    except Exception as error:
+        code, sentence = 2 if isinstance(error, SteeraxError) else 1, _sentence(error)
+        if sentence is None or os.environ.get("STEERAX_TRACEBACK") == "1":
+            raise
+        say(f"steerax: {sentence}", err=True)
+        sys.exit(code)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What a user is told; `None` for a fault of the software."""
+    match error:
+        case SteeraxError():  # it may name an argument of Python
+            text = re.sub(r"\b([a-z_]+)=True\b", lambda m: f"--{m[1].replace('_', '-')}", str(error))
+            return re.sub(r"\b([a-z_]+)=\"(\w+)\"", lambda m: f"--{m[1].replace('_', '-')} {m[2]}", text)
+        case OSError() if error.errno is not None:
+            place = next((str(p) for p in (error.filename2, error.filename) if p is not None), "a file")
+            return f"{place}: {os.strerror(error.errno)}. Free some space, or choose another place."
+        case UnicodeError():
+            return f"A text cannot be read or written in its encoding ({error})."
+        case MemoryError():
+            return f"There is not enough memory ({str(error) or 'no details'}); use fewer or shorter sequences, or smaller sizes."
+    if "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower():
+        return f"There is not enough memory ({str(error).splitlines()[0]}); use fewer or shorter sequences, or smaller sizes."
+    return None
 
 
 def _keep_compiled() -> None:

@@ -13,23 +13,29 @@ from typing import Annotated, Any
 
 import typer
 
+from .._bounds import COUNT, COUNT_OR_ZERO, SEED, check_fields
+from ..runs.files import free_place, try_place
 from .answers import Answer, tell
 
 PACKAGED = "statsmodels:"  # in front of the name of a data set instead of a file
 
 Data = Annotated[str, f".txt, .csv, .tsv, .parquet, .npy or .npz file; for linear models also {PACKAGED}NAME"]
 Checkpoint = Annotated[Path, "a model folder or file that steerax can read"]
-Heads = Annotated[int | None, "heads, where the checkpoint does not say"]
-Number = Annotated[int, "which sequence, counted from 0"]
-Seed = Annotated[int, "seed of everything random"]
+Heads = Annotated[int | None, "heads, where the checkpoint does not say", COUNT]
+Number = Annotated[int, "which sequence, counted from 0", COUNT_OR_ZERO]
+Seed = Annotated[int, "seed of everything random", SEED]
+Overwrite = Annotated[bool, "replace what is already there"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What every command has."""
+    """What every command has; numbers carry their bounds, which are checked. **Raises:** `ConfigurationError`."""
 
     _: dataclasses.KW_ONLY
     json: Annotated[bool, "print the numbers as JSON"] = False
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +56,8 @@ class ModelOptions(TableOptions):
     data: Data
     _: dataclasses.KW_ONLY
     on_impossible: Annotated[str, "raise, or skip a token of probability zero"] = "raise"
-    out: Annotated[str | None, "CSV file for all numbers, not only those shown"] = None
+    out: Annotated[Path | None, "CSV file for all numbers, not only those shown"] = None
+    overwrite: Overwrite = False
 
 
 def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
@@ -63,9 +70,14 @@ def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(**values: Any) -> None:
-        filled = (kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}) for kind in kinds)
+        filled = [kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}) for kind in kinds]
+        table = next((o.out for o in filled if isinstance(o, ModelOptions)), None)
+        if table is not None:
+            try_place(free_place(table, values["overwrite"]))
         if (answer := function(*filled)) is not None:
-            tell(answer, values["json"], values.get("out"))
+            tell(answer, values["json"], table)
+            if answer.code:
+                raise typer.Exit(answer.code)
 
     called: Any = run
     called.__signature__ = inspect.Signature([parameter for kind in kinds for parameter in _parameters(kind)])

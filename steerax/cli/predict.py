@@ -8,6 +8,7 @@ import numpy as np
 
 import steerax as sx
 
+from .._bounds import COUNT
 from ..data.sequences import Sequences
 from .answers import Answer, in_words, ranked, symbols_of
 from .inputs import opened
@@ -17,7 +18,7 @@ from .options import ModelOptions, command
 @dataclasses.dataclass(frozen=True)
 class _Options(ModelOptions):
     _: dataclasses.KW_ONLY
-    top: Annotated[int, "likeliest tokens to show for each sequence"] = 3
+    top: Annotated[int, "likeliest tokens to show for each sequence", COUNT] = 3
 
 
 @command

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .answers import Answer
+from .._bounds import COUNT
+from .answers import Answer, say
 from .options import Options, Seed, command
 
 
@@ -17,8 +18,8 @@ class _Options(Options):
     out: Annotated[Path, "folder of the gallery"] = Path("results")
     quick: Annotated[bool, "small sizes, minutes instead of an hour"] = False
     seed: Seed = 0
-    seeds: Annotated[int, typer.Option(min=1, help="how many seeds, from --seed on; the gallery says what differs")] = 1
-    workers: Annotated[int, typer.Option(min=1, help="experiments side by side")] = 1
+    seeds: Annotated[int, "how many seeds, from --seed on; the gallery says what differs", COUNT] = 1
+    workers: Annotated[int, "experiments side by side", COUNT] = 1
     formats: Annotated[list[str] | None, typer.Option("--figures", help="also as svg or pdf (may be repeated)")] = None
     again: Annotated[bool, "run also what is already there"] = False
 
@@ -36,8 +37,10 @@ def reproduce(options: _Options) -> Answer:
     from ..experiments import EXPERIMENTS
     from ..experiments.runner import configuration
     from ..experiments.runner import reproduce as run
+    from ..runs.files import try_place
 
     names = list(EXPERIMENTS) if options.name == "all" else [options.name]
+    try_place(options.out, folder=True)
     configuration(names[0], options.quick)  # an unknown name is refused before anything starts
     workers: Any = contextlib.nullcontext()
     if options.workers > 1:
@@ -62,4 +65,4 @@ def _tell(record: dict[str, Any], kept: bool) -> None:
     """One line about a finished experiment."""
     verdicts = ", ".join(f"{claim['verdict']}" for claim in record["claims"])
     spent = "kept" if kept else f"{record['seconds']:.0f} s"
-    typer.echo(f"{record['name']:<20} seed {record['seed']}, {spent}: {verdicts}", err=True)
+    say(f"{record['name']:<20} seed {record['seed']}, {spent}: {verdicts}", err=True)

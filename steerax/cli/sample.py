@@ -8,10 +8,11 @@ import numpy as np
 
 import steerax as sx
 
+from .._bounds import COUNT, NOT_NEGATIVE, SEED
 from .._errors import DataError
-from ..runs.files import write_whole
+from ..runs.files import free_place, try_place, write_whole
 from .answers import Answer
-from .options import Checkpoint, Heads, Options, command
+from .options import Checkpoint, Heads, Options, Overwrite, command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +20,14 @@ class _Options(Options):
     checkpoint: Checkpoint
     _: dataclasses.KW_ONLY
     prompt: Annotated[str, "text, or codes such as 3,1,4 for a model without a tokenizer"] = "\n"
-    tokens: Annotated[int, "tokens to draw"] = 200
-    temperature: Annotated[float, "0 takes the most likely token"] = 0.8
-    top_k: Annotated[int | None, "draw from this many most likely tokens  [default: all]"] = None
-    samples: Annotated[int, "independent continuations"] = 1
+    tokens: Annotated[int, "tokens to draw", COUNT] = 200
+    temperature: Annotated[float, "0 takes the most likely token", NOT_NEGATIVE] = 0.8
+    top_k: Annotated[int | None, "draw from this many most likely tokens  [default: all]", COUNT] = None
+    samples: Annotated[int, "independent continuations", COUNT] = 1
     heads: Heads = None
     out: Annotated[Path | None, "file to write to instead of the terminal"] = None
-    seed: Annotated[int, "seed of the draws"] = 0
+    overwrite: Overwrite = False
+    seed: Annotated[int, "seed of the draws", SEED] = 0
 
 
 @command
@@ -36,6 +38,8 @@ def sample(options: _Options) -> Answer | None:
     """
     from ..transformer.checkpoint import open_checkpoint
 
+    if options.out is not None:
+        try_place(free_place(options.out, options.overwrite))
     checkpoint = open_checkpoint(options.checkpoint, options.heads)
     tokenizer, prompt = checkpoint.tokenizer, options.prompt
     drawn = sx.sample_tokens(

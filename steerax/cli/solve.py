@@ -4,26 +4,28 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
+from .._bounds import COUNT, POSITIVE, SEED
 from .._errors import ConfigurationError
 from .answers import Answer
-from .options import Options, command
+from .options import Options, Overwrite, command
 
 
 @dataclasses.dataclass(frozen=True)
 class _Options(Options):
     task: Annotated[str, "a task (parity, majority, palindrome, …) or a CSV file of sequences"]
     _: dataclasses.KW_ONLY
-    n: Annotated[int, "bits of a task's strings"] = 4
-    depth: Annotated[int, "layers of the network"] = 2
-    time_limit: Annotated[float | None, "seconds; then the bounds reached are printed"] = None
-    devices: Annotated[int | None, "threads  [default: all cores]"] = None
+    n: Annotated[int, "bits of a task's strings", COUNT] = 4
+    depth: Annotated[int, "layers of the network", COUNT] = 2
+    time_limit: Annotated[float | None, "seconds; then the bounds reached are printed", POSITIVE] = None
+    devices: Annotated[int | None, "threads  [default: all cores]", COUNT] = None
     label: Annotated[str, "column of the labels in a CSV file"] = "label"
     weight: Annotated[str | None, "column of integer weights in a CSV file"] = None
     check: Annotated[str | None, "how to check the certificate: witness, sample or full  [default: full if quick]"] = (
         None
     )
-    seed: Annotated[int, "order among states with equal bounds"] = 0
+    seed: Annotated[int, "order among states with equal bounds", SEED] = 0
     out: Annotated[Path | None, "folder for the certificate and the exported network"] = None
+    overwrite: Overwrite = False
 
 
 @command
@@ -35,10 +37,12 @@ def solve(options: _Options) -> Answer:
     from .. import lifted
     from ..lifted.certificate.certificate import weights_to_dict
     from ..lifted.certificate.export import weights_to_bytes, write_network
-    from ..runs.files import write_whole
+    from ..runs.files import free_place, try_place, write_whole
     from ..runs.progress import Progress
 
     tasks, out = lifted.tasks.TASKS, options.out
+    if out is not None:
+        try_place(free_place(out, options.overwrite), folder=True)
     if options.task in tasks:
         problem = tasks[options.task](options.n)
     elif Path(options.task).exists():
@@ -58,8 +62,8 @@ def solve(options: _Options) -> Answer:
         told = lambda done, states: bar.update(1000 * done // states, f"{done} of {states} states")
         checked = lifted.check(solution, options.check, progress=told)
     if out is not None:
-        solution.save(out / "certificate")
-        write_network(solution.network, out)
+        solution.save(out / "certificate", overwrite=True)
+        write_network(solution.network, out, overwrite=True)
         write_whole(out / "network.trits", weights_to_bytes(problem.model, solution.weights))
     record = {
         "task": problem.name,

@@ -9,10 +9,13 @@ import typer
 
 import steerax as sx
 
+from .._bounds import COUNT, POSITIVE, SHARE, Range
 from .._errors import ConfigurationError
-from .answers import Answer
+from ..runs.files import free_place, try_place
+from ..runs.folder import discard
+from .answers import Answer, say
 from .inputs import CODES, read_codes
-from .options import Options, Seed, command
+from .options import Options, Overwrite, Seed, command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,25 +23,26 @@ class _Options(Options):
     source: Annotated[str, "pydoc, a .txt file, or tokens in a .npy or .bin (uint16) file"]
     _: dataclasses.KW_ONLY
     out: Annotated[Path, "folder for the run and the model"] = Path("runs/train")
-    layers: Annotated[int, "layers"] = 6
-    heads: Annotated[int, "heads"] = 6
-    width: Annotated[int, "embedding dimension, a multiple of the heads"] = 384
-    block: Annotated[int, "longest input, in tokens"] = 256
-    dropout: Annotated[float, "dropout rate"] = 0.0
+    layers: Annotated[int, "layers", COUNT] = 6
+    heads: Annotated[int, "heads", COUNT] = 6
+    width: Annotated[int, "embedding dimension, a multiple of the heads", COUNT] = 384
+    block: Annotated[int, "longest input, in tokens", COUNT] = 256
+    dropout: Annotated[float, "dropout rate", Range(0, 1)] = 0.0
     bias: Annotated[bool, "biases in linear maps and LayerNorms"] = True
-    steps: Annotated[int, "training steps"] = 5000
-    batch: Annotated[int, "windows in a step"] = 12
-    learning_rate: Annotated[float | None, "peak rate  [default: by width]"] = None
-    accumulate: Annotated[int | None, "parts a batch is taken in, to save memory  [default: by cache]"] = None
+    steps: Annotated[int, "training steps", COUNT] = 5000
+    batch: Annotated[int, "windows in a step", COUNT] = 12
+    learning_rate: Annotated[float | None, "peak rate  [default: by width]", POSITIVE] = None
+    accumulate: Annotated[int | None, "parts a batch is taken in, to save memory  [default: by cache]", COUNT] = None
     precision: Annotated[str, "float32 or bfloat16 arithmetic"] = "float32"
     tokenizer: Annotated[str, "for text: char or bpe"] = "char"
-    vocabulary: Annotated[int | None, "number of tokens of bpe or of a token file"] = None
-    held_out: Annotated[float, "share at the end of the data kept for evaluation"] = 0.1
-    every: Annotated[int, "steps between evaluations"] = 250
-    patience: Annotated[int | None, "evaluations without a new best before stopping"] = None
-    save_every: Annotated[int, "steps between checkpoints"] = 250
+    vocabulary: Annotated[int | None, "number of tokens of bpe or of a token file", COUNT] = None
+    held_out: Annotated[float, "share at the end of the data kept for evaluation", SHARE] = 0.1
+    every: Annotated[int, "steps between evaluations", COUNT] = 250
+    patience: Annotated[int | None, "evaluations without a new best before stopping", COUNT] = None
+    save_every: Annotated[int, "steps between checkpoints", COUNT] = 250
     data_parallel: Annotated[bool, "split batches over all devices"] = False
     resume: Annotated[bool, "continue the run in the folder"] = False
+    overwrite: Overwrite = False
     seed: Seed = 0
 
 
@@ -53,10 +57,12 @@ def train(options: _Options) -> Answer:
     from ..data.baselines import baseline_scores
 
     o = options
-    if not 0 < o.held_out < 1:
-        raise ConfigurationError(f"--held-out is {o.held_out}; it must lie between 0 and 1.")
     if Path(o.source).suffix in CODES and o.vocabulary is None:
         raise ConfigurationError(f"{o.source} holds plain codes; say how many there are with --vocabulary.")
+    try_place(o.out, folder=True)
+    if o.overwrite and not o.resume:
+        discard(o.out / "run")
+    free_place(o.out / "model", o.overwrite or o.resume)
     tokens, tokenizer = read_codes(o.source, lambda text: _learned(text, o))
     n_tokens: Any = tokenizer.n_tokens if tokenizer else o.vocabulary
     cut = int((1 - o.held_out) * len(tokens))
@@ -70,10 +76,10 @@ def train(options: _Options) -> Answer:
         counted, scored = (sx.Sequences.from_arrays([np.asarray(part)]) for part in (training, held_out))
         bigram = baseline_scores(counted, scored, n_tokens)["bigram"].cross_entropy
     if not o.json:
-        typer.echo(f"{gpt.n_parameters:,} parameters, {len(training):,} tokens to train on, {len(held_out):,} held out")
+        say(f"{gpt.n_parameters:,} parameters, {len(training):,} tokens to train on, {len(held_out):,} held out")
         if bigram is not None:
-            typer.echo(f"bigram model: {bigram:.4f} nats per held-out token")
-    tell = lambda done: typer.echo(f"step {done.step}: training loss {done.metrics['loss'].mean():.4f}")
+            say(f"bigram model: {bigram:.4f} nats per held-out token")
+    tell = lambda done: say(f"step {done.step}: training loss {done.metrics['loss'].mean():.4f}")
     run = sx.train_gpt(
         gpt,
         training,
@@ -92,9 +98,9 @@ def train(options: _Options) -> Answer:
         save_every=o.save_every,
         devices=jax.devices() if o.data_parallel else None,
     )
-    sx.save_gpt(run.best_model, o.out / "model", tokenizer and tokenizer.to_json())
+    sx.save_gpt(run.best_model, o.out / "model", tokenizer and tokenizer.to_json(), overwrite=True)
     if run.result == sx.RESULTS.diverged:
-        typer.echo("steerax: the loss is no longer finite; try a lower --learning-rate.", err=True)
+        say("steerax: the loss is no longer finite; try a lower --learning-rate.", err=True)
         raise typer.Exit(1)
     more = {"parameters": gpt.n_parameters, "bigram_loss": bigram, "model": str(o.out / "model")}
     return _answer(run, o.every, more)
@@ -113,8 +119,9 @@ def _answer(run: Any, every: int, more: dict[str, Any]) -> Answer:
         "result": "finished" if run.result == sx.RESULTS.successful else name_of(run.result),
         **more,
     }
+    code = 130 if run.result == sx.RESULTS.interrupted else 0
     held = "no evaluation" if best is None else f"{best:.4f} nats per held-out token at step {step:.0f}"
-    return Answer(record, f"{record['result']} after {run.step} steps: {held}; model in {more['model']}")
+    return Answer(record, f"{record['result']} after {run.step} steps: {held}; model in {more['model']}", code=code)
 
 
 def _learned(text: str, options: _Options) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._bounds import COUNT, SEED, SHARE, bounded
 from .._errors import DataError
 from .vocabulary import Vocabulary
 
@@ -128,23 +129,21 @@ class Sequences:
         names = None if self.names is None else tuple(self.names[i] for i in indices)
         return Sequences(self.values[indices, : max(int(lengths.max()), 0)], lengths, self.vocabulary, names)
 
+    @bounded(fraction=SHARE, seed=SEED)
     def split(self, fraction: float, seed: int = 0) -> tuple["Sequences", "Sequences"]:
         """(training, held-out) sequences; `fraction` of the sequences, at least one, is held out at random.
 
         **Raises:** `DataError` with fewer than two sequences (`Sequences.cut` makes several of one long one).
         """
-        if not 0 < fraction < 1:
-            raise DataError(f"The held-out fraction must lie between 0 and 1, not {fraction}.")
         if self.number < 2:
             raise DataError("A single sequence cannot be split by sequences; cut it into pieces first.")
         held_out = min(max(1, round(fraction * self.number)), self.number - 1)
         order = np.random.default_rng(seed).permutation(self.number)
         return self.select(np.sort(order[held_out:])), self.select(np.sort(order[:held_out]))
 
+    @bounded(length=COUNT)
     def cut(self, length: int) -> "Sequences":
         """Every sequence cut into consecutive pieces of at most `length` positions, in order."""
-        if length < 1:
-            raise DataError(f"Pieces need a length of at least 1, not {length}.")
         pieces = [part[i : i + length] for part in self for i in range(0, max(len(part), 1), length)]
         return Sequences.from_arrays(pieces, self.vocabulary)
 

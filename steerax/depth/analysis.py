@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from .._bounds import COUNT, bounded
 from .._compiled import keep_few
 from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
@@ -36,6 +37,7 @@ from .report.record import DepthChange, Report, Transport
 _KEEP = ("costates", "states")
 
 
+@bounded(batches=COUNT, sample=COUNT, draws=COUNT)
 def analyse(
     gpt: GPT,
     tokens: Any,

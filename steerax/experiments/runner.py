@@ -14,6 +14,7 @@ from .. import __version__
 from .._errors import CheckpointError, ConfigurationError
 from ..report import static, words
 from ..runs.files import content_hash, read_json, write_whole
+from ..runs.folder import Lock
 from ..runs.json import plain
 from . import ALONE, EXPERIMENTS, LONG, gallery
 
@@ -121,6 +122,7 @@ def reproduce(
     """
     if formats:
         static.check(formats)
+    lock = Lock(out)  # noqa: F841, held until the end
     jobs = [
         Job(name, quick, seed, name if seed == seeds[0] else f"{name}-seed{seed}") for seed in seeds for name in names
     ]

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal, get_args
 
+from .._bounds import COUNT
 from .._errors import ConfigurationError
 
 Start = Literal["stationary", "diffuse", "free"]
@@ -47,5 +48,5 @@ class LinearGaussian:
 
 
 def _check(kind: HMM | LinearGaussian) -> None:
-    if min(kind.n_states, kind.order) < 1:
-        raise ConfigurationError(f"{kind!r} needs at least one state and an order of at least 1.")
+    COUNT.check("n_states", kind.n_states)
+    COUNT.check("order", kind.order)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from .._bounds import COUNT, bounded
 from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
 from ..data.sequences import without_mask
@@ -51,6 +52,7 @@ class Representation:
         return self.values + _T_QUANTILE * np.stack([-self.standard_error, self.standard_error])
 
 
+@bounded(vocab=COUNT, samples=COUNT, batch=COUNT)
 def represent(
     predictor: Target,
     tokens: Any,
@@ -167,8 +169,6 @@ def _by_sampling(predictor, z, drawn: Reference, weights: bool, samples, key, ba
     """Means over `REPLICATES` independent Latin tables of continuations, with standard errors from their spread."""
     T, V = len(z), drawn.process.n_tokens
     wanted = 256 if samples is None else samples
-    if wanted < 1:
-        raise ConfigurationError(f"The number of samples must be at least 1, not {samples}.")
     size = V * -(-wanted // (REPLICATES * V))
     rng = generator(0 if key is None else key)
     along = drawn.along(z)

@@ -11,6 +11,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._bounds import SHARE
 from .._errors import ConfigurationError
 from .._results import RESULTS
 
@@ -208,8 +209,7 @@ class Selection(eqx.Module):
 
 def check_coverage(coverage: float) -> None:
     """Raises `ConfigurationError` unless `0 < coverage < 1`."""
-    if not 0 < coverage < 1:
-        raise ConfigurationError(f"A coverage lies between 0 and 1, but {coverage} was given.")
+    SHARE.check("coverage", coverage)
 
 
 def query_times(queries: Any, T: int) -> Int[np.ndarray, " q"]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from .._bounds import COUNT, COUNT_OR_ZERO, bounded
 from .._compiled import keep_few
 from .._errors import ConfigurationError
 from .._results import is_traced
@@ -102,6 +103,7 @@ def explain(model: Any, data: Any, queries: Any = -1, target: Any = "next", **op
     return _room(model, _MODELS, "explain").call("explain", "explain", model, data, queries, target, **options)
 
 
+@bounded(steps=COUNT)
 def forecast(model: Any, data: Any, steps: int, **options: Any) -> Any:
     """The distributions of the next `steps` observations, for a `Sequences` from each sequence's own end.
 
@@ -110,8 +112,6 @@ def forecast(model: Any, data: Any, steps: int, **options: Any) -> Any:
     **Raises:** `ConfigurationError` for fewer than one step; otherwise as `filter`.
     """
     room = _room(model, _MODELS, "forecast")
-    if steps < 1:
-        raise ConfigurationError(f"A forecast needs at least one step, not {steps}.")
     return room.call("forecast", "forecast", model, data, steps, **options)
 
 
@@ -133,6 +133,7 @@ def score(predictor: Any, data: Any, **options: Any) -> TokenScores:
     return score_predictor(predictor, data, **options)
 
 
+@bounded(length=COUNT_OR_ZERO, number=COUNT)
 def sample(model: Any, key: Any, length: int, number: int | None = None) -> tuple[Any, Any]:
     """`(states, observations)` of length `length`, with a leading axis of `number` independent sequences if it is given.
 
@@ -140,10 +141,6 @@ def sample(model: Any, key: Any, length: int, number: int | None = None) -> tupl
     """
     if not hasattr(model, "sample"):
         raise ConfigurationError(f"sample takes a model, not a {type(model).__name__}.")
-    if length < 0 or (number is not None and number < 1):
-        raise ConfigurationError(
-            f"A sample needs a length of at least 0 and at least one sequence: {length}, {number}."
-        )
     key = as_key(key)
     if number is None:
         return model.sample(key, length)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Key
 
+from .._bounds import SEED
 from .._errors import ConfigurationError
 
 
@@ -15,9 +16,11 @@ def as_key(key: Any) -> Key[jax.Array, ""]:
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
         return key
     try:
-        return jax.random.key(operator.index(key))
+        seed = operator.index(key)
     except TypeError:
         raise ConfigurationError(f"{key!r} is not a random key; pass a seed or jax.random.key(seed).") from None
+    SEED.check("The seed", seed)
+    return jax.random.key(seed)
 
 
 def generator(key: Any) -> np.random.Generator:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .._errors import ConfigurationError
+from .._bounds import COUNT, bounded
 from ..maths import beliefs as cloud
 from ..maths.keys import as_key
 from .hmm import HiddenMarkovModel, stationary_distribution
@@ -29,6 +29,7 @@ class ConditionalEntropy(NamedTuple):
     per_token: Float[np.ndarray, " T"]
 
 
+@bounded(length=COUNT, samples=COUNT, max_beliefs=COUNT)
 def conditional_entropy(
     hmm: HiddenMarkovModel, length: int, *, key=None, samples: int = 4096, max_beliefs: int = 4096
 ) -> ConditionalEntropy:
@@ -39,14 +40,13 @@ def conditional_entropy(
 
     **Raises:** `ConfigurationError` for a length below one.
     """
-    if length < 1:
-        raise ConfigurationError(f"The entropy of sequences of length {length} is not defined; use at least 1.")
     exact = _exact_profile(hmm, length, max_beliefs)
     if exact is not None:
         return ConditionalEntropy(float(exact.mean()), 0.0, True, exact)
     return _simulated(hmm, key, samples, length)
 
 
+@bounded(samples=COUNT, length=COUNT, max_beliefs=COUNT)
 def entropy_rate(
     hmm: HiddenMarkovModel, *, key=None, samples: int = 256, length: int = 4096, max_beliefs: int = 4096
 ) -> ConditionalEntropy:

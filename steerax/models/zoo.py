@@ -4,12 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
+from .._bounds import COUNT, POSITIVE, PROBABILITY, bounded
 from .._errors import ConfigurationError, DataError
 from ..maths.keys import generator
 from .hmm import HiddenMarkovModel
 from .transitions import OrderKTransition, as_transition
 
 
+@bounded(long_length=COUNT, short_zeros=COUNT, p=PROBABILITY)
 def two_cycle(
     long_length: int = 8, short_zeros: int = 4, p: float = 0.5, initial: str = "uniform"
 ) -> HiddenMarkovModel:
@@ -40,6 +42,7 @@ def casino() -> HiddenMarkovModel:
     return HiddenMarkovModel([0.5, 0.5], [[0.95, 0.05], [0.10, 0.90]], [[1 / 6] * 6, loaded])
 
 
+@bounded(x=PROBABILITY, alpha=PROBABILITY)
 def mess3(x: float = 0.05, alpha: float = 0.85) -> HiddenMarkovModel:
     r"""Three states, three tokens, beliefs on a fractal: the "Mess3" process of [ShaiEtAl2024].
 
@@ -52,6 +55,7 @@ def mess3(x: float = 0.05, alpha: float = 0.85) -> HiddenMarkovModel:
     return HiddenMarkovModel(np.full(3, 1 / 3), A, C)
 
 
+@bounded(n_states=COUNT, n_tokens=COUNT, stay=PROBABILITY, accuracy=PROBABILITY)
 def left_right(n_states: int = 6, n_tokens: int = 3, stay: float = 0.8, accuracy: float = 0.9) -> HiddenMarkovModel:
     """States passed through once, from the first to the last, which absorbs; state $i$ prefers token $i$ modulo $V$."""
     if not (n_states > 0 and n_tokens > 1 and 0 <= stay < 1 and 0 < accuracy <= 1):
@@ -63,6 +67,7 @@ def left_right(n_states: int = 6, n_tokens: int = 3, stay: float = 0.8, accuracy
     return HiddenMarkovModel(np.eye(n_states)[0], A, C)
 
 
+@bounded(n_states=COUNT, n_tokens=COUNT, concentration=POSITIVE)
 def random_hmm(key, n_states: int, n_tokens: int, concentration: float = 1.0) -> HiddenMarkovModel:
     """Every row drawn from a symmetric Dirichlet distribution with the given concentration (small means peaked)."""
     rng = generator(key)
@@ -91,6 +96,7 @@ def order_k(transition: ArrayLike, emission: ArrayLike, initial: ArrayLike | Non
     return HiddenMarkovModel(jnp.ravel(initial), chain, chain.lifted_emission(emission))
 
 
+@bounded(n_states=COUNT, n_tokens=COUNT, order=COUNT, concentration=POSITIVE)
 def random_order_k(key, n_states: int, n_tokens: int, order: int, concentration: float = 1.0) -> HiddenMarkovModel:
     """An order-k chain with every row drawn from a symmetric Dirichlet distribution."""
     rng = generator(key)
@@ -98,6 +104,7 @@ def random_order_k(key, n_states: int, n_tokens: int, order: int, concentration:
     return order_k(*(_dirichlet(rng, shape, concentration) for shape in shapes))
 
 
+@bounded(transition=PROBABILITY, emission=PROBABILITY)
 def mixed_with_uniform(hmm: HiddenMarkovModel, transition: float = 0.0, emission: float = 0.0) -> HiddenMarkovModel:
     r"""$(1-\varepsilon)A+\varepsilon/d$ and $(1-\varepsilon)C+\varepsilon/V$: the perturbations of Eq. (12) of [KudreChangMehta2026]."""
     if not (0 <= transition <= 1 and 0 <= emission <= 1):

@@ -1,27 +1,51 @@
-"""Files that are whole or absent: everything is written beside its place, flushed to disk and renamed.
-
-A *run folder* holds one long computation::
-
-    run.json                 its identity: the configuration and data hashes
-    progress.jsonl           one record per line, appended
-    checkpoints/N/           the state after N steps: state.json + arrays.safetensors; the two newest are kept
-"""
+"""Files that are whole or absent: everything is written beside its place, flushed to disk and renamed."""
 
 import contextlib
+import ctypes
+import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .._errors import CheckpointError
+from .._errors import CheckpointError, ConfigurationError
 
-_KEPT = 2
+
+def free_place(path: str | os.PathLike, overwrite: bool = False) -> Path:
+    """A path that nothing has yet, unless that may be replaced. **Raises:** `ConfigurationError`."""
+    path = Path(path)
+    if not overwrite and os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise ConfigurationError(f"{path} exists already; choose another place, or pass overwrite=True to replace it.")
+    return path
+
+
+def try_place(path: str | os.PathLike, folder: bool = False) -> None:
+    """See whether a file, or files in a folder, could be written there; leaves nothing behind.
+
+    **Raises:** `ConfigurationError` if not, with the reason.
+    """
+    path = Path(path)
+    if path.exists() and path.is_dir() != folder:
+        is_, wanted = ("a folder", "file") if path.is_dir() else ("a file", "folder")
+        raise ConfigurationError(f"{path} is {is_}; give the name of a {wanted} to write.")
+    try:
+        there = next(p for p in (path if folder else path.absolute().parent, *path.absolute().parents) if p.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+            file.flush()
+        if path.is_file() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written ({error.strerror}); choose another place.") from None
 
 
 def _flush_folder(folder: Path) -> None:
@@ -34,14 +58,41 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def _mark() -> str:
+    """What names of files in the making hold: this machine and this process."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}-{os.getpid()}-"
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes of this machine that are no more have left beside a path."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*-*"):
+        host, process, _ = left.name.removeprefix(f".{path.name}.").split("-", 2)
+        if f"{host}-" == _mark()[:9] and process.isdecimal() and not _lives(int(process)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    """Whether there may be a process of that number."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """Replace a file in one step: a reader sees the old content or the new, never a mixture."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    _sweep(path)
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.{_mark()}", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(beside, 0o644)
@@ -56,12 +107,15 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
     """Write a folder in one step: `fill(beside)` writes the files, then the folder takes its name.
 
-    An existing folder of that name is moved out of the way first and removed afterwards.
+    Where the system can, it changes places with a folder of that name, which is then removed; elsewhere that one is moved
+    away first, and `recover` brings it back if the process ends between the two steps.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    old = beside.with_name(beside.name + ".old")
+    recover(path)
+    _sweep(path)
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.{_mark()}", dir=path.parent))
+    old = beside.with_name(f".{path.name}.old")
     try:
         os.chmod(beside, 0o755)
         fill(beside)
@@ -69,16 +123,41 @@ def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
             with open(file, "rb") as opened:
                 os.fsync(opened.fileno())
         _flush_folder(beside)
-        if path.exists():
+        if not path.exists():
+            os.replace(beside, path)
+        elif _exchange(beside, path):
+            old = beside
+        else:
             os.replace(path, old)
-        os.replace(beside, path)
+            os.replace(beside, path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
-        if old.exists() and not path.exists():
-            os.replace(old, path)
+        if not path.exists():
+            recover(path)
         raise
     _flush_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(path: str | os.PathLike) -> None:
+    """Bring back a folder that a process moved away and died before the new one took its place."""
+    path = Path(path)
+    old = path.with_name(f".{path.name}.old")
+    if old.is_dir():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Two folders change their names in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
@@ -126,89 +205,3 @@ def content_hash(*parts: Any) -> str:
             digest.update(("json " + json.dumps(part, sort_keys=True, default=str)).encode())
         digest.update(b"\0")
     return digest.hexdigest()
-
-
-class RunFolder:
-    """One long computation on disk: its identity, its progress, its two newest checkpoints.
-
-    **Arguments:** `path`; `identity`, a JSON object that says what is computed (a run is resumed only under the same
-    identity); `resume`, whether an existing run may be continued; `writes`, false for all but one of several processes
-    that make the same run and share the folder: they only read it.
-
-    **Raises:** `CheckpointError` if the folder holds a run and `resume` is false, or holds another run.
-    """
-
-    def __init__(self, path: str | os.PathLike, identity: Mapping[str, Any], resume: bool = False, writes: bool = True):
-        self.path = Path(path)
-        self.checkpoints = self.path / "checkpoints"
-        self.writes = writes
-        if not writes:
-            return
-        identity = json.loads(json.dumps(identity))
-        record = self.path / "run.json"
-        if record.exists():
-            found = read_json(record)
-            differing = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
-            if not resume:
-                raise CheckpointError(f"{self.path} already holds a run; pass resume=True or choose another folder.")
-            if differing:
-                raise CheckpointError(
-                    f"{self.path} holds a run that differs in {', '.join(differing)}; choose another."
-                )
-        else:
-            write_whole(record, json.dumps(identity, indent=1, sort_keys=True))
-        self.checkpoints.mkdir(exist_ok=True)
-        for torn in self.checkpoints.glob(".*"):
-            shutil.rmtree(torn, ignore_errors=True)
-
-    def steps(self) -> list[int]:
-        """The steps that have a checkpoint, ascending."""
-        return sorted(int(p.name) for p in self.checkpoints.glob("*") if p.name.isdecimal())
-
-    def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
-        """Write checkpoint `step`, then drop all but the two newest."""
-        if not self.writes:
-            return
-
-        def fill(beside: Path) -> None:
-            write_arrays(beside / "arrays.safetensors", arrays)
-            write_whole(beside / "state.json", json.dumps({"step": step, **state}))
-
-        write_folder(self.checkpoints / str(step), fill)
-        for old in self.steps()[:-_KEPT]:
-            # Removal takes several steps; the name goes first, so that whatever has a number is whole.
-            hidden = self.checkpoints / f".{old}.old"
-            os.replace(self.checkpoints / str(old), hidden)
-            shutil.rmtree(hidden, ignore_errors=True)
-
-    def latest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """The arrays and the state of the newest checkpoint, or None. The log is cut back to that step."""
-        newest, found = max(self.steps(), default=0), None
-        if newest:
-            folder = self.checkpoints / str(newest)
-            found = read_arrays(folder / "arrays.safetensors"), read_json(folder / "state.json")
-        self._cut_log(newest)
-        return found
-
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Append one record (with a `step`) to the progress file."""
-        if not self.writes:
-            return
-        with open(self.path / "progress.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def records(self) -> list[dict[str, Any]]:
-        """The records of the progress file; a line torn by a crash is left out."""
-        found = []
-        with contextlib.suppress(FileNotFoundError):
-            for line in (self.path / "progress.jsonl").read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    found.append(json.loads(line))
-        return found
-
-    def _cut_log(self, step: int) -> None:
-        if not self.writes:
-            return
-        kept = [r for r in self.records() if r.get("step", 0) <= step]
-        if kept or (self.path / "progress.jsonl").exists():
-            write_whole(self.path / "progress.jsonl", "".join(json.dumps(r) + "\n" for r in kept))

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._compiled import keep_few
 from .._results import RESULTS, name_of
-from .files import RunFolder
+from .folder import RunFolder
 from .progress import Progress
 
 # advance(state, first, count) -> (state, metrics): `count` steps from step `first`; metrics name -> array [count]
@@ -53,22 +53,27 @@ class Store(NamedTuple):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that a step is never cut in two; the second one raises as usual."""
+    """Turn the first Ctrl-C or SIGTERM into a flag, so that a step is never cut in two; the second one acts as usual."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def note(signum, frame):
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def _resumed(state: Any, store: Store | None) -> tuple[Any, int, dict[str, np.ndarray]]:

@@ -63,16 +63,21 @@ def fill(template: Any, arrays: Mapping[str, np.ndarray], where: str = "the chec
     return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in wanted])
 
 
-def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None) -> None:
+def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None, *, overwrite: bool = False) -> None:
     """Write a model to a folder, whole or not at all.
 
-    **Arguments:** `model`, of a registered kind; `folder`, replaced if it exists and holds a model; `vocabulary`, a
-    `Vocabulary` (kept as the list of its symbols) or another JSON value, kept beside the model. **Raises:** `CheckpointError`.
+    **Arguments:** `model`, of a registered kind; `folder`; `vocabulary`, a `Vocabulary` (kept as the list of its symbols) or
+    another JSON value, kept beside the model; `overwrite`, whether a model in the folder is replaced.
+
+    **Raises:** `CheckpointError` for what cannot be saved, or a folder that holds something else; `ConfigurationError` if it
+    holds a model and `overwrite` is false.
     """
     folder = Path(folder)
     kind = kind_of(model)
+    files.recover(folder)
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "model.json").exists())):
         raise CheckpointError(f"{folder} exists and is not a model folder; choose another place.")
+    files.free_place(folder, overwrite)
     record = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -96,6 +101,7 @@ def load(folder: str | os.PathLike) -> Any:
 
 def load_with_vocabulary(folder: str | os.PathLike) -> tuple[Any, Any]:
     """A model that `save` wrote, and the JSON value of the vocabulary beside it. **Raises:** `CheckpointError`."""
+    files.recover(folder)
     record = _read_record(Path(folder) / "model.json")
     arrays = files.read_arrays(Path(folder) / "arrays.safetensors")
     module, name = _KINDS[record["kind"]].split(":")

@@ -86,6 +86,6 @@ class HeldOut:
         if loss < min(earlier, default=np.inf):
             self.best_model = jax.tree.map(jnp.copy, gpt)
             if self.folder is not None:
-                models.save(gpt, self.folder)
+                models.save(gpt, self.folder, overwrite=True)
         since_best = len(earlier) - int(np.argmin([*earlier, loss]))
         return {"held_out": loss, "stop": self.patience is not None and since_best >= self.patience}

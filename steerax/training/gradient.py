@@ -12,12 +12,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
+from .._bounds import COUNT, COUNT_OR_ZERO, POSITIVE, bounded
 from .._errors import ConfigurationError
 from .._results import RESULTS
 from ..data.sequences import Sequences
 from ..maths.keys import as_key
 from ..runs import loop
-from ..runs.files import RunFolder, content_hash
+from ..runs.files import content_hash
+from ..runs.folder import RunFolder
 from ..runs.models import fill, named_leaves
 from ..transformer.gpt import GPT, GPTConfig
 from . import throughput
@@ -47,6 +49,15 @@ class TrainingRun(eqx.Module):
     result: RESULTS
 
 
+@bounded(
+    steps=COUNT_OR_ZERO,
+    batch_size=COUNT,
+    learning_rate=POSITIVE,
+    accumulate=COUNT,
+    patience=COUNT,
+    every=COUNT,
+    save_every=COUNT,
+)
 def train_gpt(
     gpt: GPT,
     data: Any,
@@ -88,7 +99,7 @@ def train_gpt(
     key = as_key(key)
     source = source_of(data, batch_size, gpt.config.block_size + 1, gpt.config.vocab_size, gpt.config.missing)
     batch = _shape_of_batch(source, gpt.config.block_size)
-    _check(steps, precision)
+    _check(precision)
     accumulate = _parts(batch, gpt.config, accumulate, devices)
     named = {"batch_size": batch_size, "accumulate": accumulate, "precision": precision, "optimizer": "given"}
     if optimizer is None:
@@ -119,9 +130,7 @@ def _shape_of_batch(source: Source, block_size: int) -> tuple[int, int]:
     return shape
 
 
-def _check(steps: int, precision: str) -> None:
-    if steps < 0:
-        raise ConfigurationError(f"steps is {steps}; it cannot be negative.")
+def _check(precision: str) -> None:
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
 

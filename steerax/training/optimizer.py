@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from .._bounds import POSITIVE
 from .._errors import ConfigurationError
 
 
@@ -48,8 +49,7 @@ def adamw(
     import optax
 
     warmup = min(100, steps // 50) if warmup is None else warmup
-    if not learning_rate > 0:
-        raise ConfigurationError(f"The learning rate is {learning_rate}; it must be positive.")
+    POSITIVE.check("learning_rate", learning_rate)
     if not 0 <= warmup < max(steps, 1):
         raise ConfigurationError(f"A warm-up of {warmup} steps does not fit into {steps} steps; make it shorter.")
     first, last = 0.0 if warmup else learning_rate, learning_rate / 200 if final is None else final

@@ -16,6 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .._bounds import COUNT, bounded
 from .._errors import CheckpointError, ConfigurationError
 from ..runs import files, models
 from .gpt import GPT, GPTConfig
@@ -80,6 +81,7 @@ def open_checkpoint(path: str | os.PathLike, n_head: int | None = None, *, vocab
         raise CheckpointError(f"{path}: {error}") from None
 
 
+@bounded(n_head=COUNT, vocab_size=COUNT)
 def load_gpt(path: str | os.PathLike, n_head: int | None = None, *, vocab_size: int | None = None) -> GPT:
     """A GPT from a file or a folder.
 
@@ -96,9 +98,9 @@ def load_gpt(path: str | os.PathLike, n_head: int | None = None, *, vocab_size: 
     return open_checkpoint(path, n_head, vocab_size=vocab_size).gpt
 
 
-def save_gpt(gpt: GPT, path: str | os.PathLike, vocabulary: Any = None) -> None:
-    """Write a GPT to a folder in this library's own layout. **Raises:** `CheckpointError`."""
-    models.save(gpt, path, vocabulary)
+def save_gpt(gpt: GPT, path: str | os.PathLike, vocabulary: Any = None, *, overwrite: bool = False) -> None:
+    """Write a GPT to a folder in this library's own layout; see `save`. **Raises:** `CheckpointError`, `ConfigurationError`."""
+    models.save(gpt, path, vocabulary, overwrite=overwrite)
 
 
 def _read_tensors(path: Path) -> tuple[_Tensors, dict[str, Any]]:

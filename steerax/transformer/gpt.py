@@ -26,6 +26,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
+from .._bounds import COUNT, NOT_NEGATIVE, Range
 from .._errors import ConfigurationError, DataError
 from ..maths.keys import as_key
 from ..runs.models import fill
@@ -61,13 +62,13 @@ class GPTConfig:
 
     def __post_init__(self):
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigurationError(f"{name} is {value!r}; it must be a positive integer.")
+            COUNT.check(name, getattr(self, name))
+        Range(0, 1).check("dropout", self.dropout)
+        NOT_NEGATIVE.check("epsilon", self.epsilon)
         if self.n_embd % self.n_head:
             raise ConfigurationError(f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigurationError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+        if self.dropout == 1:
+            raise ConfigurationError("dropout is 1, which would drop everything; it must be below.")
         if self.activation not in _ACTIVATIONS:
             raise ConfigurationError(f"activation is {self.activation!r}; choose one of {', '.join(_ACTIVATIONS)}.")
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from .._bounds import COUNT, NOT_NEGATIVE, bounded
 from .._errors import ConfigurationError, DataError
 from ..maths.keys import as_key
 from .attention import attend
@@ -83,6 +84,7 @@ def _continued(gpt: GPT, prompt, key, fitting: int, number: int, temperature, to
     return jnp.concatenate([tokens, more])
 
 
+@bounded(number=COUNT, temperature=NOT_NEGATIVE, top_k=COUNT, samples=COUNT)
 def sample_tokens(
     gpt: GPT,
     prompt: Int[Array, "T"] | Int[np.ndarray, "T"],

@@ -45,7 +45,7 @@ BAD = [
     (["gaps.csv", "--tokens", "word"], "no column 'word'"),
     (["folder.txt"], "directory"),
     (["two-cycles"], "not a known source"),
-    (["two-cycle", "--states", "0"], "--states must be at least 1"),
+    (["two-cycle", "--states", "0"], "--states is 0; it must be a whole number from 1"),
     (["two-cycle", "--length", "1"], "--length"),
     (["two-cycle", "--held-out", "1.5"], "--held-out"),
     (["two-cycle", "--reference", "bigram"], "--reference"),

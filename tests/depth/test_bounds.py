@@ -77,7 +77,7 @@ def test_vacuous_bounds_say_so():
         (lambda: risk_bound("finite", number=3, range_=1.0), "log_size"),
         (lambda: risk_bound("bernstein", number=3, range_=1.0), "variance"),
         (lambda: risk_bound("entropy", number=3, range_=1.0, lipschitz=1.0), "log_covering"),
-        (lambda: risk_bound("fixed", number=0, range_=1.0), "independent"),
+        (lambda: risk_bound("fixed", number=0, range_=1.0), "number is 0"),
     ],
 )
 def test_rejects_bounds_that_lack_an_ingredient(call, match):

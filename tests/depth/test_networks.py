@@ -159,7 +159,7 @@ def test_the_rest_of_a_network_starts_anywhere(gpt, tokens):
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda gpt, t: resample(gpt, 0), "at least one"),
+        (lambda gpt, t: resample(gpt, 0), "layers is 0"),
         (lambda gpt, t: resample(gpt, 3), "already has 3"),
         (lambda gpt, t: resample(gpt, 2, method="identity"), "no method 'identity'"),
         (lambda gpt, t: resample(gpt, 4, method="even"), f"one of {DEEPER[0]}"),

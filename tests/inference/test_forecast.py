@@ -36,7 +36,7 @@ def test_intervals_are_the_smallest_sets_that_cover():
 
 
 def test_forecast_rejects_what_it_cannot_do():
-    with pytest.raises(sx.ConfigurationError, match="at least one step"):
+    with pytest.raises(sx.ConfigurationError, match="steps is 0"):
         sx.forecast(HMM, Z, 0)
     with pytest.raises(sx.ConfigurationError, match="forecast takes a HiddenMarkovModel"):
         sx.forecast("model", Z, 1)

@@ -94,7 +94,7 @@ def test_fit_and_select_say_what_they_take():
         sx.fit("hmm", DATA)
     with pytest.raises(sx.ConfigurationError, match="at least one kind"):
         sx.select([], DATA)
-    with pytest.raises(sx.ConfigurationError, match="at least one state"):
+    with pytest.raises(sx.ConfigurationError, match="n_states is 0; it must be a whole number from 1"):
         sx.LinearGaussian(0)
 
 

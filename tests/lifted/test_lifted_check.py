@@ -32,7 +32,7 @@ def certificates():
 @pytest.mark.parametrize("level", ["witness", "sample", "full"])
 def test_certificates_pass_all_levels_after_a_round_trip(certificates, level, tmp_path):
     for certificate in certificates:
-        certificate.save(tmp_path / "c")
+        certificate.save(tmp_path / "c", overwrite=True)
         loaded = Certificate.load(tmp_path / "c")
         assert loaded.weights == certificate.weights
         assert (loaded.lower, loaded.upper, loaded.status) == (certificate.lower, certificate.upper, "claimed")

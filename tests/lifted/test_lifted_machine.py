@@ -123,7 +123,7 @@ def test_rejects_impossible_classes_and_tasks():
         tasks.dyck(3)
     with pytest.raises(ConfigurationError, match="pattern"):
         tasks.contains(4, "12")
-    with pytest.raises(ConfigurationError, match="strings of 1 to 10"):
+    with pytest.raises(ConfigurationError, match="number from 1 to 10"):
         tasks.parity(20)
     with pytest.raises(ConfigurationError, match="temperature"):
         alphabet.softmax_attention(0.0)

@@ -277,7 +277,7 @@ def test_rejects_bad_tables_and_problems(tmp_path):
 
 def test_rejects_impossible_requests():
     problem = tasks.parity(3)
-    with pytest.raises(ConfigurationError, match="depth=0"):
+    with pytest.raises(ConfigurationError, match="depth is 0"):
         solve(problem, 0)
     with pytest.raises(ConfigurationError, match="time_limit"):
         solve(problem, 1, time_limit=-1)

@@ -67,7 +67,7 @@ def test_a_rate_is_called_exact_only_where_it_is(hazard):
 
 
 def test_entropy_rejects_an_empty_sequence():
-    with pytest.raises(sx.ConfigurationError, match="length 0"):
+    with pytest.raises(sx.ConfigurationError, match="length is 0"):
         conditional_entropy(sx.models.casino(), 0)
 
 

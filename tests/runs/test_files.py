@@ -7,7 +7,7 @@ import pytest
 
 import steerax as sx
 from steerax._errors import CheckpointError
-from steerax.runs import files
+from steerax.runs import files, folder
 
 
 def test_a_failed_write_leaves_the_old_folder_and_no_debris(tmp_path):
@@ -32,7 +32,10 @@ def test_folders_on_the_way_are_made_and_what_is_no_model_is_never_replaced(tmp_
         with pytest.raises(CheckpointError, match="not a model folder"):
             sx.save(hmm, place)
     sx.save(hmm, tmp_path / "m")
-    sx.save(hmm, tmp_path / "m")
+    sx.save(sx.models.casino(), tmp_path / "m", overwrite=True)
+    with pytest.raises(sx.ConfigurationError, match=r"exists already.*overwrite"):
+        sx.save(hmm, tmp_path / "m")
+    assert sx.load(tmp_path / "m").n_tokens == 6
 
 
 def test_a_folder_is_replaced_whole(tmp_path):
@@ -83,7 +86,7 @@ def test_the_hash_tells_dtypes_shapes_and_parts_apart():
 
 
 def test_a_run_keeps_two_checkpoints_and_cuts_its_log_to_the_newest(tmp_path):
-    run = files.RunFolder(tmp_path / "r", {"config": 1})
+    run = folder.RunFolder(tmp_path / "r", {"config": 1})
     for step in (10, 20, 30):
         run.save(step, {"x": np.asarray(step)}, {"reason": "finished"})
         run.log({"step": step})
@@ -91,15 +94,17 @@ def test_a_run_keeps_two_checkpoints_and_cuts_its_log_to_the_newest(tmp_path):
     with open(tmp_path / "r" / "progress.jsonl", "a") as file:
         file.write('{"step": 3')  # torn by a crash
     assert run.steps() == [20, 30]
-    arrays, state = files.RunFolder(tmp_path / "r", {"config": 1}, resume=True).latest()
+    arrays, state = folder.RunFolder(tmp_path / "r", {"config": 1}, resume=True).latest()
     assert arrays["x"] == 30
     assert state["step"] == 30
     assert [r["step"] for r in run.records()] == [10, 20, 30]
 
 
 def test_rejects_a_run_of_another_configuration(tmp_path):
-    files.RunFolder(tmp_path / "r", {"config": 1})
+    run = folder.RunFolder(tmp_path / "r", {"config": 3})
+    run = folder.RunFolder(tmp_path / "r", {"config": 1})  # nothing was kept, so the folder is free
+    run.save(1, {"x": np.ones(1)}, {})
     with pytest.raises(CheckpointError, match="already holds a run"):
-        files.RunFolder(tmp_path / "r", {"config": 1})
+        folder.RunFolder(tmp_path / "r", {"config": 1})
     with pytest.raises(CheckpointError, match="differs in config"):
-        files.RunFolder(tmp_path / "r", {"config": 2}, resume=True)
+        folder.RunFolder(tmp_path / "r", {"config": 2}, resume=True)

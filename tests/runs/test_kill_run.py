@@ -9,7 +9,8 @@ import counting
 import numpy as np
 import pytest
 
-from steerax.runs.files import RunFolder, read_arrays, read_json
+from steerax.runs.files import read_arrays, read_json
+from steerax.runs.folder import RunFolder
 
 
 def steps(folder):

@@ -8,7 +8,7 @@ import pytest
 
 from steerax._results import RESULTS
 from steerax.runs import loop
-from steerax.runs.files import RunFolder
+from steerax.runs.folder import RunFolder
 
 STEPS = 57
 

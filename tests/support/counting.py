@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from steerax.runs import loop
-from steerax.runs.files import RunFolder
+from steerax.runs.folder import RunFolder
 
 SIZE = 20_000  # numbers in a checkpoint, so that most of the time is spent writing
 

@@ -238,10 +238,10 @@ def test_eight_devices_make_the_steps_of_one():
         ({"data": "absent.npy"}, DataError, "no token file"),
         ({"data": 5}, ConfigurationError, "give Sequences"),
         ({"data": lambda key, n: jnp.zeros((2, 11), int)}, ConfigurationError, "shape"),
-        ({"steps": -1}, ConfigurationError, "negative"),
+        ({"steps": -1}, ConfigurationError, "steps is -1"),
         ({"precision": "float8"}, ConfigurationError, "choose one of"),
         ({"accumulate": 3}, ConfigurationError, "equal parts"),
-        ({"learning_rate": -1.0, "optimizer": None}, ConfigurationError, "must be positive"),
+        ({"learning_rate": -1.0, "optimizer": None}, ConfigurationError, "above 0"),
         ({"held_out": data(), "patience": 0}, ConfigurationError, "patience"),
     ],
 )

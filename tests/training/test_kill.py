@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steerax.runs.files import RunFolder, read_json
+from steerax.runs.files import read_json
+from steerax.runs.folder import RunFolder
 
 VICTIM = Path(__file__).parents[1] / "support" / "victim.py"
 STEPS = 1000

@@ -131,10 +131,10 @@ def test_dropout_on_attention_weights_falls_after_normalisation(key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"vocab_size": 0}, "positive integer"),
-        ({"n_layer": -1}, "positive integer"),
+        ({"vocab_size": 0}, "whole number from 1"),
+        ({"n_layer": -1}, "whole number from 1"),
         ({"n_head": 3}, "multiple"),
-        ({"dropout": 1.0}, "below 1"),
+        ({"dropout": 1.0}, "must be below"),
         ({"activation": "relu"}, "choose one of"),
     ],
 )

@@ -30,7 +30,7 @@ def test_a_model_folder_keeps_its_tokenizer(tmp_path, key):
     pytest.importorskip("tokenizers")
     for tokenizer in (CharTokenizer.of(TEXT), BPETokenizer.train([TEXT], 260)):
         gpt = sx.GPT(sx.GPTConfig(tokenizer.n_tokens, 4, 1, 1, 4), key=key)
-        sx.save_gpt(gpt, tmp_path / "a", tokenizer.to_json())
+        sx.save_gpt(gpt, tmp_path / "a", tokenizer.to_json(), overwrite=True)
         found = open_checkpoint(tmp_path / "a").tokenizer
         assert found is not None
         assert found.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
@@ -44,5 +44,5 @@ def test_rejects_unknown_characters_small_alphabets_and_knows_models_without_tex
     pytest.importorskip("tokenizers")
     with pytest.raises(ConfigurationError, match="256"):
         BPETokenizer.train(["a"], 10)
-    sx.save_gpt(sx.GPT(sx.GPTConfig(2, 4, 1, 1, 4), key=key), tmp_path / "a")
+    sx.save_gpt(sx.GPT(sx.GPTConfig(2, 4, 1, 1, 4), key=key), tmp_path / "a", overwrite=True)
     assert open_checkpoint(tmp_path / "a").tokenizer is None

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
+from ..._bounds import COUNT, bounded
 from ..._compiled import keep_few
 from ..._errors import ConfigurationError
 from ...transformer.gpt import GPT
@@ -48,6 +49,7 @@ class Pruned(eqx.Module):
         return self.network(tokens, key=key)
 
 
+@bounded(parameters=COUNT, draws=COUNT, rounds=COUNT)
 def prune(
     network: GPT | GroupedGPT | Resampled,
     parameters: int,

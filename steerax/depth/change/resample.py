@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from ..._bounds import COUNT, bounded
 from ..._compiled import keep_few
 from ..._errors import ConfigurationError
 from ...transformer.gpt import GPT, Block
@@ -55,6 +56,7 @@ class Resampled(eqx.Module):
         return self.network(tokens, key=key)
 
 
+@bounded(layers=COUNT, largest=COUNT)
 def resample(
     gpt: GPT, layers: int, data: Any = None, method: str | None = None, largest: int | None = None
 ) -> Resampled:
@@ -82,8 +84,6 @@ def resample(
     **Raises:** `ConfigurationError` for a number of layers or a method that cannot be, `DataError` for unusable data.
     """
     L = gpt.config.n_layer
-    if layers < 1:
-        raise ConfigurationError(f"A network needs at least one layer, not {layers}.")
     if layers == L:
         raise ConfigurationError(f"The network already has {L} layers; ask for fewer or more.")
     method = method or ("field_average" if layers < L else "identity")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ..._bounds import COUNT, NOT_NEGATIVE, POSITIVE, bounded
 from ..._errors import ConfigurationError
 from ..._results import RESULTS
 from ...runs import loop
@@ -67,13 +68,16 @@ def _step(optimizer: Any, state: tuple[Any, Any], source: Source, batch: tuple[A
     return (eqx.apply_updates(network, updates), memory), loss
 
 
-def _check(network: Any, steps: int, substeps: Sequence[int]) -> None:
-    if steps < 1 or not substeps or min(substeps) < 1:
-        raise ConfigurationError("Tuning needs at least one step and sub-steps of at least 1.")
+def _check(network: Any, substeps: Sequence[int]) -> None:
+    if not substeps:
+        raise ConfigurationError("Tuning needs at least one number of sub-steps.")
+    for number in substeps:
+        COUNT.check("a number of sub-steps", number)
     if isinstance(network, GroupedGPT) and tuple(substeps) != (1,):
         raise ConfigurationError("A grouped network is tuned with one sub-step per layer.")
 
 
+@bounded(steps=COUNT, learning_rate=POSITIVE, weight_decay=NOT_NEGATIVE, batch_size=COUNT)
 def tune(
     network: GPT | GroupedGPT | Resampled | Pruned,
     data: Any,
@@ -94,7 +98,7 @@ def tune(
     **Raises:** `ConfigurationError`, `DataError`.
     """
     inner: Any = in_full_precision(network.network if isinstance(network, Resampled | Pruned) else network)
-    _check(inner, steps, substeps)
+    _check(inner, substeps)
     config = inner.config
     source = source_of(data, batch_size, config.block_size + 1, config.vocab_size, config.missing)
     optimizer = _optimizer(steps, learning_rate, weight_decay)

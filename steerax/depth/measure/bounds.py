@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from ..._bounds import COUNT, NOT_NEGATIVE, SHARE, Range, bounded
 from ..._errors import ConfigurationError
 from ...maths import concentration
 from ...maths.lipschitz import Bound, Certified, Estimated
@@ -53,6 +54,7 @@ class RiskBound:
         return self.right / self.left if self.left else None
 
 
+@bounded(number=COUNT, delta=SHARE)
 def risk_bound(
     kind: _Kind,
     *,
@@ -87,6 +89,8 @@ def risk_bound(
 
     **Raises:** `ConfigurationError` for an unknown kind or a missing ingredient.
     """
+    _check(range_=range_, variance=variance, log_size=log_size, lipschitz=lipschitz, depth_error=depth_error)
+    _check(Range(-math.inf), left=left, trivial=trivial)
     B = float(range_)
     constants = [c for c in (range_, depth_error, lipschitz) if isinstance(c, Certified | Estimated)]
     if kind == "fixed":
@@ -110,6 +114,13 @@ def risk_bound(
     certified = not any(isinstance(c, Estimated) for c in constants)
     source, extra = "; ".join(c.source for c in constants) or "range given by the caller", float(depth_error)
     return RiskBound(kind, left, sampling + extra, sampling, extra, number, delta, certified, trivial, source)
+
+
+def _check(bounds: Range = NOT_NEGATIVE, **given: Bound | float | None) -> None:
+    """Raises `ConfigurationError` for a plain number out of bounds."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Certified | Estimated):
+            bounds.check(name, value)
 
 
 def needed(kind: str, name: str, value):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ..._bounds import COUNT, bounded
 from ...transformer.gpt import GPT, Block
 from .costate import half_step_states, token_losses
 from .scoring import in_full_precision
@@ -144,6 +145,7 @@ def removal_effects(
     return jax.tree.map(lambda e: e.sum(0), effects)
 
 
+@bounded(draws=COUNT, chunk=COUNT)
 def importance(
     gpt: GPT,
     tokens: Int[Array, "B T"],

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..._bounds import NOT_NEGATIVE, bounded
 from ..._errors import ConfigurationError, DataError
 from ...transformer.gpt import GPT, Block
 from .costate import summed_losses
@@ -132,6 +133,7 @@ class FlowDistance(NamedTuple):
         return self.distance / self.constant
 
 
+@bounded(tolerance=NOT_NEGATIVE)
 def flow_distance(
     gpt: GPT,
     tokens: Int[Array, "B T"],

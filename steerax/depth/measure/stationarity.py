@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..._bounds import COUNT, bounded
 from ..._errors import ConfigurationError, DataError
 from ...training.loss import negative_log_likelihoods
 from ...transformer.gpt import GPT, Block
@@ -100,6 +101,7 @@ def block_gradient(gpt: GPT, tokens: Int[Array, "B N"]) -> Block:
     return jax.grad(loss)(gpt.blocks)
 
 
+@bounded(batches=COUNT)
 def stationarity(gpt: GPT, tokens: Int[Array | np.ndarray, "B N"], batches: int = 8) -> Stationarity:
     """Stationarity of every layer on sequences of `N` tokens (predicting each token after the first).
 

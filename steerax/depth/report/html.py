@@ -10,18 +10,27 @@ from ...report import words
 from ...report.figures import Dot, Line, dots, lines, matrix
 from ...report.page import write as write_page
 from ...report.words import Drawings, table
+from ...runs.files import free_place
 from ..measure.edges import Edges, ranked
 from ..measure.telemetry import history
 from .record import Report
 
 
-def write_html(report: Report, path: str | os.PathLike, telemetry: str | os.PathLike | None = None) -> None:
+def write_html(
+    report: Report,
+    path: str | os.PathLike,
+    telemetry: str | os.PathLike | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write the report as one self-contained HTML file.
 
     **Arguments:** `telemetry`, the file that a `telemetry` hook wrote while the network trained, adds a section about it.
 
-    **Raises:** `DataError` if that file holds no such records.
+    **Raises:** `DataError` if that file holds no such records; `ConfigurationError` if there is something at `path` and
+    `overwrite` is false.
     """
+    free_place(path, overwrite)
     said, drawn = (None, {}) if telemetry is None else _training(Path(telemetry))
     edges = ranked(report.edges.predicted)
     names = vars(report) | {

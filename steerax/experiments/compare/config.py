@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from typing import Annotated, NamedTuple
 
+from ..._bounds import COUNT, SEED, SHARE, Range, check_fields
 from ..._errors import ConfigurationError
 
 PROCESSES = ("two-cycle", "casino", "mess3")
@@ -46,37 +47,33 @@ class Config:
     tokens: Annotated[str, "token column of a .csv, .tsv or .parquet file"] = "token"
     sequence: Annotated[str | None, "column that names the sequence of each row"] = None
     words: Annotated[bool, "read a .txt file as words, a sequence per line"] = False
-    states: Annotated[int | None, "hidden states to learn, 16 for data; a named process keeps its own model"] = None
+    states: Annotated[int | None, "hidden states to learn, 16 for data; a named process keeps its own model", COUNT] = (
+        None
+    )
     # Baum-Welch finds local optima; three starts rarely agree on a bad one
-    restarts: Annotated[int, "random starts of Baum-Welch"] = 3
-    iterations: Annotated[int, "largest number of Baum-Welch steps per start; it stops when it no longer gains"] = 200
+    restarts: Annotated[int, "random starts of Baum-Welch", COUNT] = 3
+    iterations: Annotated[
+        int, "largest number of Baum-Welch steps per start; it stops when it no longer gains", COUNT
+    ] = 200
     # four to ten cycles of the default process
-    length: Annotated[int, "tokens in a window, and the block size of the GPT"] = 64
-    layers: Annotated[int | None, "layers of the GPT"] = None
-    heads: Annotated[int | None, "heads of the GPT"] = None
-    width: Annotated[int | None, "embedding dimension of the GPT"] = None
-    steps: Annotated[int | None, "training steps of the GPT"] = None
-    batch: Annotated[int, "windows in a training step"] = 64
-    held_out: Annotated[float, "share of the data kept for the comparison"] = 0.1
+    length: Annotated[int, "tokens in a window, and the block size of the GPT", Range(2, 10**9, whole=True)] = 64
+    layers: Annotated[int | None, "layers of the GPT", COUNT] = None
+    heads: Annotated[int | None, "heads of the GPT", COUNT] = None
+    width: Annotated[int | None, "embedding dimension of the GPT", COUNT] = None
+    steps: Annotated[int | None, "training steps of the GPT", COUNT] = None
+    batch: Annotated[int, "windows in a training step", COUNT] = 64
+    held_out: Annotated[float, "share of the data kept for the comparison", SHARE] = 0.1
     reference: Annotated[
         str | None, "continuations for contributions: support, uniform or hmm  [default: by source]"
     ] = None
-    samples: Annotated[int, "sampled continuations per step, from which come standard errors"] = 256
-    seed: Annotated[int, "seed of everything random"] = 0
+    samples: Annotated[
+        int, "sampled continuations per step, from which come standard errors", Range(8, 10**9, whole=True)
+    ] = 256
+    seed: Annotated[int, "seed of everything random", SEED] = 0
     quick: Annotated[bool, "a fifth of the training steps"] = False
 
     def __post_init__(self):
-        counts = ("restarts", "iterations", "length", "layers", "heads", "width", "steps", "batch", "samples", "states")
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"--{name} must be at least 1, not {value}.")
-        if self.length < 2:
-            raise ConfigurationError("--length must be at least 2, so that a window has a token to predict.")
-        if self.samples < 8:
-            raise ConfigurationError("--samples must be at least 8, so that there is a standard error.")
-        if not 0 < self.held_out < 1:
-            raise ConfigurationError(f"--held-out must lie between 0 and 1, not {self.held_out}.")
+        check_fields(self)
         if self.reference is not None and self.reference not in REFERENCES:
             raise ConfigurationError(f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.")
         if self.seed < 0:

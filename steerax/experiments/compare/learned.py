@@ -11,7 +11,8 @@ from ..._results import RESULTS
 from ...models.hmm import HiddenMarkovModel
 from ...models.sampling import sample_batch
 from ...runs import models
-from ...runs.files import RunFolder, read_json
+from ...runs.files import read_json
+from ...runs.folder import RunFolder
 from ...training.gradient import train_gpt
 from ...transformer.gpt import GPT, GPTConfig
 from .config import Config

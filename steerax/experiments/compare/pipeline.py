@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import sys
 from typing import Any
 
@@ -16,7 +15,8 @@ from ...models.hmm import HiddenMarkovModel
 from ...report import page
 from ...runs import models
 from ...runs.clock import Clock
-from ...runs.files import RunFolder, content_hash, write_whole
+from ...runs.files import content_hash, free_place, try_place, write_whole
+from ...runs.folder import RunFolder, discard
 from .agreement import agreements, facts_about
 from .compared import Compared
 from .config import Config
@@ -42,7 +42,8 @@ def run(config: Config, resume: bool = False, overwrite: bool = False) -> Compar
     """
     source = resolve(config)
     shape = gpt_shape(config, source)
-    unfinished = _started(config, source, resume, overwrite)
+    started = _started(config, source, resume, overwrite)
+    unfinished = started.path
     clock = Clock(_say)
     with clock("hidden Markov model"):
         hmm = hidden_markov_model(config, source, unfinished / "hmm")
@@ -55,7 +56,8 @@ def run(config: Config, resume: bool = False, overwrite: bool = False) -> Compar
         )
     compared = _compared(config, source, hmm, gpt, clock)
     _write(compared)
-    shutil.rmtree(unfinished)
+    del started
+    discard(unfinished)
     return compared
 
 
@@ -68,18 +70,19 @@ def report_unfinished(config: Config) -> Compared:
     if not unfinished.exists():
         raise ConfigurationError(f"{config.folder} holds no unfinished comparison to report on.")
     source = resolve(config)
-    _started(config, source, resume=True)
+    started = _started(config, source, resume=True)
     hmm = hidden_markov_model(config, source, unfinished / "hmm")
     gpt = gpt_so_far(config, gpt_shape(config, source), unfinished / "gpt")
     compared = _compared(config, source, hmm, gpt, Clock(_say))
     _write(compared)
+    del started
     return compared
 
 
-def _started(config: Config, source: Source, resume: bool, overwrite: bool = False) -> pathlib.Path:
+def _started(config: Config, source: Source, resume: bool, overwrite: bool = False) -> RunFolder:
     """The folder of the unfinished comparison, new or continued. Raises `ConfigurationError` if neither is allowed."""
-    if config.folder.exists() and not config.folder.is_dir():
-        raise ConfigurationError(f"{config.folder} is a file; give a folder to write to with --out.")
+    try_place(config.folder, folder=True)
+    free_place(config.folder / "compare.json", resume or overwrite)
     unfinished = config.folder / "unfinished"
     if unfinished.exists() and not (resume or overwrite):
         raise ConfigurationError(
@@ -87,9 +90,10 @@ def _started(config: Config, source: Source, resume: bool, overwrite: bool = Fal
             "discard it with --overwrite, or choose another --out."
         )
     if overwrite:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    RunFolder(unfinished, _identity(config, source), resume=True)
-    return unfinished
+        discard(unfinished)
+    started = RunFolder(unfinished, _identity(config, source), resume=True)
+    started.begin()
+    return started
 
 
 def _identity(config: Config, source: Source) -> dict[str, Any]:
@@ -117,8 +121,8 @@ def _compared(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: Train
 def _write(compared: Compared) -> None:
     """Both models, the numbers and the page, each file whole or not at all."""
     folder, vocabulary = compared.config.folder, compared.source.vocabulary
-    models.save(compared.hmm, folder / "hmm", vocabulary)
-    models.save(compared.gpt.model, folder / "gpt", vocabulary)
+    models.save(compared.hmm, folder / "hmm", vocabulary, overwrite=True)
+    models.save(compared.gpt.model, folder / "gpt", vocabulary, overwrite=True)
     words = page_of(compared)
     figures = [figure for section in words.sections for figure in section.figures]
     write_whole(folder / "compare.json", json.dumps(compared.numbers | {"figures": figures}, allow_nan=False))

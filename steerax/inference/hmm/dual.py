@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS, is_traced, successful_if
 from ...models.hmm import HiddenMarkovModel
@@ -21,6 +22,7 @@ from .kernels.scaled import Scaled, layer_scaled
 Distributions = Array | Scaled  # `[T+1 … d]`
 
 
+@bounded(layers=COUNT_OR_ZERO, tolerance=NOT_NEGATIVE, max_layers=COUNT_OR_ZERO)
 def dual_filter_tokens(
     hmm: HiddenMarkovModel,
     data: Tokens,
@@ -84,8 +86,6 @@ def dual_filter_tokens(
 
 
 def _check(layers: int | None, keep: bool) -> None:
-    if layers is not None and layers < 0:
-        raise ConfigurationError(f"The number of layers cannot be {layers}; use 0 or more, or None.")
     if keep and layers is None:
         raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
 

@@ -22,6 +22,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from ..._bounds import COUNT_OR_ZERO, bounded
 from ..._errors import ConfigurationError, DataError
 from ...maths.encoding import mean_and_slope, token_vectors
 from ...models.hmm import HiddenMarkovModel
@@ -47,6 +48,7 @@ class ControlTree(eqx.Module):
     mse: float
 
 
+@bounded(length=COUNT_OR_ZERO)
 def optimal_control(
     hmm: HiddenMarkovModel, length: int, target: Any, controls: Sequence[Any] | None = None
 ) -> ControlTree:

@@ -9,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._errors import ConfigurationError, DataError
+from ..._bounds import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, bounded
+from ..._errors import DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...maths.keys import as_key, generator
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import OrderKTransition
 from ...runs import loop
-from ...runs.files import RunFolder, content_hash
+from ...runs.files import content_hash
+from ...runs.folder import RunFolder
 from ..kinds import HMM
 from ..results import Fitted
 from .filter import as_codes
@@ -25,6 +27,13 @@ from .restarts import EMLoop, Prepared, Record, Restart
 from .select import n_parameters
 
 
+@bounded(
+    restarts=COUNT,
+    max_iterations=COUNT_OR_ZERO,
+    tolerance=NOT_NEGATIVE,
+    screening=COUNT_OR_ZERO,
+    save_every=NOT_NEGATIVE,
+)
 def fit_tokens(
     kind: HMM | HiddenMarkovModel,
     data: Sequences,
@@ -65,8 +74,6 @@ def fit_tokens(
     `ImpossibleTokenError` if a start gives a sequence probability zero; `CheckpointError` for a run folder that holds a
     run, if `resume` is false, or the run of other data or options.
     """
-    if max_iterations < 0 or screening < 0:
-        raise ConfigurationError("max_iterations and screening must be at least 0.")
     counts = as_pseudocounts(pseudocounts)
     starts = _starts(kind, data, key, restarts)
     runs = [Restart(model, model) for model in starts]
@@ -131,8 +138,6 @@ def _starts(kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: 
     """The model given, or random ones."""
     if not data.is_tokens or data.n_observed == 0:
         raise DataError("A hidden Markov model is fitted to tokens; the data hold none.")
-    if restarts < 1:
-        raise ConfigurationError(f"The number of restarts must be at least 1, not {restarts}.")
     if isinstance(kind, HiddenMarkovModel):
         as_codes(kind, data)
         return [kind]

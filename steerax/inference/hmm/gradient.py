@@ -12,14 +12,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ..._errors import ConfigurationError, DataError
+from ..._bounds import COUNT, bounded
+from ..._errors import DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...maths.keys import as_key
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import OrderKTransition, as_transition
 from ...runs import loop
-from ...runs.files import RunFolder, content_hash
+from ...runs.files import content_hash
+from ...runs.folder import RunFolder
 from ...runs.models import fill, named_leaves
 from .kernels.scaled import filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
@@ -57,6 +59,7 @@ class FittedByGradient:
     result: RESULTS
 
 
+@bounded(steps=COUNT, batch=COUNT, save_every=COUNT)
 def fit_by_gradient(
     model: HiddenMarkovModel | DualFilterNetwork,
     data: Sequences,
@@ -87,8 +90,6 @@ def fit_by_gradient(
     """
     if not data.is_tokens or data.n_observed == 0:
         raise DataError("Training by gradient needs tokens; the data hold none.")
-    if steps < 1 or batch < 1:
-        raise ConfigurationError("Training by gradient needs at least one step and one sequence per batch.")
     key, optimizer = as_key(key), _ADAM if optimizer is None else optimizer
     free = _Logits.of(model) if isinstance(model, HiddenMarkovModel) else model
     tokens = jnp.asarray(data.values)

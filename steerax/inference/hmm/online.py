@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Float
 
+from ..._bounds import COUNT_OR_ZERO, Range, bounded
 from ..._errors import ConfigurationError, DataError
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
@@ -25,6 +26,7 @@ class FittedOnline:
     log_likelihoods: Float[np.ndarray, " n"]
 
 
+@bounded(warm=COUNT_OR_ZERO, exponent=Range(0.5, 1))
 def fit_online(
     start: HiddenMarkovModel,
     batches: Iterable[Sequences],

@@ -16,7 +16,7 @@ import numpy as np
 from ..._results import RESULTS, name_of
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from ...runs.files import RunFolder
+from ...runs.folder import RunFolder
 from ...runs.progress import Progress
 from .filter import as_codes, filter_tokens
 from .kernels.counts import SMALLEST_MASS, chunk_blocks

@@ -6,7 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..._errors import ConfigurationError, DataError
+from ..._bounds import COUNT, bounded
+from ..._errors import DataError
 from ..._results import is_traced
 from ...data.sequences import Sequences
 from ...maths.covariance import solve_upper
@@ -26,6 +27,7 @@ def standardised_innovations(model: AbstractLinearGaussianModel, data: Any) -> F
     return jnp.where(filtered.mask, white * jnp.sign(jnp.diagonal(U, axis1=-2, axis2=-1)), jnp.nan)
 
 
+@bounded(window=COUNT)
 def recalibrate(model: AbstractLinearGaussianModel, data: Any, window: int = 50) -> LinearGaussianModel:
     r"""The model with its three covariances multiplied by the mean square of the last standardised innovations.
 
@@ -39,8 +41,6 @@ def recalibrate(model: AbstractLinearGaussianModel, data: Any, window: int = 50)
     **Raises:** `ConfigurationError` for a window below one; `DataError` for several series, a model that varies in
     time, or one that gives an innovation no variance.
     """
-    if window < 1:
-        raise ConfigurationError(f"The window must be at least 1, but {window} was given.")
     model = time_invariant(model, "recalibrate")
     if isinstance(data, Sequences):
         raise DataError("recalibrate takes one series, not a Sequences; pass data[i].")

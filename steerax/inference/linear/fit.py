@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
+from ..._bounds import COUNT, NOT_NEGATIVE, bounded
 from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
 from ...data.sequences import Sequences, without_mask
@@ -93,6 +94,7 @@ class _Climb:
 _maximise = jax.jit(maximisation)
 
 
+@bounded(restarts=COUNT, max_iterations=COUNT, tolerance=NOT_NEGATIVE)
 def fit_series(
     kind: LinearGaussian | LinearGaussianModel,
     data: Sequences,
@@ -133,8 +135,6 @@ def fit_series(
     """
     if method not in METHODS:
         raise ConfigurationError(f"method={method!r} is unknown; use 'em' or 'gradient'.")
-    if min(max_iterations, restarts) < 1:
-        raise ConfigurationError(f"max_iterations={max_iterations} and restarts={restarts} must be at least 1.")
     given = kind if isinstance(kind, LinearGaussianModel) else None
     asked = kind if isinstance(kind, LinearGaussian) else LinearGaussian(kind.n_states, kind.order, start="free")
     if method == "em" and asked.start != "free":

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ..._errors import CheckpointError, SteeraxError
-from ...runs.files import content_hash, read_json, write_folder
+from ...runs.files import content_hash, free_place, read_json, recover, write_folder
 from ...transformer.quantized import QuantizedNetwork
 from ..problem.problem import Problem
 from ..problem.r1 import R1, Layer, Readout, Weights
@@ -74,8 +74,10 @@ class Certificate:
         """The network as it is deployed, in integers: it maps tokens `[N n]` to labels."""
         return self.problem.model.network(self.weights, self.problem.name)
 
-    def save(self, folder: str | os.PathLike) -> None:
-        """Write `certificate.json` and `certificate.npz` into a folder, whole or not at all."""
+    def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> None:
+        """Write `certificate.json` and `certificate.npz` into a folder, whole or not at all. **Raises:** `ConfigurationError`
+        if there is something and `overwrite` is false."""
+        free_place(folder, overwrite)
         p, model = self.problem, self.problem.model
         arrays = {
             "tokens": p.tokens, "labels": p.labels, "weights": p.weights, "matrices": model.matrices,
@@ -105,6 +107,7 @@ class Certificate:
         """Read a certificate; what it proves is a claim until `check` covers it. Raises `CheckpointError` if it is absent,
         torn, altered or of another format."""
         folder = Path(folder)
+        recover(folder)
         record = read_json(folder / "certificate.json")
         try:
             if record["format"] != FORMAT:

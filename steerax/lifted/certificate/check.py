@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from ..._bounds import COUNT, SEED, bounded
 from ..._errors import ConfigurationError, SteeraxError
 from ..problem.problem import Problem
 from ..problem.r1 import R1, Weights
@@ -43,6 +44,7 @@ class Checked:
     examined: int
 
 
+@bounded(samples=COUNT, seed=SEED)
 def check(
     certificate: Certificate,
     level: str | None = None,
@@ -60,8 +62,6 @@ def check(
     if level not in (None, "witness", "sample", "full"):
         raise ConfigurationError(f'level={level!r}: choose "witness", "sample" or "full".')
     level = ("full" if is_quick(certificate) else "witness") if level is None else level
-    if samples < 1:
-        raise ConfigurationError(f"samples={samples}: draw at least one.")
     _check_witness(certificate)
     if level == "witness":
         counted = f"The network makes exactly {certificate.upper} errors"

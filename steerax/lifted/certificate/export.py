@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ..._errors import ConfigurationError, DataError
-from ...runs.files import write_whole
+from ...runs.files import free_place, write_whole
 from ...transformer.quantized import Forget, Local, Pool, QuantizedNetwork
 from ..problem.alphabet import ternary
 from ..problem.r1 import R1, Layer, Readout, Weights
@@ -20,14 +20,19 @@ _TRITS_PER_BYTE = 5  # 3^5 = 243 ≤ 256
 _POWERS = 3 ** np.arange(_TRITS_PER_BYTE)
 
 
-def write_network(network: QuantizedNetwork, folder: str | os.PathLike) -> list[Path]:
-    """Write `network.json`, `run_network.py` (needs NumPy only) and `network.h` (C99); returns the paths."""
+def write_network(network: QuantizedNetwork, folder: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
+    """Write `network.json`, `run_network.py` (needs NumPy only) and `network.h` (C99); returns the paths.
+
+    **Raises:** `ConfigurationError` if one is there and `overwrite` is false.
+    """
     folder = Path(folder)
     contents = {
         "network.json": json.dumps(network.to_dict()) + "\n",
         "run_network.py": RUNNER,
         "network.h": c_header(network),
     }
+    for name in contents:
+        free_place(folder / name, overwrite)
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int
 
+from ..._bounds import COUNT_OR_ZERO, Range
 from ..._errors import ConfigurationError
 from .problem import Problem
 from .r1 import R1
@@ -19,8 +20,8 @@ def all_strings(n: int) -> Bits:
 
 
 def _task(name: str, n: int, rule: Callable[[Bits], Labels], levels: int, even: bool = False) -> Problem:
-    if not 1 <= n <= 10:
-        raise ConfigurationError(f"n={n}: the tasks are on strings of 1 to 10 bits.")
+    Range(1, 10, whole=True).check("n, the bits of a string,", n)
+    COUNT_OR_ZERO.check("levels", levels)
     if even and n % 2:
         raise ConfigurationError(f"{name} needs an even number of bits, not {n}.")
     bits = all_strings(n)

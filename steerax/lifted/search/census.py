@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt
 
+from ..._bounds import COUNT, bounded
 from ..._errors import ConfigurationError
 from ..problem.r1 import R1
 from ..problem.tasks import all_strings, parity
@@ -61,6 +62,7 @@ class Census:
         return int(np.bitwise_count(self.functions ^ np.uint64(function)).min())
 
 
+@bounded(n=COUNT, depth=COUNT, devices=COUNT)
 def census(n: int, depth: int, devices: int | None = None) -> Census:
     """Every Boolean function of n ≤ 4 bits that class R1 computes with `depth` ≤ 2 layers.
 

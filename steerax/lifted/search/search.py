@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int, UInt
 
+from ..._bounds import COUNT, COUNT_OR_ZERO, POSITIVE, SEED, bounded
 from ..._errors import ConfigurationError
 from ..certificate.certificate import Certificate
 from ..problem.problem import Problem
@@ -47,6 +48,7 @@ class SearchProgress:
     states: int
 
 
+@bounded(depth=COUNT, time_limit=POSITIVE, memory_limit=COUNT_OR_ZERO, devices=COUNT, seed=SEED)
 def solve(
     problem: Problem,
     depth: int,
@@ -66,10 +68,6 @@ def solve(
     where the problem is large enough to gain); `seed`, of the order among equal bounds; `progress`, called now and then.
     Raises `ConfigurationError` if the depth is below 1, or the problem exceeds the memory or the keys of the search.
     """
-    if depth < 1:
-        raise ConfigurationError(f"depth={depth}: a network has at least one layer.")
-    if time_limit is not None and not time_limit > 0:
-        raise ConfigurationError(f"time_limit={time_limit}: give a number of seconds > 0.")
     if len(problem.model.cells) ** problem.model.length >= 2**63:
         raise ConfigurationError("The states of these sequences have no 64-bit key; use shorter ones or fewer levels.")
     search = _Search(problem, reductions or Reductions(), backend, devices, seed, time_limit, progress, depth)

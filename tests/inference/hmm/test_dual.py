@@ -172,7 +172,7 @@ def test_dual_filter_rejects_options_that_cannot_work():
         sx.dual_filter(hmm, z, initial=np.ones((3, 4)))
     with pytest.raises(sx.ConfigurationError, match="initial='warm'"):
         sx.dual_filter(hmm, z, initial="warm")
-    with pytest.raises(sx.ConfigurationError, match="cannot be -1"):
+    with pytest.raises(sx.ConfigurationError, match="layers is -1"):
         sx.dual_filter(hmm, z, layers=-1)
     with pytest.raises(sx.ConfigurationError, match="keep"):
         sx.dual_filter(hmm, z, keep=True)

@@ -211,7 +211,7 @@ def test_fit_hmm_rejects_data_and_options_that_cannot_work():
         sx.fit(sx.HMM(2), sx.Sequences.from_arrays([np.zeros(3)]), key)
     with pytest.raises(sx.ConfigurationError):
         sx.fit(sx.HMM(0), DATA, key)
-    with pytest.raises(sx.ConfigurationError, match="negative"):
+    with pytest.raises(sx.ConfigurationError, match="pseudocount initial is -1"):
         sx.fit(sx.HMM(2), DATA, key, pseudocounts=-1.0)
     with pytest.raises(sx.ImpossibleTokenError):
         sx.fit(sx.HiddenMarkovModel([1.0], [[1.0]], [[1.0, 0, 0, 0, 0, 0]]), DATA, key)

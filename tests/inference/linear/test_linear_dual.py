@@ -205,7 +205,7 @@ def test_dual_filter_rejects_what_cannot_work():
         ({"queries": "some"}, "some"),
         ({"solver": SOLVERS.Schur()}, "queries='all'"),
         ({"solver": SOLVERS.OpenLoop(), "queries": "all"}, "answers"),
-        ({"solver": SOLVERS.ClosedLoop(tolerance=-1.0)}, "positive"),
+        ({"solver": SOLVERS.ClosedLoop(tolerance=-1.0)}, "above 0"),
         ({"solver": SOLVERS.Direct(lags=0)}, "lags"),
         ({"method": "cg"}, "no option 'method'"),
         ({"target": "weather"}, "weather"),

@@ -277,7 +277,7 @@ def test_fits_reject_what_cannot_work(gappy):
         sx.LinearGaussian(1, start="flat")
     with pytest.raises(sx.ConfigurationError, match="newton"):
         sx.fit(sx.LinearGaussian(2), z, method="newton")
-    with pytest.raises(sx.ConfigurationError, match="restarts=0"):
+    with pytest.raises(sx.ConfigurationError, match="restarts is 0"):
         sx.fit(sx.LinearGaussian(2), z, restarts=0)
     with pytest.raises(sx.DataError, match="inputs"):
         sx.fit(sx.LinearGaussian(2, inputs=np.ones((5, 1))), z)

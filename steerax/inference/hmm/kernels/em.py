@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...._errors import ConfigurationError
+from ...._bounds import NOT_NEGATIVE
 from ....models.transitions import as_transition
 from .counts import ExpectedCounts, expected_counts
 from .scaled import counts_scaled
@@ -33,8 +33,8 @@ class Counts(NamedTuple):
 def as_pseudocounts(given: Pseudocounts | float) -> Pseudocounts:
     """One number stands for all three. Raises `ConfigurationError` if a count is negative."""
     counts = given if isinstance(given, Pseudocounts) else Pseudocounts(given, given, given)
-    if min(counts) < 0:
-        raise ConfigurationError(f"Pseudocounts cannot be negative, but are {tuple(counts)}.")
+    for name, count in zip(Pseudocounts._fields, counts, strict=True):
+        NOT_NEGATIVE.check(f"The pseudocount {name}", count)
     return counts
 
 

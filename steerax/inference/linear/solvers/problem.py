@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ...._bounds import COUNT, POSITIVE
 from ...._errors import ConfigurationError
 from ...._results import RESULTS, is_traced, result_where, successful_if
 from ....maths.covariance import solve_upper
@@ -106,8 +107,10 @@ class AbstractSolver:
     def check(self, model: AbstractLinearGaussianModel, mask: Bool[Array, "*batch T p"], queries: str) -> None:
         """Raises `ConfigurationError` if it cannot serve this model and these data, or if an option makes no sense."""
         name = type(self).__name__
-        if (self.tolerance is not None and self.tolerance <= 0) or self.max_steps < 1 or self.lags < 1:
-            raise ConfigurationError(f"tolerance, max_steps and lags must be positive, but the solver is {self!r}.")
+        COUNT.check(f"max_steps of {name}", self.max_steps)
+        COUNT.check(f"lags of {name}", self.lags)
+        if self.tolerance is not None:
+            POSITIVE.check(f"tolerance of {name}", self.tolerance)
         if not self.serves_all_data and is_traced(mask):
             raise ConfigurationError(
                 f"{name} must know that nothing is missing, and inside jit it cannot; use ClosedLoop."
