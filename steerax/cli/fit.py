@@ -55,6 +55,8 @@ def fit(options: _Options) -> Answer:
     if options.model not in ("hmm", "linear"):
         raise ConfigurationError(f"There is no model called {options.model!r}; choose hmm or linear.")
     is_hmm = options.model == "hmm"
+    if options.resume and not is_hmm:
+        raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
     try_place(options.folder, folder=True)
     free_place(options.folder, options.overwrite)
     data = (read_tokens if is_hmm else read_series)(options.data, options)
@@ -70,7 +72,7 @@ def fit(options: _Options) -> Answer:
     interrupted = fitted.result == sx.RESULTS.interrupted
     kept = interrupted and is_hmm  # with all that a fit needs to go on; a linear model is saved as far as it came
     if not kept:
-        sx.save(fitted.model, options.folder, overwrite=True)
+        sx.save(fitted.model, options.folder, overwrite=True, format=options.given)
         discard(options.unfinished)
     outcome, n_iterations = sx.RESULTS[fitted.result], len(fitted.log_likelihoods) - 1
     record = {"model": None if kept else str(options.folder), "iterations": n_iterations, "outcome": outcome}
@@ -96,8 +98,6 @@ def _fit_tokens(training: Sequences, options: _Options) -> Any:
 
 
 def _fit_series(training: Sequences, options: _Options) -> Any:
-    if options.resume:
-        raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
     kind = sx.LinearGaussian(options.states, options.order, start=_start(options.start))
     return sx.fit(kind, training, options.seed, max_iterations=options.iterations, tolerance=options.tolerance)
 

@@ -1,5 +1,6 @@
 """What a command reads: a saved model, and the tokens, the codes or the series of a file."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from .._errors import ConfigurationError, DataError
-from ..data.read import open_tokens, read
+from ..data.read import Format, open_tokens
 from ..data.sequences import Sequences
 from ..data.vocabulary import Vocabulary
-from .options import PACKAGED, ModelOptions, TableOptions
+from .answers import say
+from .options import PACKAGED, ModelOptions
 
 CODES = (".npy", ".bin")  # the endings of files of token codes
 
@@ -25,11 +27,20 @@ def opened(options: ModelOptions) -> tuple[Any, Sequences]:
     model = load(options.model)
     match kind_of(model):
         case "hidden_markov_model":
-            return model, read_tokens(options.data, options, model.vocabulary)
+            return model, read_tokens(options.data, remembered(options), model.vocabulary)
         case "linear_gaussian_model" | "time_varying_linear_gaussian_model":
-            return model, read_series(options.data, options)
+            return model, read_series(options.data, remembered(options), model.channels)
         case kind:
             raise ConfigurationError(f"{options.model} holds a model of kind {kind!r}, which this command cannot use.")
+
+
+def remembered(options: ModelOptions) -> Format:
+    """How the file is read: as the file that the model was fitted to, unless the options say otherwise."""
+    from ..runs.models import read_record
+
+    before = read_record(options.model).get("format_of_data", {})
+    known = {field.name for field in dataclasses.fields(Format)}
+    return Format(**{name: value for name, value in before.items() if name in known} | options.given)
 
 
 def one(data: Sequences, number: int) -> np.ndarray:
@@ -39,20 +50,29 @@ def one(data: Sequences, number: int) -> np.ndarray:
     return data[number]
 
 
-def read_tokens(path: str, table: TableOptions, vocabulary: Vocabulary | None = None) -> Sequences:
+def read_tokens(path: str, table: Format, vocabulary: Vocabulary | None = None) -> Sequences:
     """Sequences of tokens. **Raises:** `DataError` for a file that does not hold them."""
-    return read(path, table.tokens, table.sequence, vocabulary, words=table.words)
+    return said(table.read(path, vocabulary=vocabulary))
 
 
-def read_series(path: str, table: TableOptions) -> Sequences:
-    """Series of numbers; in a table `--tokens a,b` names their columns. **Raises:** `DataError` if there are none."""
-    columns = table.tokens.split(",")
+def read_series(path: str, table: Format, channels: tuple[str, ...] | None = None) -> Sequences:
+    """Series of numbers; in a table `--tokens a,b` names their columns, which a model of some `channels` reads in its order.
+
+    **Raises:** `DataError` if there are none, or they are not those of the model.
+    """
+    if channels is not None and table.tokens is not None:
+        if sorted(table.names) != sorted(channels):
+            raise DataError(f"The model was fitted to {', '.join(channels)}; it cannot read {table.tokens}.")
+        table = dataclasses.replace(table, tokens=",".join(channels))
     if path.startswith(PACKAGED):
-        return _packaged(path.removeprefix(PACKAGED), columns)
-    is_table = pathlib.Path(path).suffix in (".csv", ".tsv", ".parquet")
-    data = read(path, sequence=table.sequence, values=columns if is_table else None)
-    if data.is_tokens:
-        return Sequences.from_arrays([np.where(s < 0, np.nan, s).astype(float) for s in data], names=data.names)
+        return said(_packaged(path.removeprefix(PACKAGED), table.names))
+    return said(table.read(path, observations=True))
+
+
+def said(data: Sequences) -> Sequences:
+    """The data, after a line on standard error about what was read."""
+    if data.source:
+        say(f"read {data.source}", err=True)
     return data
 
 
@@ -91,4 +111,4 @@ def _packaged(name: str, columns: list[str]) -> Sequences:
     table = load().data
     if missing := [c for c in columns if c not in table]:
         raise DataError(f"{name!r} has no column {missing[0]!r}; name some of {', '.join(table)} with --tokens.")
-    return Sequences.from_arrays([np.asarray(table[columns], float)], names=[name])
+    return Sequences.from_arrays([np.asarray(table[columns], float)], names=[name], columns=columns)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from .._bounds import COUNT, COUNT_OR_ZERO, SEED, check_fields
+from ..data.read import Format
 from ..runs.files import free_place, try_place
 from .answers import Answer, tell
 
@@ -39,13 +40,8 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class TableOptions(Options):
+class TableOptions(Format, Options):
     """How a file is read as sequences."""
-
-    _: dataclasses.KW_ONLY
-    tokens: Annotated[str, "column of tokens in a table; for linear models columns of numbers, such as a,b"] = "token"
-    sequence: Annotated[str | None, "column that names the sequence of each row"] = None
-    words: Annotated[bool, "read a .txt file as words, a sequence per line"] = False
 
 
 @dataclasses.dataclass(frozen=True)

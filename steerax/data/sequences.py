@@ -20,17 +20,24 @@ class Sequences:
     Build one with `Sequences.from_arrays` or `read`, which check the data.
 
     **Attributes:** `values`; `lengths`, int `[B]`; `vocabulary`, or `None` for observations and for plain codes;
-    `names`, one per sequence, or `None`.
+    `names`, one per sequence, or `None`; `columns`, the names of the channels of observations, or `None`; `source`, one line
+    about the file they were read from.
     """
 
     values: np.ndarray
     lengths: np.ndarray
     vocabulary: Vocabulary | None = None
     names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    source: str = ""
 
     @classmethod
     def from_arrays(
-        cls, arrays: Iterable, vocabulary: Vocabulary | None = None, names: Sequence[str] | None = None
+        cls,
+        arrays: Iterable,
+        vocabulary: Vocabulary | None = None,
+        names: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> "Sequences":
         """Sequences from a list of arrays: integer `[T_i]` for tokens, float `[T_i]` or `[T_i p]` for observations.
 
@@ -55,13 +62,16 @@ class Sequences:
         values = np.full((len(parts), int(lengths.max()), *parts[0].shape[1:]), fill, dtype=parts[0].dtype)
         for row, part in zip(values, parts, strict=True):
             row[: len(part)] = part
-        return cls(values, lengths, vocabulary, None if names is None else tuple(names))
+        as_tuple = lambda names: None if names is None else tuple(names)
+        return cls(values, lengths, vocabulary, as_tuple(names), as_tuple(columns))
 
     def __post_init__(self):
         if len(self.values) != len(self.lengths):
             raise DataError(f"{len(self.values)} sequences but {len(self.lengths)} lengths.")
         if self.names is not None and len(self.names) != len(self.values):
             raise DataError(f"{len(self.values)} sequences but {len(self.names)} names.")
+        if self.columns is not None and (self.is_tokens or len(self.columns) != self.values.shape[2]):
+            raise DataError(f"{len(self.columns)} names of columns do not fit values of shape {self.values.shape}.")
 
     @property
     def is_tokens(self) -> bool:
@@ -127,7 +137,17 @@ class Sequences:
             raise DataError("The selection holds no sequence.")
         lengths = self.lengths[indices]
         names = None if self.names is None else tuple(self.names[i] for i in indices)
-        return Sequences(self.values[indices, : max(int(lengths.max()), 0)], lengths, self.vocabulary, names)
+        values = self.values[indices, : max(int(lengths.max()), 0)]
+        return dataclasses.replace(self, values=values, lengths=lengths, names=names)
+
+    def in_codes_of(self, vocabulary: Vocabulary) -> "Sequences":
+        """The same symbols in the codes of another vocabulary; plain codes stay. **Raises:** `DataError` for another symbol."""
+        if self.vocabulary is None or self.vocabulary.symbols == vocabulary.symbols or not self.is_tokens:
+            return self
+        used = np.unique(self.values[self.mask])
+        codes = np.full(len(self.vocabulary) + 1, -1, np.int32)  # the last one for a gap
+        codes[used] = vocabulary.encode([self.vocabulary.symbols[code] for code in used])
+        return dataclasses.replace(self, values=codes[self.values], vocabulary=vocabulary)
 
     @bounded(fraction=SHARE, seed=SEED)
     def split(self, fraction: float, seed: int = 0) -> tuple["Sequences", "Sequences"]:
@@ -145,7 +165,7 @@ class Sequences:
     def cut(self, length: int) -> "Sequences":
         """Every sequence cut into consecutive pieces of at most `length` positions, in order."""
         pieces = [part[i : i + length] for part in self for i in range(0, max(len(part), 1), length)]
-        return Sequences.from_arrays(pieces, self.vocabulary)
+        return Sequences.from_arrays(pieces, self.vocabulary, columns=self.columns)
 
     def __repr__(self) -> str:
         kind = f"tokens of {self.n_tokens} symbols" if self.is_tokens else f"{self.values.shape[2]} channels"

@@ -3,11 +3,14 @@
 import collections
 import dataclasses
 import functools
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from .._errors import DataError
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +36,11 @@ class Vocabulary:
 
     @classmethod
     def collect(cls, symbols: Iterable[str]) -> "Vocabulary":
-        """The sorted distinct symbols; sorted as numbers if all of them are integers."""
+        """The sorted distinct symbols; sorted as numbers if all of them are whole ones."""
         distinct = set(symbols)
-        try:
-            return cls(tuple(sorted(distinct, key=int)))
-        except ValueError:
-            return cls(tuple(sorted(distinct)))
+        if all(_INTEGER.fullmatch(symbol) for symbol in distinct):
+            return cls(tuple(sorted(distinct, key=lambda symbol: (int(symbol), symbol))))
+        return cls(tuple(sorted(distinct)))
 
     def __len__(self) -> int:
         return len(self.symbols)

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from .._bounds import COUNT, bounded
 from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
-from ..data.sequences import without_mask
+from ..data.convert import converted
+from ..data.sequences import Sequences
 from ..maths import beliefs as cloud
 from ..maths.keys import generator
 from .predictor import NextToken
@@ -88,11 +89,12 @@ def represent(
     **Raises:** `DataError` for tokens that are not codes; `ImpossibleTokenError` if the reference forbids one;
     `ConfigurationError` for an unknown reference, or weights under a process.
     """
-    z = without_mask(tokens)
+    own = predictor.model if isinstance(predictor, NextToken) else None
+    tokens = converted(tokens, "tokens", None if own is None else own.vocabulary)
+    z = np.asarray(tokens[0] if isinstance(tokens, Sequences) and tokens.number == 1 else tokens)
     if z.ndim != 1 or (z.size and (z.dtype.kind not in "iu" or z.min() < -1 or z.max() >= vocab)):
         raise DataError(f"The tokens must be one sequence of codes 0 … {vocab - 1}, and -1 for a missing one.")
     z = z.astype(np.int32)
-    own = predictor.model if isinstance(predictor, NextToken) else None
     if reference is None:
         reference = "uniform" if own is None else Support(own)
     drawn = Reference.of(reference, vocab)

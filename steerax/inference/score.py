@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
+from ..data.convert import as_sequences
 from ..data.scores import TokenScores
 from ..data.sequences import Sequences
 from ..models.hmm import HiddenMarkovModel
@@ -89,7 +90,7 @@ class Comparison:
         return {name: difference(scores, base) for name, scores in self.scores.items() if name != self.reference}
 
 
-def compare_predictors(predictors: dict[str, Any], data: Sequences, reference: str | None = None) -> Comparison:
+def compare_predictors(predictors: dict[str, Any], data: Any, reference: str | None = None) -> Comparison:
     """Several predictors on the same tokens: those that all of them give a probability.
 
     **Arguments:** `predictors`, by name; `reference`, the one that others are compared with (the first by default).
@@ -98,6 +99,9 @@ def compare_predictors(predictors: dict[str, Any], data: Sequences, reference: s
     """
     if not predictors or (reference is not None and reference not in predictors):
         raise ConfigurationError(f"The reference {reference!r} is not among the predictors {', '.join(predictors)}.")
+    data = as_sequences(
+        data, "tokens", next((v for p in predictors.values() if (v := getattr(p, "vocabulary", None))), None)
+    )
     scores = {name: score_predictor(p, data, on_impossible="skip") for name, p in predictors.items()}
     common = np.logical_and.reduce([s.scored for s in scores.values()])
     restricted = {name: s.on(common) for name, s in scores.items()}

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -18,6 +18,7 @@ from .._bounds import COUNT, COUNT_OR_ZERO, bounded
 from .._compiled import keep_few
 from .._errors import ConfigurationError
 from .._results import is_traced
+from ..data.convert import as_sequences, converted
 from ..data.scores import TokenScores
 from ..data.sequences import Sequences
 from ..maths.keys import as_key
@@ -33,8 +34,13 @@ class _Room:
     """Where the verbs of a kind of model live: `inference/{name}/{file}.py` defines `{verb}_{data}`."""
 
     name: str
-    data: str
+    data: Literal["tokens", "series"]
     said: str
+
+    def taken(self, model: Any, data: Any, collect: bool = False) -> dict[str, Any]:
+        """How data for a model of this room come through the door."""
+        wanted = "tokens" if self.data == "tokens" else "observations"
+        return {"data": data, "wanted": wanted, "vocabulary": getattr(model, "vocabulary", None), "collect": collect}
 
     def call(self, file: str, verb: str, *arguments: Any, **options: Any) -> Any:
         """The verb of this room. Raises `ConfigurationError` for an option that it does not have."""
@@ -45,7 +51,12 @@ class _Room:
                 named = ", ".join(name for name, p in known.items() if p.kind is p.KEYWORD_ONLY) or "none"
                 raise ConfigurationError(f"{verb} of {self.said} has no option {name!r}; it has {named}.")
         keep_few()
-        return function(*arguments, **options)
+        model, data, *more = arguments
+        found = converted(**self.taken(model, data))
+        if isinstance(found, Sequences) and found is not data and found.columns and not isinstance(data, list | tuple):
+            model.check_channels(found.columns)  # one frame is one sequence
+            found = found[0]
+        return function(model, found, *more, **options)
 
 
 _TOKENS = _Room("hmm", "tokens", "a HiddenMarkovModel")
@@ -127,8 +138,9 @@ def score(predictor: Any, data: Any, **options: Any) -> TokenScores:
         raise ConfigurationError(
             "score measures data sets outside jit; inside, use filter(model, data).log_likelihoods."
         )
-    data = _sequences(data)
-    if isinstance(predictor, AbstractLinearGaussianModel):
+    is_series = isinstance(predictor, AbstractLinearGaussianModel)
+    data = as_sequences(**(_SERIES if is_series else _TOKENS).taken(predictor, data))
+    if is_series:
         return _SERIES.call("filter", "score", predictor, data, **options)
     return score_predictor(predictor, data, **options)
 
@@ -156,15 +168,9 @@ def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
     **Raises:** `ConfigurationError` for another kind or options that cannot work; `DataError` for data without
     observations of that kind.
     """
-    return _room(kind, _KINDS, "fit").call("fit", "fit", kind, _sequences(data), as_key(key), **options)
-
-
-def _sequences(data: Any) -> Sequences:
-    """One `Sequences`; a list of arrays is several, an array or nested list is one, as for `filter`."""
-    if isinstance(data, Sequences):
-        return data
-    several = isinstance(data, list | tuple) and len(data) > 0 and all(getattr(part, "ndim", 0) > 0 for part in data)
-    return Sequences.from_arrays(list(data) if several else [data])
+    room = _room(kind, _KINDS, "fit")
+    data = as_sequences(**room.taken(kind, data, collect=isinstance(kind, HMM)))
+    return room.call("fit", "fit", kind, data, as_key(key), **options)
 
 
 def select(

@@ -32,6 +32,8 @@ class AbstractLinearGaussianModel(eqx.Module):
     - `observation`: $H$, `[p d]`; `observation_offset`: $c$, `[p]`, zero by default.
     - `process_noise`: $Q$, `[d d]`; `observation_noise`: $R$, `[p p]`. Covariances may be singular.
 
+    - `channels`: names of the `p` channels, or `None`; a fit keeps those of its data, and data with other names are refused.
+
     The arrays get one precision, the widest given.
 
     **Raises:** `DataError` for shapes that do not fit, entries that are not finite, or a covariance that is not
@@ -45,6 +47,7 @@ class AbstractLinearGaussianModel(eqx.Module):
     process_noise: Float[Array, "d d"]
     observation_noise: Float[Array, "p p"]
     observation_offset: Float[Array, " p"]
+    channels: tuple[str, ...] | None = eqx.field(static=True)
     extent: ClassVar[str]  # the name of the length of `transition`
 
     def __init__(
@@ -56,6 +59,7 @@ class AbstractLinearGaussianModel(eqx.Module):
         process_noise: Any,
         observation_noise: Any,
         observation_offset: Any = None,
+        channels: Any = None,
     ):
         H = _matrix("observation", observation, 2)
         p, d = H.shape
@@ -67,7 +71,10 @@ class AbstractLinearGaussianModel(eqx.Module):
         self.observation_noise = _covariance("observation_noise", observation_noise, (p, p), H)
         offset = jnp.zeros(p, H.dtype) if observation_offset is None else observation_offset
         self.observation_offset = _shaped("observation_offset", offset, (p,), H)
-        names = [field.name for field in dataclasses.fields(self)]
+        self.channels = None if channels is None else tuple(str(name) for name in channels)
+        if self.channels is not None and len(self.channels) != p:
+            raise DataError(f"`channels` names {len(self.channels)} channels where the model has {p}.")
+        names = [field.name for field in dataclasses.fields(self) if field.name != "channels"]
         for name, array in zip(names, in_one_precision(*(getattr(self, name) for name in names)), strict=True):
             setattr(self, name, array)
 
@@ -78,12 +85,13 @@ class AbstractLinearGaussianModel(eqx.Module):
 
     def to_config(self) -> dict[str, Any]:
         """What a model file says beside the arrays: the sizes."""
-        return {self.extent: len(self.transition), "n_states": self.n_states, "n_channels": self.n_channels}
+        named = {} if self.channels is None else {"channels": list(self.channels)}
+        return {self.extent: len(self.transition), "n_states": self.n_states, "n_channels": self.n_channels, **named}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> "AbstractLinearGaussianModel":
         """The model of a file."""
-        model = cls(**arrays)
+        model = cls(**arrays, channels=config.get("channels"))
         if model.to_config() != config:
             raise DataError(f"The arrays describe {model.to_config()} where the file promises {config}.")
         return model
@@ -97,6 +105,14 @@ class AbstractLinearGaussianModel(eqx.Module):
     def n_channels(self) -> int:
         """$p$, the number of observed channels."""
         return self.observation.shape[0]
+
+    def check_channels(self, columns: tuple[str, ...] | None) -> None:
+        """**Raises:** `DataError` if the columns of some data have other names than the channels."""
+        if columns is not None and self.channels is not None and columns != self.channels:
+            raise DataError(
+                f"The data have the channels {', '.join(columns)}, and the model was fitted to {', '.join(self.channels)}; "
+                "give these, in this order."
+            )
 
     def sample(self, key: Key[Array, ""] | int, length: int) -> tuple[Float[Array, "T d"], Float[Array, "T p"]]:
         r"""`(states, observations)`: $X_0\dots X_{T-1}$ and $Z_0\dots Z_{T-1}$ with $T$ = `length`. Pure; runs inside `jit`."""

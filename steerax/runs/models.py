@@ -63,11 +63,14 @@ def fill(template: Any, arrays: Mapping[str, np.ndarray], where: str = "the chec
     return jax.tree.unflatten(jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in wanted])
 
 
-def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None, *, overwrite: bool = False) -> None:
+def save(
+    model: Any, folder: str | os.PathLike, vocabulary: Any = None, *, overwrite: bool = False, format: Any = None
+) -> None:
     """Write a model to a folder, whole or not at all.
 
     **Arguments:** `model`, of a registered kind; `folder`; `vocabulary`, a `Vocabulary` (kept as the list of its symbols) or
-    another JSON value, kept beside the model; `overwrite`, whether a model in the folder is replaced.
+    another JSON value, kept beside the model; `overwrite`, whether a model in the folder is replaced; `format`, how the file it
+    was fitted to is read (JSON values), which the commands do again.
 
     **Raises:** `CheckpointError` for what cannot be saved, or a folder that holds something else; `ConfigurationError` if it
     holds a model and `overwrite` is false.
@@ -84,7 +87,7 @@ def save(model: Any, folder: str | os.PathLike, vocabulary: Any = None, *, overw
         "kind": kind,
         "config": model.to_config(),
         "vocabulary": list(vocabulary.symbols) if hasattr(vocabulary, "symbols") else vocabulary,
-    }
+    } | ({"format_of_data": format} if format else {})
     arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(model).items()}
 
     def fill_folder(beside: Path) -> None:
@@ -110,6 +113,11 @@ def load_with_vocabulary(folder: str | os.PathLike) -> tuple[Any, Any]:
         return cls.from_config(record["config"], arrays), record.get("vocabulary")
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{folder} does not fit a {record['kind']!r} of this version: {error}.") from None
+
+
+def read_record(folder: str | os.PathLike) -> dict[str, Any]:
+    """What a model folder says beside its arrays. **Raises:** `CheckpointError`."""
+    return _read_record(Path(folder) / "model.json")
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -53,6 +53,6 @@ def adamw(
     if not 0 <= warmup < max(steps, 1):
         raise ConfigurationError(f"A warm-up of {warmup} steps does not fit into {steps} steps; make it shorter.")
     first, last = 0.0 if warmup else learning_rate, learning_rate / 200 if final is None else final
-    schedule = optax.warmup_cosine_decay_schedule(first, learning_rate, warmup, steps, last)
+    schedule = optax.warmup_cosine_decay_schedule(first, learning_rate, warmup, max(steps, 1), last)
     descent = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=decayed)
     return optax.chain(optax.clip_by_global_norm(clip), descent)

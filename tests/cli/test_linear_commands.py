@@ -11,7 +11,8 @@ import steerax as sx
 
 def answer(monkeypatch, capsys, *arguments):
     code, out, err = call(monkeypatch, capsys, *arguments, "--json")
-    assert (code, err) == (0, ""), err
+    assert code == 0, err
+    assert all(line.startswith("read ") for line in err.splitlines()), err
     return json.loads(out)
 
 

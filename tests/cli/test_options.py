@@ -51,7 +51,7 @@ OPTIONS = [(name, *rest) for name in ARGUMENTS for rest in numbers_of(name)]
 def test_every_command_and_number_is_in_the_list():
     assert set(ARGUMENTS) == set(cli._COMMANDS)
     assert len(OPTIONS) > 50
-    assert {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(Config) if "int" in str(f.type)} <= {
+    assert {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(Config) if "[int" in str(f.type)} <= {
         option for name, option, _, _ in OPTIONS if name == "compare"
     }
     assert not [(name, option) for name, option, bounds, _ in OPTIONS if len(bounds) != 1]

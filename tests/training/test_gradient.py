@@ -233,7 +233,7 @@ def test_eight_devices_make_the_steps_of_one():
         ({"data": sx.Sequences.from_arrays([np.array([0]), np.array([1])])}, DataError, "fewer than two"),
         ({"data": sx.Sequences.from_arrays([np.array([0.5])])}, DataError, "observations"),
         ({"data": np.zeros(5, int)}, DataError, "fewer than one window"),
-        ({"data": np.zeros((2, 5), int)}, DataError, "one row of integers"),
+        ({"data": np.zeros((2, 5))}, DataError, "one row of integers"),
         ({"data": np.full(50, 3)}, DataError, "token 3"),
         ({"data": "absent.npy"}, DataError, "no token file"),
         ({"data": 5}, ConfigurationError, "give Sequences"),

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..._errors import DataError
+from ...data.convert import converted
 from ...data.sequences import Sequences
 from ...maths.nll import nll
 
@@ -34,6 +35,7 @@ def scored_tokens(network: Any, data: Any, targets: Any = None) -> tuple[Int[Arr
     longer than the model reads, or nothing to predict.
     """
     config = network.config
+    data = converted(data, "tokens")
     tokens = np.asarray(data.values if isinstance(data, Sequences) else data)
     if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
         raise DataError(f"The tokens are {tokens.dtype} of shape {tokens.shape}; the analysis takes integers [B T].")

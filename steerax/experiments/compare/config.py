@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 
 from ..._bounds import COUNT, SEED, SHARE, Range, check_fields
 from ..._errors import ConfigurationError
+from ...data.read import Format
 
 PROCESSES = ("two-cycle", "casino", "mess3")
 REFERENCES = {
@@ -35,7 +36,7 @@ _NETWORK_FOR_DATA = _Network(2, 4, 64, 2000)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Format):
     """What is compared, on which data, and how long training may take. `None` means: what suits the source.
 
     **Raises:** `ConfigurationError` for a value that cannot work.
@@ -44,9 +45,6 @@ class Config:
     source: Annotated[str, "two-cycle, casino, mess3, pydoc, or a file"] = "two-cycle"
     _: dataclasses.KW_ONLY
     out: Annotated[str | None, "folder to write to  [default: compare/SOURCE]"] = None
-    tokens: Annotated[str, "token column of a .csv, .tsv or .parquet file"] = "token"
-    sequence: Annotated[str | None, "column that names the sequence of each row"] = None
-    words: Annotated[bool, "read a .txt file as words, a sequence per line"] = False
     states: Annotated[int | None, "hidden states to learn, 16 for data; a named process keeps its own model", COUNT] = (
         None
     )

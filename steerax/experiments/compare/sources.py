@@ -6,7 +6,6 @@ import numpy as np
 
 from ..._errors import ConfigurationError, DataError
 from ...data.corpora import pydoc_text
-from ...data.read import read
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
 from ...models.hmm import HiddenMarkovModel
@@ -45,10 +44,11 @@ def resolve(config: Config) -> Source:
         raise ConfigurationError(
             f"{config.source!r} is not a known source; use {', '.join(PROCESSES)}, pydoc, or the path of a file."
         )
-    data = read(config.source, config.tokens, config.sequence, words=config.words)
+    data = config.read(config.source)
     if not data.is_tokens:
         raise DataError(f"{config.source} holds real numbers; compare needs tokens (integers or symbols).")
-    return _from_data(config, data, f"the file {config.source}")
+    remarks = "".join(f" ({remark})" for remark in data.source.split("; ")[1:])
+    return _from_data(config, data, f"the file {config.source}{remarks}")
 
 
 def _from_process(config: Config) -> Source:

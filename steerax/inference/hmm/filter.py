@@ -157,6 +157,8 @@ def as_codes(hmm: HiddenMarkovModel, data: Any) -> Int[Array | np.ndarray, "T ..
     **Raises:** `DataError` for observations, a wrong rank, or a code outside −1 … V−1.
     """
     several = isinstance(data, Sequences)
+    if several and hmm.vocabulary is not None:
+        data = data.in_codes_of(hmm.vocabulary)
     values: Any = data.values if several else data
     if isinstance(values, Tracer):
         return _traced_codes(hmm, values, several)
@@ -190,6 +192,7 @@ def score_tokens(hmm: HiddenMarkovModel, data: Sequences, *, on_impossible: str 
 
     **Raises:** as `filter_tokens`.
     """
+    data = data if hmm.vocabulary is None else data.in_codes_of(hmm.vocabulary)
     scores = np.zeros(data.values.shape)
     for part, rows in parts_of(data):
         filtered = _filter_part(hmm, part, rows, on_impossible)

@@ -1,5 +1,6 @@
 """Learning a hidden Markov model by expectation–maximisation."""
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable
@@ -75,6 +76,8 @@ def fit_tokens(
     run, if `resume` is false, or the run of other data or options.
     """
     counts = as_pseudocounts(pseudocounts)
+    if isinstance(kind, HiddenMarkovModel) and kind.vocabulary is not None:
+        data = dataclasses.replace(data.in_codes_of(kind.vocabulary), vocabulary=kind.vocabulary)
     starts = _starts(kind, data, key, restarts)
     runs = [Restart(model, model) for model in starts]
     record = None

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from ..._bounds import COUNT, bounded
 from ..._errors import DataError
 from ..._results import RESULTS
+from ...data.convert import as_sequences
 from ...data.sequences import Sequences
 from ...maths.keys import as_key
 from ...models.hmm import HiddenMarkovModel
@@ -88,8 +89,13 @@ def fit_by_gradient(
     `CheckpointError` for a run folder that holds a run, if `resume` is false, or the run of another start, data, batch
     or key.
     """
+    names = getattr(model, "vocabulary", None)
+    data = as_sequences(data, "tokens", names)
+    data = data if names is None else data.in_codes_of(names)
     if not data.is_tokens or data.n_observed == 0:
         raise DataError("Training by gradient needs tokens; the data hold none.")
+    if data.values.max() >= model.n_tokens:
+        raise DataError(f"The data hold token {data.values.max()}; the model knows 0 to {model.n_tokens - 1}.")
     key, optimizer = as_key(key), _ADAM if optimizer is None else optimizer
     free = _Logits.of(model) if isinstance(model, HiddenMarkovModel) else model
     tokens = jnp.asarray(data.values)

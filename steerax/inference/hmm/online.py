@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from ..._bounds import COUNT_OR_ZERO, Range, bounded
 from ..._errors import ConfigurationError, DataError
+from ...data.convert import as_sequences
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from .kernels.em import Counts, Pseudocounts, as_pseudocounts, counts_of, maximise
@@ -52,7 +53,8 @@ def fit_online(
     if not 0.5 < exponent <= 1:
         raise ConfigurationError(f"The exponent of the step sizes lies in (1/2, 1], but {exponent} was given.")
     extra, model, mean, scores = as_pseudocounts(pseudocounts), start, None, []
-    for number, batch in enumerate(batches, 1):
+    for number, given in enumerate(batches, 1):
+        batch = as_sequences(given, "tokens", start.vocabulary)
         if batch.n_observed == 0:
             continue
         prepared, arrays = Prepared.of(batch, model), model.arrays

@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._errors import DataError
 from ..._results import RESULTS, is_traced, successful_if
+from ...data.convert import converted
 from ...data.scores import TokenScores
-from ...data.sequences import Sequences, without_mask
+from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
 from ..results import Filtered, Gaussian
 from .kernels.kalman import FilterPass, filter_pass, over_series, update
@@ -123,9 +124,10 @@ def as_series(
     if isinstance(data, Sequences):
         if data.is_tokens or data.values.shape[2] != p:
             raise DataError(f"The data must be observations with {p} channels, as the model has.")
+        model.check_channels(data.columns)
         z = data.values
     else:
-        z = data if is_traced(data) else without_mask(data)
+        z = data if is_traced(data) else np.asarray(converted(data, "observations"))
         z = z[:, None] if z.ndim == 1 and p == 1 else z
         real = jnp.issubdtype(z.dtype, jnp.floating) or jnp.issubdtype(z.dtype, jnp.integer)
         if z.ndim != 2 or z.shape[1] != p or len(z) == 0 or not real:

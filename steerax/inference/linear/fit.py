@@ -141,6 +141,8 @@ def fit_series(
         raise ConfigurationError(
             f"method='em' has no step for a {asked.start} start; use method='gradient', or LinearGaussian(…, start='free')."
         )
+    if given is not None:
+        given.check_channels(data.columns)
     arrays, units, n_free = _standardised(asked, data, None if given is None else given.n_channels)
     if given is None:
         starts = _starts(asked, arrays, as_key(key), restarts)
@@ -149,10 +151,10 @@ def fit_series(
     coordinates = Coordinates(asked.stable or asked.start == "stationary", asked.start)
     climbs = [_Climb(model, D, arrays, tolerance, coordinates) for model, D in starts]
     _follow(climbs, units, method, max_iterations, on_iteration, progress)
-    return _best(climbs, units, n_free)
+    return _best(climbs, units, n_free, data.columns or (None if given is None else given.channels))
 
 
-def _best(climbs: list[_Climb], units: Units, n_free: int) -> Fitted:
+def _best(climbs: list[_Climb], units: Units, n_free: int, channels: tuple[str, ...] | None) -> Fitted:
     """The result in the units of the data."""
     climbs = [climb for climb in climbs if climb.result is not None and climb.log_likelihoods]
     if not climbs:
@@ -163,6 +165,7 @@ def _best(climbs: list[_Climb], units: Units, n_free: int) -> Fitted:
     ended = best.result if best.result == RESULTS.interrupted or not best.without_noise() else RESULTS.noise_free
     model, D = units.back(canonical(best.model), np.asarray(best.D, float))
     model, nats = in_units_of_channels(model, units.size), np.asarray(best.log_likelihoods)
+    model = type(model)(**{**vars(model), "channels": channels})
     return Fitted(model, nats, nats, n_free, int(best.data.mask.sum()), ended, restarts=compared, input_weights=D)
 
 
