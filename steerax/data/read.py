@@ -95,11 +95,9 @@ def read(
       `tokens` and `lengths` (sequences one after the other) or one array per sequence. Float arrays are
       observations.
 
-    **Arguments:** `vocabulary`, all tokens there are; by default those found, sorted. `delimiter`, `decimal` and `encoding`
-    are found out where they are not given: UTF-8 or the byte-order mark; a comma, semicolon, tab or bar.
+    `vocabulary` holds all tokens there are, by default those found; `delimiter`, `decimal` and `encoding` are found out.
 
-    **Raises:** `DataError` for a file that is missing, empty, of another kind, undecodable, or all gaps; two columns of one
-    name; what is no number or no time; a token outside the vocabulary.
+    **Raises:** `DataError` for what cannot be read so: the file, a column, a number, a time, a token outside the vocabulary.
     """
     path = _checked(pathlib.Path(path))
     suffix = path.suffix.lower()
