@@ -10,7 +10,7 @@ import typer
 import steerax as sx
 
 from .._bounds import COUNT, POSITIVE, SHARE, Range
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, DataError
 from ..runs.files import free_place, try_place
 from ..runs.folder import discard
 from .answers import Answer, say
@@ -63,14 +63,13 @@ def train(options: _Options) -> Answer:
     if o.overwrite and not o.resume:
         discard(o.out / "run")
     free_place(o.out / "model", o.overwrite or o.resume)
-    tokens, tokenizer = read_codes(o.source, lambda text: _learned(text, o))
-    n_tokens: Any = tokenizer.n_tokens if tokenizer else o.vocabulary
+    tokens, tokenizer, n_tokens = _tokens(o)
     cut = int((1 - o.held_out) * len(tokens))
     training, held_out = tokens[:cut], np.asarray(tokens[cut:], np.int32)
     config = sx.GPTConfig(n_tokens, o.block, o.layers, o.heads, o.width, bias=o.bias, dropout=o.dropout)
     for_model, for_run = jax.random.split(jax.random.key(o.seed))
     gpt = sx.GPT(config, key=for_model)
-    # The bigram table has n_tokens² entries: a comparison for characters, not for large vocabularies.
+    # a table of n_tokens² entries: for characters, not for large vocabularies
     bigram = None
     if n_tokens <= 2048 and len(training) and len(held_out) > 1:
         counted, scored = (sx.Sequences.from_arrays([np.asarray(part)]) for part in (training, held_out))
@@ -122,6 +121,17 @@ def _answer(run: Any, every: int, more: dict[str, Any]) -> Answer:
     code = 130 if run.result == sx.RESULTS.interrupted else 0
     held = "no evaluation" if best is None else f"{best:.4f} nats per held-out token at step {step:.0f}"
     return Answer(record, f"{record['result']} after {run.step} steps: {held}; model in {more['model']}", code=code)
+
+
+def _tokens(o: _Options) -> tuple[np.ndarray, Any, Any]:
+    """The codes of the source, its tokenizer, if it is a text, and how many tokens there are."""
+    tokens, tokenizer = read_codes(o.source, lambda text: _learned(text, o))
+    n_tokens: Any = tokenizer.n_tokens if tokenizer else o.vocabulary
+    if n_tokens <= 2048 and len(tokens) and int(tokens.max()) >= n_tokens:  # larger ones are looked at as they are read
+        raise DataError(
+            f"{o.source} holds token {tokens.max()}; with --vocabulary {n_tokens} they are 0 to {n_tokens - 1}."
+        )
+    return tokens, tokenizer, n_tokens
 
 
 def _learned(text: str, options: _Options) -> Any:

@@ -91,9 +91,8 @@ def read(
       a step that is absent from an even grid becomes a gap. An empty cell is a gap, and so are the marks `missing`; where
       none are given, the common ones (NA, NaN, null, …) and −1 in a column of whole numbers. With `values=[columns]` those
       numeric columns are observations instead.
-    * `.npy`, `.npz`: integer codes, `[T]` or `[B T]` (−1 is missing, trailing −1 padding). An `.npz` holds either
-      `tokens` and `lengths` (sequences one after the other) or one array per sequence. Float arrays are
-      observations.
+    * `.npy`, `.npz`: integer codes, `[T]` or `[B T]` (−1 is missing, trailing −1 padding); floats are observations. An `.npz`
+      holds either `tokens` and `lengths` (sequences one after the other) or one array per sequence.
 
     `vocabulary` holds all tokens there are, by default those found; `delimiter`, `decimal` and `encoding` are found out.
 

@@ -64,7 +64,9 @@ class Checkpoint:
         return tokenizer_of(files.read_json(beside) if beside.exists() else self.vocabulary, str(self.path))
 
 
-def open_checkpoint(path: str | os.PathLike, n_head: int | None = None, *, vocab_size: int | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: str | os.PathLike, n_head: int | None = None, *, vocab_size: int | None = None, activation: str | None = None
+) -> Checkpoint:
     """A GPT with its tokenizer, from the files and with the arguments of `load_gpt`."""
     path = Path(path)
     if not path.exists():
@@ -76,31 +78,38 @@ def open_checkpoint(path: str | os.PathLike, n_head: int | None = None, *, vocab
         return Checkpoint(model, path, vocabulary)
     tensors, hints = _read_tensors(path)
     try:
-        return Checkpoint(from_tensors(tensors, hints, n_head, vocab_size), path)
+        return Checkpoint(from_tensors(tensors, hints, n_head, vocab_size, activation), path)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
 @bounded(n_head=COUNT, vocab_size=COUNT)
-def load_gpt(path: str | os.PathLike, n_head: int | None = None, *, vocab_size: int | None = None) -> GPT:
+def load_gpt(
+    path: str | os.PathLike, n_head: int | None = None, *, vocab_size: int | None = None, activation: str | None = None
+) -> GPT:
     """A GPT from a file or a folder.
 
     Known layouts: a folder written by `steerax.save`; a Hugging Face GPT-2 folder (`config.json` and
     `model.safetensors`, or shards with their index); a `.safetensors` file with Hugging Face or nanoGPT names; a
-    nanoGPT `.pt` checkpoint, if torch is installed. The float dtype of the file is kept, half precisions become
-    float32.
+    nanoGPT `.pt` checkpoint, if torch is installed, also inside a wrapper (`state_dict`, …) or with a prefix before the
+    names. The float dtype of the file is kept, half precisions become float32.
 
     **Arguments:** `path`; `n_head`, where the file does not say it (a state dictionary does not); `vocab_size`, to
-    cut off the padding rows of a vocabulary rounded up for speed.
+    cut off the padding rows of a vocabulary rounded up for speed; `activation`, "gelu" or "gelu_new", where the file does
+    not say it and it is not that of its layout (exact for nanoGPT, tanh for Hugging Face).
 
     **Raises:** `CheckpointError` naming the tensor that is missing, left over or of the wrong shape.
     """
-    return open_checkpoint(path, n_head, vocab_size=vocab_size).gpt
+    return open_checkpoint(path, n_head, vocab_size=vocab_size, activation=activation).gpt
 
 
 def save_gpt(gpt: GPT, path: str | os.PathLike, vocabulary: Any = None, *, overwrite: bool = False) -> None:
     """Write a GPT to a folder in this library's own layout; see `save`. **Raises:** `CheckpointError`, `ConfigurationError`."""
     models.save(gpt, path, vocabulary, overwrite=overwrite)
+
+
+# keys under which training programs keep the dictionary of tensors
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "ema", "net", "params")
 
 
 def _read_tensors(path: Path) -> tuple[_Tensors, dict[str, Any]]:
@@ -114,6 +123,8 @@ def _read_tensors(path: Path) -> tuple[_Tensors, dict[str, Any]]:
         hints, tensors = files.read_json(config) if config.exists() else {}, files.read_arrays(path)
         with safe_open(path, framework="numpy") as file:  # its metadata may hold integers, such as `n_head`
             told = file.metadata() or {}
+        if any({"wte", "lm_head"} <= {part.split(".")[-2] for part in pair if "." in part} for pair in told.items()):
+            hints = hints | {"tie_word_embeddings": True}  # safetensors kept one of two tensors and says which
         return tensors, hints | {name: int(value) for name, value in told.items() if value.isdecimal()}
     if path.suffix in (".pt", ".pth", ".bin"):
         return _read_torch(path)
@@ -158,8 +169,10 @@ def _read_torch(path: Path) -> tuple[_Tensors, dict[str, Any]]:
         raise CheckpointError(f"{path} is not a checkpoint that can be read without running code ({first}).") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors.")
-    state = content.get("model", content)
-    hints = content.get("model_args", {}) if "model" in content else {}
+    hints = content.get("model_args", {}) if isinstance(content.get("model_args"), dict) else {}
+    state: dict[str, Any] = content
+    while inside := next((state[key] for key in _WRAPPERS if isinstance(state.get(key), dict)), None):
+        state = inside
     tensors = {
         name: t.detach().to(torch.float32 if t.dtype in (torch.float16, torch.bfloat16) else t.dtype).numpy()
         for name, t in state.items()
@@ -169,14 +182,19 @@ def _read_torch(path: Path) -> tuple[_Tensors, dict[str, Any]]:
 
 
 def from_tensors(
-    tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None = None, vocab_size: int | None = None
+    tensors: _Tensors,
+    hints: Mapping[str, Any],
+    n_head: int | None = None,
+    vocab_size: int | None = None,
+    activation: str | None = None,
 ) -> GPT:
     """A GPT from tensors in the Hugging Face or the nanoGPT layout; see `load_gpt`."""
-    tensors = {_PREFIXES.sub("", name): t for name, t in tensors.items() if not name.endswith(_IGNORED)}
-    config = _config_of(tensors, hints, n_head)
+    if (kind := hints.get("model_type", "gpt2")) != "gpt2":
+        raise CheckpointError(f"It is a network of type {kind!r}; steerax reads GPT-2 and nanoGPT.")
+    tensors = _without_wrappers(tensors, hints)
+    config = _config_of(tensors, hints, n_head, activation)
     L, V, D = config.n_layer, config.vocab_size, config.n_embd
-    # Hugging Face stores W [D 3D], nanoGPT its transpose; the shape tells which.
-    transposed = _tensor(tensors, _NAMES["blocks.qkv"].format(0) + ".weight", (D, 3 * D), (3 * D, D)).shape[1] == D
+    transposed = _is_nano(tensors, D)
     arrays, left = {}, set(tensors) - ({"lm_head.weight"} if config.tied else set())
     for ours, leaf in models.named_leaves(GPT.template(config)).items():
         stem, _, kind = ours.rpartition(".")
@@ -189,7 +207,7 @@ def from_tensors(
         arrays[ours] = np.stack(found) if stacked else found[0]
         left -= set(names)
     if left:  # it would be silently ignored
-        raise CheckpointError(f"Tensor {min(left)!r} has no place in a GPT-2.")
+        raise CheckpointError(f"Tensor {min(left)!r} has no place in a GPT-2 ({len(left)} tensors are left over).")
     if vocab_size is not None:
         if not 1 <= vocab_size <= V:
             raise ConfigurationError(f"vocab_size is {vocab_size}; it must be 1 to {V}, the rows of the checkpoint.")
@@ -199,7 +217,28 @@ def from_tensors(
     return models.fill(GPT.template(config), arrays)
 
 
-def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None) -> GPTConfig:
+def _without_wrappers(tensors: _Tensors, hints: Mapping[str, Any]) -> _Tensors:
+    """The tensors by GPT-2's names: what stands before `wte.weight` in the names of a wrapper is cut off, buffers go, and where
+    a file says that it kept one of two tied tensors, the unembedding, it is the embedding too."""
+    ends = ("wte.weight", "wpe.weight")
+    prefix = next((name.removesuffix(end) for end in ends for name in tensors if name.endswith(end)), "")
+    cut = {
+        _PREFIXES.sub("", name.removeprefix(prefix)): t for name, t in tensors.items() if not name.endswith(_IGNORED)
+    }
+    head = next((name for name in cut if name.endswith("lm_head.weight")), None)
+    if head is not None:
+        cut["lm_head.weight"] = cut.pop(head)
+        if "wte.weight" not in cut and hints.get("tie_word_embeddings", "model_type" in hints or "block_size" in hints):
+            cut["wte.weight"] = cut["lm_head.weight"]
+    return cut
+
+
+def _is_nano(tensors: _Tensors, D: int) -> bool:
+    """Whether the layout is nanoGPT's: Hugging Face stores W [D 3D], nanoGPT its transpose; the shape tells which."""
+    return _tensor(tensors, _NAMES["blocks.qkv"].format(0) + ".weight", (D, 3 * D), (3 * D, D)).shape[1] == D
+
+
+def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, activation: str | None) -> GPTConfig:
     """The configuration that the shapes of the tensors and the words of the files describe."""
     V, D = _tensor(tensors, "wte.weight").shape
     layers = sorted({int(n.split(".")[1]) for n in tensors if n.startswith("h.") and n.split(".")[1].isdecimal()})
@@ -207,10 +246,14 @@ def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None) 
         raise CheckpointError(f"The layers {layers} must be numbered 0, 1, 2, … without a gap.")
     if hints.get("scale_attn_by_inverse_layer_idx") or hints.get("scale_attn_weights") is False:
         raise CheckpointError("It scales its attention in a way that GPT-2 does not; it cannot be read.")
-    # nanoGPT's exact GELU where nothing is said
-    said = hints.get("activation_function", "gelu_new" if "model_type" in hints else "gelu")
-    if said not in _ACTIVATIONS:
+    # where nothing is said, each layout's own: nanoGPT computes the exact GELU
+    said = hints.get("activation_function", activation or ("gelu" if _is_nano(tensors, D) else "gelu_new"))
+    if not isinstance(said, str) or said not in _ACTIVATIONS:
         raise CheckpointError(f"The activation {said!r} is none of {', '.join(_ACTIVATIONS)}.")
+    if activation is not None and _ACTIVATIONS.get(activation) != _ACTIVATIONS[said]:
+        raise CheckpointError(
+            f"It says activation_function={said!r} and the argument activation is {activation!r}; drop it."
+        )
     return GPTConfig(
         vocab_size=V,
         block_size=_tensor(tensors, "wpe.weight").shape[0],
@@ -240,7 +283,11 @@ def _head_count(n_head: int | None, said: Any, D: int) -> int:
 def _tensor(tensors: _Tensors, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
     """A tensor that must be there, of one of the `shapes`; a non-empty matrix if none is given."""
     if name not in tensors:
-        raise CheckpointError(f"Tensor {name!r} is missing; this is no GPT-2 or is cut short.")
+        shown = ", ".join(sorted(tensors)[:6]) + (", …" if len(tensors) > 6 else "")
+        raise CheckpointError(
+            f"Tensor {name!r} is missing. The file has {len(tensors)} tensors ({shown}); steerax reads those of GPT-2 or nanoGPT "
+            "(wte.weight, wpe.weight, h.0.attn.c_attn.weight, …, ln_f.weight), also behind a prefix."
+        )
     tensor = tensors[name]
     if not (tensor.shape in shapes if shapes else tensor.ndim == 2 and tensor.size):
         fit = " or ".join(map(str, shapes)) or "a non-empty matrix"

@@ -146,7 +146,7 @@ class QuantizedNetwork:
 
     **Arguments:** `embedding [n V]`, the code of token v at position i; `steps`; `output [K]`, the label of each code
     of register 0; `reads`, "first" (one label a sequence, from its first token) or "all" (one label a token).
-    Read-outs of the last or of the mean token are a `Pool` away.
+    Read-outs of the last or of the mean token are a `Pool` away. `symbols` and `classes`, what tokens and labels stand for.
     """
 
     embedding: Int[np.ndarray, "n V"]
@@ -154,6 +154,8 @@ class QuantizedNetwork:
     output: Int[np.ndarray, "..."]
     reads: Literal["first", "all"] = "first"
     name: str = ""
+    symbols: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
     _sizes: list[int] = field(init=False, repr=False)
 
     def __post_init__(self):
@@ -178,6 +180,8 @@ class QuantizedNetwork:
             "embedding": self.embedding.tolist(),
             "steps": [{"kind": type(step).__name__, **plain(vars(step))} for step in self.steps],
             "output": self.output.tolist(),
+            "symbols": None if self.symbols is None else list(self.symbols),
+            "classes": None if self.classes is None else list(self.classes),
         }
 
     @classmethod
@@ -186,10 +190,18 @@ class QuantizedNetwork:
         try:
             if content["format"] > _FORMAT:
                 raise ConfigurationError(f"The network has format {content['format']}; this version reads {_FORMAT}.")
+            if content["reads"] not in ("first", "all") or not isinstance(content["name"], str):
+                raise ConfigurationError("The network reads neither the first token nor all, or has no name.")
             steps = tuple(_step_from_dict(step) for step in content["steps"])
             embedding, output = np.array(content["embedding"]), np.array(content["output"])
-            return cls(embedding, steps, output, content["reads"], content["name"])
-        except (KeyError, TypeError, IndexError) as error:
+            symbols, classes = (
+                None if (names := content.get(key)) is None else tuple(map(str, names))
+                for key in ("symbols", "classes")
+            )
+            return cls(embedding, steps, output, content["reads"], content["name"], symbols, classes)
+        except ConfigurationError:
+            raise
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
             raise ConfigurationError(f"This is not an integer network: {error!r} while reading it.") from None
 
 

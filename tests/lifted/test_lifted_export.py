@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from steerax import ConfigurationError, DataError
-from steerax.lifted import R1, Certificate, alphabet, check, classes, solve, tasks
+from steerax.lifted import R1, Certificate, alphabet, check, classes, read_table, solve, tasks
 from steerax.lifted.certificate.export import (
+    RUNNER,
     c_header,
     pack_trits,
     unpack_trits,
@@ -72,6 +73,82 @@ def test_the_c_header_agrees(networks, tmp_path):
         source = " ".join(map(str, tokens.ravel().tolist()))
         done = subprocess.run([tmp_path / "main"], input=source, capture_output=True, text=True, check=True)
         assert [[int(v) for v in line.split()] for line in done.stdout.splitlines()] == lines(network(tokens))
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A network of a table with names, and the folder of its files."""
+    folder = tmp_path_factory.mktemp("named")
+    rows = [f"{a},{b},{'yes' if a == b else 'no'}" for a in ("hi", "lo", 'é"x') for b in ("hi", "lo", 'é"x')]
+    (folder / "t.csv").write_text("a;b;label\n" + "\n".join(rows).replace(",", ";").replace('é"x', '"é""x"') + "\n")
+    solution = solve(read_table(folder / "t.csv"), 1)
+    solution.save(folder / "certificate")
+    network = Certificate.load(folder / "certificate").network
+    write_network(network, folder)
+    return network, folder
+
+
+def test_names_go_with_the_network(named):
+    network, folder = named
+    assert network.symbols == ("hi", "lo", 'é"x')
+    assert network.classes == ("no", "yes")
+    again = QuantizedNetwork.from_dict(json.loads((folder / "network.json").read_text()))
+    assert (again.symbols, again.classes) == (network.symbols, network.classes)
+    run = lambda text: subprocess.run(
+        [sys.executable, "-I", folder / "run_network.py"], input=text, capture_output=True, text=True
+    )
+    right = [network.classes[label] for label in network(np.array([[0, 0], [0, 2], [2, 1]]))]
+    assert run('hi hi\n\nhi é"x\né"x,lo\n').stdout.split() == right
+    for text in ("hi 1\n", "hi\n", "hi hi hi\n", "-1 hi\n"):
+        done = run(text)
+        assert done.returncode == 1
+        assert done.stderr.startswith("line 1 has")
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("token", [-1, 3, 2**31, -(2**40), 1.5])
+def test_exported_networks_refuse_unknown_tokens(named, token):
+    runner = {}
+    exec(RUNNER.split("if __name__")[0], runner)
+    with pytest.raises(ValueError, match=r"knows the tokens|whole numbers"):
+        runner["run"](json.loads((named[1] / "network.json").read_text()), np.array([[0, token]]))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_the_c_header_refuses_unknown_tokens_and_has_names(named):
+    network, folder = named
+    (folder / "main.c").write_text(
+        '#include <stdio.h>\n#include "network.h"\nint main(void) { int y[1] = {7}, bad[4] = {-1, 3, 2147483647, -2147483647 - 1};\n'
+        "  for (int i = 0; i < 4; i++) { int t[2] = {0, bad[i]}; if (steerax_labels(t, y) != 2 || y[0] != 7) return 1; }\n"
+        "  int t[2] = {0, 2}; if (steerax_labels(t, y) != 0) return 2; puts(steerax_class(y[0])); puts(steerax_symbol(2)); return 0; }\n"
+    )
+    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-fsanitize=undefined", "main.c", "-o", "main"]
+    subprocess.run(command, cwd=folder, check=True)
+    done = subprocess.run([folder / "main"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.split("\n")[:2] == [network.classes[network(np.array([[0, 2]]))[0]], 'é"x']
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_network_files_that_were_changed_are_read_or_refused(named):
+    rng, content = np.random.default_rng(0), json.loads((named[1] / "network.json").read_text())
+    strange = (None, -1, 2.5, "x", [], {}, [[1], [2, 3]], 10**30, True)
+    refused = 0
+    for _ in range(400):
+        altered = json.loads(json.dumps(content))
+        place = altered
+        while True:
+            key = rng.choice(list(place)) if isinstance(place, dict) else int(rng.integers(len(place)))
+            if isinstance(place[key], dict | list) and place[key] and rng.random() < 0.7:
+                place = place[key]
+            else:
+                place[key] = strange[rng.integers(len(strange))]
+                break
+        try:
+            QuantizedNetwork.from_dict(altered)
+        except ConfigurationError:
+            refused += 1
+    assert refused > 150
 
 
 def test_trits_round_trip_to_the_same_function():

@@ -140,3 +140,76 @@ def test_rejects_models_of_unknown_kinds_and_newer_versions(tmp_path, key):
         (tmp_path / "b" / "model.json").write_text(json.dumps(record | change))
         with pytest.raises(CheckpointError, match=message):
             sx.load(tmp_path / "b")
+
+
+def _bare(tmp_path, state, **metadata):
+    save_file(state, tmp_path / "m.safetensors", metadata={"n_head": "3", **metadata})
+    return tmp_path / "m.safetensors"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "model.", "module.", "_orig_mod.", "backbone.", "net.gpt.", "base_model.model.", "a.b.c.d."]
+)
+@pytest.mark.parametrize("inner", ["transformer.", ""])
+def test_names_behind_a_prefix_are_found(tmp_path, prefix, inner):
+    state = gpt_twin.random_state(dtype=np.float32)
+    right = sx.load_gpt(_bare(tmp_path, state))
+    renamed = {prefix + inner + name.removeprefix("transformer."): t for name, t in state.items()}
+    found = sx.load_gpt(_bare(tmp_path, renamed))
+    tokens = jnp.array([1, 2, 3])
+    np.testing.assert_array_equal(found(tokens), right(tokens))
+
+
+@pytest.mark.parametrize("said", ["metadata", "metadata, other way", "config", "config, other name"])
+def test_a_file_that_keeps_one_of_two_tied_tensors_is_whole(tmp_path, said):
+    state = gpt_twin.random_state(dtype=np.float32)
+    right = sx.load_gpt(_bare(tmp_path, state), activation="gelu_new")(jnp.array([1, 2, 3]))
+    state["lm_head.weight"] = state.pop("transformer.wte.weight")
+    names = ("transformer.wte.weight", "lm_head.weight")
+    if said.startswith("metadata"):
+        told = dict([names if said == "metadata" else names[::-1]])
+        found = sx.load_gpt(_bare(tmp_path, state, **told), activation="gelu_new")
+    else:
+        if said != "config":
+            state["transformer.lm_head.weight"] = state.pop("lm_head.weight")
+        path = _bare(tmp_path, state)
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_head": 3}))
+        found = sx.load_gpt(path, activation="gelu_new")
+    assert found.config.tied
+    np.testing.assert_array_equal(found(jnp.array([1, 2, 3])), right)
+
+
+def test_an_embedding_that_is_missing_is_not_made_up(tmp_path):
+    state = gpt_twin.random_state(dtype=np.float32)
+    state["lm_head.weight"] = state.pop("transformer.wte.weight")
+    with pytest.raises(CheckpointError, match=r"wte.weight' is missing. The file has \d+ tensors \(h.0.*steerax reads"):
+        sx.load_gpt(_bare(tmp_path, state))
+
+
+def test_the_activation_is_stated_or_that_of_the_layout(tmp_path):
+    state = gpt_twin.random_state(dtype=np.float32)
+    assert sx.load_gpt(_bare(tmp_path, state)).config.activation == "gelu"
+    assert sx.load_gpt(_bare(tmp_path, gpt_twin.hugging_face(state))).config.activation == "gelu_tanh"
+    assert sx.load_gpt(_bare(tmp_path, state), activation="gelu_new").config.activation == "gelu_tanh"
+    folder = gpt_twin.write_hugging_face(tmp_path / "hf", state)
+    with pytest.raises(CheckpointError, match="drop it"):
+        sx.load_gpt(folder, activation="gelu")
+    for strange in ("relu", ["gelu"], 3):
+        other = gpt_twin.write_hugging_face(tmp_path / "other", state, activation_function=strange)
+        with pytest.raises(CheckpointError, match="none of gelu"):
+            sx.load_gpt(other)
+
+
+def test_another_type_of_network_is_said_first(tmp_path):
+    save_file({"model.layers.0.x": np.zeros(2)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(CheckpointError, match="type 'llama'"):
+        sx.load_gpt(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.complex64, bool])
+def test_tensors_that_are_no_real_numbers_are_refused(tmp_path, dtype):
+    state = gpt_twin.random_state(dtype=np.float32)
+    state["transformer.wpe.weight"] = state["transformer.wpe.weight"].astype(dtype)
+    with pytest.raises(CheckpointError):
+        sx.load_gpt(_bare(tmp_path, state))

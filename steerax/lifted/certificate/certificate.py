@@ -4,7 +4,7 @@ import json
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ class Certificate:
     @property
     def network(self) -> QuantizedNetwork:
         """The network as it is deployed, in integers: it maps tokens `[N n]` to labels."""
-        return self.problem.model.network(self.weights, self.problem.name)
+        p = self.problem
+        return replace(p.model.network(self.weights, p.name), symbols=p.symbols, classes=p.classes)
 
     def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write `certificate.json` and `certificate.npz` into a folder, whole or not at all. **Raises:** `ConfigurationError`
@@ -86,7 +87,8 @@ class Certificate:
         record = {
             "format": FORMAT,
             "kind": "steerax lifted certificate",
-            "problem": {"name": p.name, "length": model.length, "levels": model.levels, "vocabulary": model.vocabulary},
+            "problem": {"name": p.name, "length": model.length, "levels": model.levels, "vocabulary": model.vocabulary}
+            | ({"symbols": list(p.symbols or ()), "classes": list(p.classes or ())} if p.symbols or p.classes else {}),
             "depth": self.depth,
             "lower": self.lower,
             "upper": self.upper,
@@ -126,7 +128,8 @@ class Certificate:
                 head["length"], head["levels"], head["vocabulary"],
                 arrays["matrices"], arrays["rows"], arrays["directions"],
             )  # fmt: skip
-            problem = Problem.create(arrays["tokens"], arrays["labels"], arrays["weights"], model, head["name"])
+            names = (tuple(head[key]) if head.get(key) else None for key in ("symbols", "classes"))
+            problem = Problem.create(arrays["tokens"], arrays["labels"], arrays["weights"], model, head["name"], *names)
             read = cls(
                 problem, record["depth"], record["lower"], record["upper"], weights_from_dict(record["network"]),
                 arrays["nodes"], arrays["node_bounds"], record["statistics"], trusted=False,

@@ -41,6 +41,8 @@ def write_network(network: QuantizedNetwork, folder: str | os.PathLike, *, overw
 RUNNER = '''"""Label sequences with the integer network in network.json. Needs Python and NumPy, nothing else.
 
 python run_network.py < sequences.txt      one sequence a line, tokens separated by blanks or commas
+
+Where network.json names the tokens and the labels, these names are read and printed. Unknown tokens are refused.
 """
 
 import json
@@ -52,7 +54,12 @@ import numpy as np
 
 def run(network, tokens):
     """Labels of integer tokens [N n]."""
-    embedding = np.array(network["embedding"])
+    embedding, tokens = np.array(network["embedding"]), np.asarray(tokens)
+    n, size = embedding.shape
+    if tokens.ndim != 2 or tokens.shape[1] != n or tokens.dtype.kind not in "iu":
+        raise ValueError(f"The network reads whole numbers [N {n}], not {tokens.dtype}{list(tokens.shape)}.")
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < size:
+        raise ValueError(f"The network knows the tokens 0..{size - 1}; there are others.")
     registers = [embedding[np.arange(embedding.shape[0]), tokens]]
     for step in network["steps"]:
         if step["kind"] == "Forget":
@@ -85,9 +92,19 @@ def pool(step, query, key, value):
 
 if __name__ == "__main__":
     network = json.loads((pathlib.Path(__file__).parent / "network.json").read_text())
-    lines = [line.replace(",", " ").split() for line in sys.stdin if line.strip()]
-    for labels in run(network, np.array(lines, dtype=int)).reshape(len(lines), -1):
-        print(*labels)
+    n, size = np.shape(network["embedding"])
+    names = network.get("symbols") or [str(code) for code in range(size)]
+    codes, classes = {name: code for code, name in enumerate(names)}, network.get("classes")
+    for number, line in enumerate(sys.stdin, start=1):
+        words = line.replace(",", " ").split()
+        if not words:
+            continue
+        unknown = [word for word in words if word not in codes]
+        if unknown or len(words) != n:
+            found = f"{len(words)} tokens" if not unknown else f"the token {unknown[0]!r}"
+            sys.exit(f"line {number} has {found}; the network reads {n} of {', '.join(names[:20])}")
+        labels = run(network, np.array([[codes[word] for word in words]])).reshape(-1)
+        print(*(classes[label] if classes else label for label in labels))
 '''
 
 
@@ -132,13 +149,21 @@ def _c_pool(step: Pool, register: str, registers: Sequence[str]) -> list[str]:
     ]
 
 
+def _c_text(text: str) -> str:
+    """A string of C, every byte of UTF-8 that is no plain letter or digit as three octal digits."""
+    return '"' + "".join(chr(b) if chr(b).isalnum() and b < 128 else f"\\{b:03o}" for b in text.encode()) + '"'
+
+
 def c_header(network: QuantizedNetwork, name: str = "steerax") -> str:
-    """The network as one C99 header: `void NAME_labels(const int *tokens, int *labels)`, integers and tables only."""
+    """The network as one C99 header, integers and tables only: `int NAME_labels(const int *tokens, int *labels)` returns 0, or 1 +
+    the position of a token that the network does not know, and then writes nothing. Names of tokens and labels, where the
+    network has them, are `NAME_symbol(code)` and `NAME_class(code)`."""
     n, V = network.embedding.shape
     count = 1 if network.reads == "first" else n
     body = [
         f"static const int embedding[N_TOKENS][{V}] = {_c_table(network.embedding)};",
         f"static const int output[{len(network.output)}] = {_c_table(network.output)};",
+        f"for (int i = 0; i < N_TOKENS; i++) if (tokens[i] < 0 || tokens[i] >= {V}) return i + 1;",
         "int r0[N_TOKENS];",
         "for (int i = 0; i < N_TOKENS; i++) r0[i] = embedding[i][tokens[i]];",
     ]
@@ -161,14 +186,22 @@ def c_header(network: QuantizedNetwork, name: str = "steerax") -> str:
         body += ["{", *("  " + line for line in inner), "}"]
         registers.append(register)
     body.append(f"for (int i = 0; i < {count}; i++) labels[i] = output[{registers[0]}[i]];")
+    body.append("return 0;")
+    named = [
+        f"static inline const char *{name}_{what}(int code) {{ static const char *const names[] = {{{', '.join(map(_c_text, texts))}}};"
+        " return names[code]; }"
+        for what, texts in (("symbol", network.symbols), ("class", network.classes))
+        if texts
+    ]
     lines = [
-        f"/* {network.name or 'integer network'}: {n} tokens from 0..{V - 1} in, {count} label(s) out */",
+        f"/* {network.name.replace('*/', '* /') or 'integer network'}: {n} tokens from 0..{V - 1} in, {count} label(s) out */",
         f"#ifndef {name.upper()}_NETWORK_H",
         f"#define {name.upper()}_NETWORK_H",
         "",
         "static inline long long floor_div(long long a, long long b) { return a / b - (a % b < 0); }",
         "",
-        f"static void {name}_labels(const int *tokens, int *labels) {{",
+        *named,
+        f"static int {name}_labels(const int *tokens, int *labels) {{",
         f"  enum {{ N_TOKENS = {n} }};",
         *("  " + line for line in body),
         "}",

@@ -1,15 +1,15 @@
 """What is to be learnt: weighted, labelled sequences, and the class the network must come from."""
 
-import csv
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from ..._errors import ConfigurationError, DataError
+from ...data.table import read_csv
 from .r1 import R1
 
 
@@ -19,7 +19,8 @@ class Problem:
 
     Equal (sequence, label) pairs are merged and their weights added: only their distribution matters.
 
-    **Arguments:** `name`; `tokens [N n]`; `labels [N]`, 0 or 1; `weights [N]`, integers > 0 (default 1); `model`.
+    **Arguments:** `name`; `tokens [N n]`; `labels [N]`, 0 or 1; `weights [N]`, integers > 0 (default 1); `model`; `symbols` and
+    `classes`, what the tokens and the two labels stand for, which exported networks know too.
     Raises `DataError` on other shapes, labels, tokens or weights.
     """
 
@@ -28,6 +29,8 @@ class Problem:
     labels: Int[np.ndarray, "N"]
     weights: Int[np.ndarray, "N"]
     model: R1
+    symbols: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if self.tokens.shape[1] != self.model.length or self.tokens.max() >= self.model.vocabulary:
@@ -35,9 +38,20 @@ class Problem:
 
     @classmethod
     def create(
-        cls, tokens: Any, labels: Any, weights: Any = None, model: R1 | None = None, name: str = "data"
+        cls,
+        tokens: Any,
+        labels: Any,
+        weights: Any = None,
+        model: R1 | None = None,
+        name: str = "data",
+        symbols: tuple[str, ...] | None = None,
+        classes: tuple[str, ...] | None = None,
     ) -> "Problem":
         """A problem from arrays; the class is R1 for their length and vocabulary unless given."""
+        if any(np.ma.getmaskarray(a).any() for a in (tokens, labels) if isinstance(a, np.ma.MaskedArray)):
+            raise DataError(
+                "Some tokens or labels are hidden by a mask; class R1 knows no gaps, so leave these rows out."
+            )
         tokens, labels = np.asarray(tokens), np.asarray(labels)
         weights = np.ones(len(labels), np.int64) if weights is None else np.asarray(weights)
         if tokens.ndim != 2 or 0 in tokens.shape or tokens.dtype.kind not in "iu" or tokens.min() < 0:
@@ -53,7 +67,7 @@ class Problem:
         distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
         merged = np.zeros(len(distinct), np.int64)
         np.add.at(merged, inverse.ravel(), weights)
-        return cls(name, distinct[:, :-1], distinct[:, -1], merged, model)
+        return cls(name, distinct[:, :-1], distinct[:, -1], merged, model, symbols, classes)
 
     @property
     def total(self) -> int:
@@ -72,40 +86,39 @@ def read_table(path: str | os.PathLike, label: str = "label", weight: str | None
     text; they are numbered in sorted order (numbers by value). Raises `DataError` on a missing column or value.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV file: {error}.") from None
-    if not rows:
-        raise DataError(f"{path} holds no rows below its header.")
-    columns = [c for c in rows[0] if c not in (label, weight)]
-    missing = {label, *([weight] if weight else [])} - set(rows[0])
-    if missing or not columns:
-        raise DataError(
-            f"{path} needs a column {', '.join(sorted(missing)) or 'of tokens'}; its header is {list(rows[0])}."
+        table = read_csv(Path(path)).columns
+        absent = [name for name in (label, weight) if name is not None and name not in table]
+        columns = [name for name in table if name not in (label, weight)]
+        if absent or not columns:
+            raise DataError(f"it needs a column {', '.join(absent) or 'of tokens'}; its header is {list(table)}.")
+        for name, cells in table.items():
+            if any(cell is None or not cell.strip() for cell in cells):
+                row = next(i for i, cell in enumerate(cells) if cell is None or not cell.strip())
+                raise DataError(f"row {row + 1} has no value in column {name!r}; class R1 knows no gaps.")
+        cells = {name: [cell.strip() for cell in table[name] if cell] for name in table}
+        symbols, tokens = _number(np.array([cells[name] for name in columns]).T)
+        classes, labels = _number(np.array(cells[label]))
+        if len(classes) > 2:
+            raise DataError(f"column {label!r} has {len(classes)} different values; class R1 tells two apart.")
+        try:
+            weights = np.array([int(cell) for cell in cells[weight]]) if weight else None
+        except ValueError:
+            raise DataError(f"column {weight!r} must hold integers.") from None
+        return Problem.create(
+            tokens, labels, weights, name=os.path.basename(os.fspath(path)), symbols=symbols, classes=classes
         )
-    for number, row in enumerate(rows, start=2):
-        if None in row or any(v is None or v.strip() == "" for v in row.values()):
-            raise DataError(f"Line {number} of {path} has not one value for every column; missing tokens are refused.")
-    tokens = _number([[row[c].strip() for c in columns] for row in rows])
-    labels = _number([[row[label].strip()] for row in rows])[:, 0]
-    if labels.max() > 1:
-        raise DataError(
-            f"The column {label} of {path} has {labels.max() + 1} different values; class R1 tells two apart."
-        )
-    try:
-        weights = np.array([int(row[weight]) for row in rows]) if weight else None
-    except ValueError:
-        raise DataError(f"The column {weight} of {path} must hold integers.") from None
-    return Problem.create(tokens, labels, weights, name=os.path.basename(os.fspath(path)))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from None
 
 
-def _number(texts: Sequence[Sequence[str]]) -> Int[np.ndarray, "N k"]:
-    """Texts as codes 0, 1, ... in sorted order; as numbers where all of them are."""
-    distinct = {t for row in texts for t in row}
+def _number(texts: np.ndarray) -> tuple[tuple[str, ...], Int[np.ndarray, "..."]]:
+    """The distinct texts in sorted order, as numbers where all of them are, and their codes."""
+    distinct = {str(t) for t in texts.ravel()}
     try:
-        order = sorted(distinct, key=float)
+        order = sorted(distinct, key=lambda t: (float(t), t))
     except ValueError:
         order = sorted(distinct)
     code = {t: i for i, t in enumerate(order)}
-    return np.array([[code[t] for t in row] for row in texts])
+    return tuple(order), np.vectorize(lambda t: code[str(t)], otypes=[np.int64])(texts)
