@@ -76,6 +76,10 @@ def test_missing_nodes_and_wrong_bounds_are_found(certificates):
         check(altered(two, nodes=two.nodes[:2], node_bounds=two.node_bounds[:2]), "sample")
     with pytest.raises(CertificateError, match="errors, not"):
         check(altered(two, node_bounds=two.node_bounds + 4), "sample")
+    with pytest.raises(CertificateError, match="below the lower bound"):
+        check(
+            altered(two, node_bounds=np.where(np.arange(len(two.nodes)) == 1, two.lower - 1, two.node_bounds)), "sample"
+        )
     with pytest.raises(CertificateError, match="lists no states"):
         check(altered(two, nodes=two.nodes[:0], node_bounds=two.node_bounds[:0]), "sample")
 

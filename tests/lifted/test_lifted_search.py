@@ -259,7 +259,7 @@ def test_rejects_bad_tables_and_problems(tmp_path):
             read_table(path, **options)
 
     refused("a,b\n0,1\n", "needs a column label")
-    refused("a,label\n", "no rows")
+    refused("a,label\n", "no row")
     refused("a,label\n,1\n", "missing tokens")
     refused("a,label\n0,1\n0,2\n0,3\n", "3 different values")
     refused("a,label,w\n0,1,x\n", "integers", weight="w")
@@ -285,3 +285,19 @@ def test_rejects_impossible_requests():
         solve(problem, 2, memory_limit=1000)
     with pytest.raises(ConfigurationError, match="64-bit key"):
         solve(tasks.parity(10), 1)
+
+
+def test_a_limit_that_is_not_reached_changes_nothing(monkeypatch):
+    """With looks at the clock after every few states."""
+    labels = np.random.default_rng(0).integers(0, 2, 32)
+    problem = Problem.create(tasks.all_strings(5), labels, model=R1(5, 2))
+    free, start = solve(problem, 2, backend="numpy"), _Search.__init__
+
+    def sliced(self, *arguments):
+        start(self, *arguments)
+        self.slice = 1e-9
+
+    monkeypatch.setattr(_Search, "__init__", sliced)
+    limited = solve(problem, 2, time_limit=1e6, backend="numpy")
+    assert (limited.lower, limited.upper, limited.status) == (free.lower, free.upper, "proven")
+    assert free.upper > 0

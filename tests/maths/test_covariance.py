@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from steerax.maths.covariance import solve_root, triangular
+from steerax.maths.covariance import (
+    cholesky,
+    pseudo_inverse,
+    solve_root,
+    solve_upper,
+    square_root,
+    symmetric,
+    triangular,
+)
 
 
 def test_a_small_row_survives_beside_a_large_one():
@@ -48,3 +56,40 @@ def test_a_root_is_solved_in_the_least_squares_sense_with_its_derivative():
     slope = jax.jvp(lambda L: solve_root(L, B), (L,), (move,))[1]
     ahead, behind = (np.linalg.pinv(np.asarray(L + h * move)) @ B for h in (1e-6, -1e-6))
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, atol=1e-8)
+
+
+def _covariance(n, seed=0, small=1e-3):
+    a = np.random.default_rng(seed).normal(size=(n, n))
+    return a @ a.T / n + small * np.eye(n)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 40])
+def test_factors_and_triangular_systems(n):
+    S, B = _covariance(n), np.random.default_rng(1).normal(size=(n, 3))
+    L = cholesky(jnp.asarray(S))
+    np.testing.assert_allclose(L, np.linalg.cholesky(S).T, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(solve_upper(L, jnp.asarray(B)), np.linalg.solve(np.asarray(L), B), rtol=1e-7)
+    np.testing.assert_allclose(
+        solve_upper(L, jnp.asarray(B), transposed=True), np.linalg.solve(np.asarray(L).T, B), rtol=1e-7
+    )
+    assert not np.isfinite(np.asarray(cholesky(jnp.asarray(S - 10 * np.eye(n))))).all()
+
+
+def test_the_square_root_and_its_derivative():
+    S, change = _covariance(4), _covariance(4, 1)
+    change = change - 0.3 * np.eye(4)
+    root, slope = jax.jvp(square_root, (jnp.asarray(S),), (jnp.asarray(change),))
+    np.testing.assert_allclose(root @ root, S, rtol=1e-12)
+    h = 1e-6
+    numeric = (square_root(jnp.asarray(S + h * change)) - square_root(jnp.asarray(S - h * change))) / (2 * h)
+    np.testing.assert_allclose(slope, numeric, rtol=1e-6, atol=1e-8)
+    skew = np.array([[1.0, 3.0], [1.0, 2.0]])
+    np.testing.assert_array_equal(symmetric(jnp.asarray(skew)), [[1, 2], [2, 2]])
+
+
+def test_pseudo_inverses_of_singular_and_ill_scaled_matrices():
+    for scales in ([1.0, 1.0, 1.0], [1e-6, 1.0, 1e5], [1e-8, 1e3, 0.0]):
+        a = np.array([[1.0, 0.0, 0.3], [0.5, 1.0, 0.2], [1.5, 1.0, 0.5]]) * np.array(scales)[:, None]
+        S = a @ a.T  # of rank two
+        inverse = np.asarray(pseudo_inverse(jnp.asarray(S)))
+        np.testing.assert_allclose(S @ inverse @ S, S, rtol=1e-6, atol=1e-12 * np.abs(S).max())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,3 +186,28 @@ def test_what_is_there_is_not_replaced_unasked(tmp_path):
         with pytest.raises(sx.ConfigurationError, match="exists already"):
             files.free_place(tmp_path / name)
         files.free_place(tmp_path / name, overwrite=True)
+
+
+def test_names_change_places_in_one_step_with_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(name)
+    if not files._exchange(Path("a"), Path("b")):
+        pytest.skip("this system has no such step")
+    assert (tmp_path / "a" / "b").exists()
+
+
+def test_files_and_folders_can_be_read_by_others(tmp_path):
+    sx.save(OLD, tmp_path / "m")
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "m" / "model.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_another_machine_or_a_living_process_writes_is_not_swept(tmp_path):
+    mark = files._mark()
+    kept = [f".x.{mark}a", f".x.{'0' * 8}-4194305-a", ".x.other", f".y.{mark[:9]}4194305-a"]
+    for name in (*kept, f".x.{mark[:9]}4194305-a"):
+        (tmp_path / name).write_text("")
+    files.write_whole(tmp_path / "x", "new")
+    assert {p.name for p in tmp_path.iterdir()} == {"x", *kept}

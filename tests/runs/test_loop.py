@@ -50,22 +50,27 @@ def test_a_stopped_run_resumes_to_the_same_end(tmp_path):
     first = loop.run(advance, 1, STEPS, every=7, hooks=[stop], store=store(tmp_path))
     assert first.step == 28
     assert first.result == RESULTS.stopped
-    done = loop.run(advance, 1, STEPS, store=store(tmp_path, resume=True))
+    made = []
+    counted = lambda state, first, count: (made.append(first), advance(state, first, count))[1]
+    done = loop.run(counted, 1, STEPS, store=store(tmp_path, resume=True))
+    assert made[0] == 28  # what was done is not done again
     assert done.state == WHOLE[0]
     np.testing.assert_array_equal(done.metrics["x"], WHOLE[1]["x"])
 
 
-def test_ctrl_c_ends_after_the_step_and_leaves_a_checkpoint(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_after_the_step_and_leaves_a_checkpoint(tmp_path, number):
     def interrupt(state, first, count):
         if first >= 20:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return advance(state, first, count)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     first = loop.run(interrupt, 1, STEPS, largest=4, store=store(tmp_path))
     assert first.result == RESULTS.interrupted
     assert 20 < first.step < STEPS
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+    assert store(tmp_path, resume=True).folder.steps()[-1] == first.step
     done = loop.run(advance, 1, STEPS, store=store(tmp_path, resume=True))
     assert done.state == WHOLE[0]
 

@@ -176,3 +176,14 @@ def test_dual_filter_rejects_options_that_cannot_work():
         sx.dual_filter(hmm, z, layers=-1)
     with pytest.raises(sx.ConfigurationError, match="keep"):
         sx.dual_filter(hmm, z, keep=True)
+
+
+def test_gains_of_a_batch_are_those_of_its_sequences():
+    rng = np.random.default_rng(0)
+    states, C = rng.dirichlet(np.ones(3), (6, 4)), rng.dirichlet(np.ones(5), 3)
+    z = rng.integers(-1, 5, (5, 4))
+    together = gains(jnp.asarray(states), jnp.asarray(C), jnp.asarray(z))
+    for b in range(4):
+        np.testing.assert_allclose(
+            together[:, b], gains(jnp.asarray(states[:, b]), jnp.asarray(C), jnp.asarray(z[:, b]))
+        )
