@@ -113,7 +113,7 @@ def _measure_tokens(fitted: Any, training: Sequences, held_out: Sequences | None
     nats = -fitted.log_likelihood / training.n_observed
     record = {"training_cross_entropy": nats, "tokens": training.n_observed}
     lines = [
-        f"{training.n_observed} tokens of {training.n_tokens} symbols in {training.number} sequences",
+        f"{training.n_observed} tokens of {training.n_tokens} symbols in {training.number} sequence{'s' * (training.number > 1)}",
         f"training cross-entropy {nats:.4f} nats per token after {len(fitted.log_likelihoods) - 1} iterations",
     ]
     if held_out is not None and held_out.n_observed:
@@ -128,7 +128,7 @@ def _measure_series(fitted: Any, training: Sequences, held_out: Sequences | None
     """Log-likelihoods of the training and the held-out sequences, as a record and as lines."""
     record = {"log_likelihood": fitted.log_likelihood, "bic": fitted.bic, "observed": fitted.n_observed}
     lines = [
-        f"{fitted.n_observed} observed numbers in {training.number} sequences",
+        f"{fitted.n_observed} observed numbers in {training.number} sequence{'s' * (training.number > 1)}",
         f"log-likelihood {fitted.log_likelihood:.4f} nats after {len(fitted.log_likelihoods) - 1} iterations, "
         f"BIC {fitted.bic:.2f}",
     ]

@@ -1,5 +1,6 @@
 """The smallest loss that any predictor of a process can reach."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -126,7 +127,7 @@ def _simulated(hmm: HiddenMarkovModel, key, samples: int, length: int, skipped: 
     return ConditionalEntropy(float(means.mean()), error, False, entropies.mean(0))
 
 
-@jax.jit(static_argnums=(4, 5))
+@functools.partial(jax.jit, static_argnums=(4, 5))
 def _simulate(mu, A, C, key, samples, length):
     r"""$H(\pi_tC)$ `[samples T]`; tokens are drawn from the predictive distribution itself."""
 

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
 import pytest
 
 import steerax as sx
 from steerax.data.convert import as_sequences, converted
 
 pd = pytest.importorskip("pandas", reason="pandas is absent")
+pa = pytest.importorskip("pyarrow", reason="pyarrow (extra `parquet`) is absent")
 SYMBOLS = sx.Vocabulary(("a", "b", "c"))
 CHAIN = sx.models.random_hmm(jax.random.key(0), 2, 3)
 CHAIN = sx.HiddenMarkovModel(CHAIN.initial, CHAIN.transition, CHAIN.emission, SYMBOLS)

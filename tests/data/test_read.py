@@ -1,8 +1,6 @@
 """Files become sequences; every fault is one sentence."""
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from steerax._errors import DataError
@@ -46,6 +44,9 @@ def test_csv_values_are_observations(tmp_path):
 
 
 def test_parquet_equals_csv(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow (extra `parquet`) is absent")
+    import pyarrow.parquet as pq
+
     table = pa.table({"token": pa.array([3, None, 1, 3]), "id": ["a", "a", "b", "b"]})
     pq.write_table(table, tmp_path / "a.parquet")
     (tmp_path / "a.csv").write_text("token,id\n3,a\n,a\n1,b\n3,b\n")

@@ -1,5 +1,6 @@
 """Kinds of files that people have: each is read as it was meant, and that is said, or refused in one sentence."""
 
+import importlib.util
 import io
 import zipfile
 
@@ -211,10 +212,12 @@ def _files(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(12).reshape(3, 4))
     np.savez(tmp_path / "a.npz", tokens=np.arange(6), lengths=np.array([2, 4]))
     np.savez_compressed(tmp_path / "b.npz", x=np.arange(50.0), y=np.ones(3))
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    have_arrow = importlib.util.find_spec("pyarrow") is not None
+    if have_arrow:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"token": [1, None, 3] * 9, "s": ["a", "b", "c"] * 9}), tmp_path / "a.parquet")
+        pq.write_table(pa.table({"token": [1, None, 3] * 9, "s": ["a", "b", "c"] * 9}), tmp_path / "a.parquet")
     (tmp_path / "a.txt").write_text("the cat é sat\non the mat\n")
     (tmp_path / "a.csv").write_text('token,s,y,t\n"a",1,2.5,2024-01-01\nb,1,NA,2024-01-03\nc,2,1,2024-01-01\n')
     (tmp_path / "a.tsv").write_text("token\ty\n1\t2\n-1\t3,5\n")
@@ -224,7 +227,7 @@ def _files(tmp_path):
         "a.tsv": [{}, {"values": ["y"]}],
     }
     return [(name, (tmp_path / name).read_bytes(), options.get(name, [{}, {"values": ["x"]}]))
-            for name in ("a.npy", "a.npz", "b.npz", "a.parquet", "a.txt", "a.csv", "a.tsv")]  # fmt: skip
+            for name in ("a.npy", "a.npz", "b.npz", *(["a.parquet"] if have_arrow else []), "a.txt", "a.csv", "a.tsv")]  # fmt: skip
 
 
 def _refusal(path, options):

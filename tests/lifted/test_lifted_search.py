@@ -260,7 +260,7 @@ def test_rejects_bad_tables_and_problems(tmp_path):
 
     refused("a,b\n0,1\n", "needs a column label")
     refused("a,label\n", "no row")
-    refused("a,label\n,1\n", "missing tokens")
+    refused("a,label\n,1\n", "knows no gaps")
     refused("a,label\n0,1\n0,2\n0,3\n", "3 different values")
     refused("a,label,w\n0,1,x\n", "integers", weight="w")
     with pytest.raises(DataError, match="cannot be read"):

@@ -99,7 +99,7 @@ class Certificate:
         record["record"] = content_hash(record)
 
         def fill(beside: Path) -> None:
-            np.savez_compressed(beside / "certificate.npz", allow_pickle=False, **arrays)
+            np.savez_compressed(beside / "certificate.npz", **arrays)
             (beside / "certificate.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
         write_folder(folder, fill)
