@@ -2,7 +2,14 @@
 
 
 class SteeraxError(ValueError):
-    """Base of every error a user can cause. The command line prints these as one sentence and exits with 2."""
+    """Base of every error a user can cause. The command line prints these as one sentence and exits with 2.
+
+    A text that quotes very much, or several lines of another program, is cut and put on one line.
+    """
+
+    def __init__(self, message: str = ""):
+        text = " ".join(str(message).splitlines())
+        super().__init__(text if len(text) <= 600 else f"{text[:400]} … {text[-150:]}")
 
 
 class DataError(SteeraxError):

@@ -57,6 +57,17 @@ def symbols_of(model: Any) -> tuple[str, ...]:
     return (model.vocabulary or sx.Vocabulary.of_codes(model.n_tokens)).symbols
 
 
+def channels_of(model: Any) -> Sequence[str | int]:
+    """The names of a linear model's channels, or their numbers."""
+    return model.channels or range(model.n_channels)
+
+
+def of_channels(model: Any, texts: Sequence[str]) -> str:
+    """A text for each channel in one line, with the names of the channels, if there are any."""
+    names = [f"{name} " for name in model.channels] if model.channels else [""] * len(texts)
+    return "  ".join(name + text for name, text in zip(names, texts, strict=True))
+
+
 def ranked(symbols: Sequence[str], p: np.ndarray, codes: np.ndarray) -> str:
     """Some tokens and their probabilities in one line."""
     return "  ".join(f"{symbols[code]!r} {p[code]:.4f}" for code in codes)

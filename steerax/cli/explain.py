@@ -56,7 +56,8 @@ def _of_series(model: Any, z: np.ndarray, options: _Options) -> Answer:
     found = sx.explain(model, z, options.query)
     prior, terms = _terms(found)
     mean = prior + terms.sum()
-    text = f"prediction {mean:.6g} = prior {prior:.6g} + {terms.sum():.6g} from {len(terms)} observations"
+    name = f" of {model.channels[0]}" if model.channels else ""
+    text = f"prediction{name} {mean:.6g} = prior {prior:.6g} + {terms.sum():.6g} from {len(terms)} observations"
     text += _fault(found)
     record = {"prediction": mean, "prior": prior, "result": name_of(found.result)}
     return _answer(record, text, {"observation": z[:, 0]}, terms, "{:12.6g} {:+.6g}", options.top)

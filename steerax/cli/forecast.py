@@ -8,7 +8,7 @@ import numpy as np
 import steerax as sx
 
 from .._bounds import COUNT, SHARE
-from .answers import Answer, ranked, symbols_of
+from .answers import Answer, channels_of, of_channels, ranked, symbols_of
 from .inputs import one, opened
 from .options import ModelOptions, Number, command
 
@@ -29,7 +29,7 @@ def forecast(options: _Options) -> Answer:
     skip = {"on_impossible": options.on_impossible} if data.is_tokens else {}
     ahead = sx.forecast(model, z, options.steps, **skip)
     sets = np.asarray(ahead.interval(options.coverage))
-    steps, lines, table = _tokens(model, ahead, sets) if data.is_tokens else _series(ahead, sets)
+    steps, lines, table = _tokens(model, ahead, sets) if data.is_tokens else _series(model, ahead, sets)
     return Answer({"coverage": options.coverage, "steps": steps}, "\n".join(lines), table)
 
 
@@ -47,12 +47,13 @@ def _tokens(model: Any, ahead: Any, sets: np.ndarray) -> tuple[list, list[str], 
     return steps, lines, table
 
 
-def _series(ahead: Any, ends: np.ndarray) -> tuple[list, list[str], list]:
+def _series(model: Any, ahead: Any, ends: np.ndarray) -> tuple[list, list[str], list]:
     """Mean and interval of each of the next observations."""
     steps, lines, table = [], [], [["step", "channel", "mean", "low", "high"]]
     for step, (mean, interval) in enumerate(zip(np.asarray(ahead.mean), ends, strict=True), start=1):
         rows = [(m, low, high) for m, (low, high) in zip(mean, interval, strict=True)]
         steps.append({"mean": mean, "interval": interval})
-        lines.append(f"+{step}: " + "  ".join(f"{m:.6g} [{low:.6g}, {high:.6g}]" for m, low, high in rows))
-        table += [[step, channel, *row] for channel, row in enumerate(rows)]
+        shown = [f"{m:.6g} [{low:.6g}, {high:.6g}]" for m, low, high in rows]
+        lines.append(f"+{step}: {of_channels(model, shown)}")
+        table += [[step, channel, *row] for channel, row in zip(channels_of(model), rows, strict=True)]
     return steps, lines, table

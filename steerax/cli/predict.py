@@ -10,7 +10,7 @@ import steerax as sx
 
 from .._bounds import COUNT
 from ..data.sequences import Sequences
-from .answers import Answer, in_words, ranked, symbols_of
+from .answers import Answer, channels_of, in_words, of_channels, ranked, symbols_of
 from .inputs import opened
 from .options import ModelOptions, command
 
@@ -52,6 +52,6 @@ def _series(model: Any, data: Sequences, names: Sequence[str]) -> Answer:
     rows, lines, table = [], [], [["sequence", "channel", "mean", "sd"]]
     for name, mean, sd in zip(names, means, sds, strict=True):
         rows.append({"sequence": name, "mean": mean, "sd": sd})
-        lines.append(f"{name}: " + "  ".join(f"{m:.6g} ± {s:.3g}" for m, s in zip(mean, sd, strict=True)))
-        table += [[name, channel, mean[channel], sd[channel]] for channel in range(len(mean))]
+        lines.append(f"{name}: {of_channels(model, [f'{m:.6g} ± {s:.3g}' for m, s in zip(mean, sd, strict=True)])}")
+        table += [[name, *row] for row in zip(channels_of(model), mean, sd, strict=True)]
     return Answer({"sequences": rows}, "\n".join(lines), table)

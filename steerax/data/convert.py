@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._errors import DataError
+from .._results import is_traced
 from .sequences import Sequences, without_mask
 from .table import check_names
 from .vocabulary import Vocabulary
@@ -16,7 +17,7 @@ Wanted = Literal["tokens", "observations"]
 def converted(
     data: Any, wanted: Wanted | None = None, vocabulary: Vocabulary | None = None, collect: bool = False
 ) -> Any:
-    """One sequence as an array, or several as `Sequences`; arrays of JAX and `Sequences` stay what they are.
+    """One sequence as an array, or several as `Sequences`; one array of JAX, and `Sequences`, stay what they are.
 
     Taken are arrays, masked arrays (what they hide is missing), numbers, strings (a token per character), lists of symbols,
     lists of sequences, tensors of torch, and series, columns and frames of pandas, polars and Arrow. Symbols get the codes
@@ -27,8 +28,11 @@ def converted(
 
     **Raises:** `DataError` for what cannot be read so.
     """
-    if isinstance(data, Sequences) or _is_jax(data):
+    if isinstance(data, Sequences) or is_traced(data):
         return data
+    if _is_jax(data):
+        several = data.ndim == 3 or (data.ndim == 2 and data.dtype.kind in "iu" and wanted != "observations")
+        return Sequences.from_arrays(list(np.asarray(data)), vocabulary) if several else data
     data = _plain(data)
     if isinstance(data, Sequences):
         return data

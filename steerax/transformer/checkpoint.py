@@ -261,11 +261,19 @@ def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, 
         n_head=_head_count(n_head, hints.get("n_head"), D),
         n_embd=D,
         bias="ln_f.bias" in tensors,
-        dropout=float(hints.get("dropout", 0.0) or 0.0),
+        dropout=_real(hints, "dropout", 0.0),
         tied="lm_head.weight" not in tensors or np.array_equal(tensors["lm_head.weight"], tensors["wte.weight"]),
         activation=_ACTIVATIONS[said],
-        epsilon=float(hints.get("layer_norm_epsilon", 1e-5)),
+        epsilon=_real(hints, "layer_norm_epsilon", 1e-5),
     )
+
+
+def _real(hints: Mapping[str, Any], name: str, default: float) -> float:
+    """A number that the files may say. Raises `CheckpointError` if it is none."""
+    try:
+        return float(hints.get(name) or default)
+    except (TypeError, ValueError, OverflowError):
+        raise CheckpointError(f"Its {name} is {hints[name]!r}, not a number.") from None
 
 
 def _head_count(n_head: int | None, said: Any, D: int) -> int:

@@ -99,7 +99,7 @@ class Certificate:
         record["record"] = content_hash(record)
 
         def fill(beside: Path) -> None:
-            np.savez_compressed(beside / "certificate.npz", **arrays)
+            np.savez_compressed(beside / "certificate.npz", **arrays)  # pyright: ignore[reportArgumentType]
             (beside / "certificate.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
         write_folder(folder, fill)

@@ -141,8 +141,8 @@ def test_forward_filter_rejects_what_is_not_a_sequence_of_tokens():
         sx.filter(hmm, np.array([0, 6]))
     with pytest.raises(sx.DataError, match="integer codes"):
         sx.filter(hmm, np.array([0.5]))
-    with pytest.raises(sx.DataError, match="wrap them in"):
-        sx.filter(hmm, np.zeros((2, 3), int))
+    for rows in (np.zeros((2, 3), int), jnp.zeros((2, 3), int)):  # several sequences
+        assert sx.filter(hmm, rows).predicted.shape == (2, 4, hmm.n_states)
     with pytest.raises(sx.DataError):
         sx.filter(hmm, sx.Sequences.from_arrays([np.zeros(4)]))
     with pytest.raises(sx.ConfigurationError, match="on_impossible"):
