@@ -112,13 +112,21 @@ class RunFolder:
 
     **Arguments:** `path`; `identity`, a JSON object that says what is computed (a run is resumed only under the same
     identity); `resume`, whether an existing run may be continued; `writes`, false for all but one of several processes
-    that make the same run and share the folder: they only read it.
+    that make the same run and share the folder: they only read it; `grows`, a number of the identity that may be larger when
+    the run is resumed.
 
     **Raises:** `CheckpointError` if the folder holds a run and `resume` is false, or holds another run, or another process
     works in it.
     """
 
-    def __init__(self, path: str | os.PathLike, identity: Mapping[str, Any], resume: bool = False, writes: bool = True):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        identity: Mapping[str, Any],
+        resume: bool = False,
+        writes: bool = True,
+        grows: str = "",
+    ):
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.writes, self._identity = writes, json.loads(json.dumps(identity))
@@ -131,6 +139,9 @@ class RunFolder:
             differing = sorted(k for k in {*found, *self._identity} if found.get(k) != self._identity.get(k))
             if not resume:
                 raise CheckpointError(f"{self.path} already holds a run; pass resume=True or choose another folder.")
+            if differing == [grows] and found.get(grows, 0) < self._identity[grows]:
+                self._write_identity()
+                differing = []
             if differing:
                 raise CheckpointError(
                     f"{self.path} holds a run that differs in {', '.join(differing)}; choose another."
@@ -141,7 +152,10 @@ class RunFolder:
     def begin(self) -> None:
         """Write down the identity: from now on the folder is resumed under it only."""
         if not (self.path / "run.json").exists():
-            write_whole(self.path / "run.json", json.dumps(self._identity, indent=1, sort_keys=True))
+            self._write_identity()
+
+    def _write_identity(self) -> None:
+        write_whole(self.path / "run.json", json.dumps(self._identity, indent=1, sort_keys=True))
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""

@@ -92,7 +92,8 @@ def train_gpt(
     is taken in to save memory; `precision`, "float32" or "bfloat16" arithmetic; `held_out`, data evaluated every
     `every` steps; `patience`, evaluations without a new best before the run stops; `hooks`, called every `every` steps
     with a `Snapshot` (its state is `(model, optimizer_state)`); `run_folder`, where checkpoints go every `save_every`
-    steps; `resume`, whether to continue the run in it; `devices`, to split each batch over.
+    steps; `resume`, whether to continue the run in it, also for more `steps` than before (then the default rate follows the longer
+    schedule from there on); `devices`, to split each batch over.
 
     **Raises:** `DataError`, `ConfigurationError`, `CheckpointError` for data, settings, a run folder that do not fit.
     """
@@ -111,7 +112,9 @@ def train_gpt(
     watch = None if held_out is None else HeldOut(held_out, patience, Path(run_folder) / "best" if run_folder else None)
     store = None
     if run_folder is not None:
-        folder = RunFolder(run_folder, _identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0)
+        folder = RunFolder(
+            run_folder, _identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0, grows="steps"
+        )
         store = _store(folder, state, split, save_every, watch if resume else None)
     advance = _advancer(Step(optimizer, accumulate, precision, split), source, key)
     hooks = [_watch_loss, *([watch] if watch else []), *hooks]

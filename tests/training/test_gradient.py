@@ -253,5 +253,14 @@ def test_rejects_what_cannot_be_trained_on(gpt, change, error, message):
 
 def test_rejects_to_resume_another_run(tmp_path, gpt):
     sx.train_gpt(gpt, cycle, 2, KEY, SGD, run_folder=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="differs in batch_size, steps"):
+        sx.train_gpt(gpt, cycle, 3, KEY, SGD, run_folder=tmp_path / "run", resume=True, batch_size=3)
+
+
+def test_a_finished_run_can_be_prolonged(gpt, whole, tmp_path):
+    first = sx.train_gpt(gpt, cycle, 25, KEY, SGD, every=10, run_folder=tmp_path / "r")
+    more = sx.train_gpt(gpt, cycle, 40, KEY, SGD, every=10, run_folder=tmp_path / "r", resume=True)
+    assert (first.step, more.step) == (25, 40)
+    np.testing.assert_array_equal(more.losses, whole.losses)
     with pytest.raises(CheckpointError, match="differs in steps"):
-        sx.train_gpt(gpt, cycle, 3, KEY, SGD, run_folder=tmp_path / "run", resume=True)
+        sx.train_gpt(gpt, cycle, 30, KEY, SGD, every=10, run_folder=tmp_path / "r", resume=True)
