@@ -2,6 +2,9 @@
 
 import gc
 import inspect
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -168,3 +171,26 @@ def test_verbs_let_go_of_functions_for_lengths_that_are_over(monkeypatch):
     monkeypatch.setattr(_compiled, "_looked", time.monotonic())
     _compiled.keep_few()
     assert len(cleared) == 1  # it looks once a second
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("used", [True, False])
+def test_a_process_forked_after_use_says_so(used):
+    script = f"""
+import os, warnings
+import steerax as sx
+warnings.simplefilter("ignore")
+hmm = sx.models.casino() if {used} else None
+if {used}:
+    sx.filter(hmm, [0, 1]).predicted
+child = os.fork()
+if child == 0:
+    try:
+        sx.filter(sx.models.casino() if hmm is None else hmm, [0, 1]).predicted
+    except sx.ConfigurationError as error:
+        os._exit(3 if "forked after JAX had started" in str(error) else 4)
+    os._exit(5)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == ("3" if used else "5"), done.stderr
