@@ -174,7 +174,7 @@ def test_verbs_let_go_of_functions_for_lengths_that_are_over(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("used", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_process_forked_after_use_says_so(used):
     script = f"""
 import os, warnings

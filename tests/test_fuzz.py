@@ -223,7 +223,10 @@ OF_SERIES = {
 }
 
 
-@pytest.mark.parametrize(("order", "dtype"), [(1, np.float64), (2, np.float64), (1, np.float32)])
+@pytest.mark.parametrize(
+    ("order", "dtype"),
+    [(1, np.float64), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, np.float64), (1, np.float32)))],
+)
 @pytest.mark.parametrize("number", [CHUNK, pytest.param(MANY, marks=pytest.mark.nightly)])
 @pytest.mark.timeout(7200)
 def test_linear_models_agree_with_one_gaussian_vector(number, order, dtype):

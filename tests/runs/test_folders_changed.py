@@ -129,6 +129,7 @@ def _refusal(read, folder):
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", READERS)
 def test_folders_that_were_changed_are_read_or_refused_in_one_sentence(tmp_path, kind):
