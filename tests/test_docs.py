@@ -53,7 +53,10 @@ ONLY_PARSED = ("pydoc --states", "reproduce all", "steerax train pydoc", "reprod
 
 
 def run(line, monkeypatch, *more):
-    monkeypatch.setattr(sys, "argv", [*shlex.split(line, comments=True), *more])
+    words = shlex.split(line, comments=True)
+    options = {option for p in typer.main.get_command(app).commands[words[1]].params for option in p.opts}
+    # the commands of all pages run in one folder
+    monkeypatch.setattr(sys, "argv", [*words, *more, *(["--overwrite"] if "--overwrite" in options else [])])
     monkeypatch.setattr(sys, "exit", lambda code=0: pytest.fail(f"{line}: exit code {code}") if code else None)
     main()
 
