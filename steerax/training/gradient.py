@@ -92,8 +92,8 @@ def train_gpt(
     is taken in to save memory; `precision`, "float32" or "bfloat16" arithmetic; `held_out`, data evaluated every
     `every` steps; `patience`, evaluations without a new best before the run stops; `hooks`, called every `every` steps
     with a `Snapshot` (its state is `(model, optimizer_state)`); `run_folder`, where checkpoints go every `save_every`
-    steps; `resume`, whether to continue the run in it, also for more `steps` than before (then the default rate follows the longer
-    schedule from there on); `devices`, to split each batch over.
+    steps; `resume`, whether to continue the run in it, also for more `steps`, whose schedule the rate then follows; `devices`,
+    to split each batch over.
 
     **Raises:** `DataError`, `ConfigurationError`, `CheckpointError` for data, settings, a run folder that do not fit.
     """
@@ -107,15 +107,10 @@ def train_gpt(
         rate = learning_rate_for(gpt.config.n_embd) if learning_rate is None else learning_rate
         optimizer, named["optimizer"] = adamw(steps, rate), f"adamw {rate}"
     split = None if devices is None else NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
-    # A chunk of steps takes over the memory of the state, so it works on a copy of the caller's model.
-    state = _replicated(jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt))), split)
+    state = _replicated(jax.tree.map(jnp.copy, (gpt, optimizer.init(gpt))), split)  # a chunk takes over its memory
     watch = None if held_out is None else HeldOut(held_out, patience, Path(run_folder) / "best" if run_folder else None)
-    store = None
-    if run_folder is not None:
-        folder = RunFolder(
-            run_folder, _identity(gpt, data, steps, key) | named, resume, jax.process_index() == 0, grows="steps"
-        )
-        store = _store(folder, state, split, save_every, watch if resume else None)
+    identity = _identity(gpt, data, steps, key) | named
+    store = None if run_folder is None else _store(run_folder, identity, resume, state, split, save_every, watch)
     advance = _advancer(Step(optimizer, accumulate, precision, split), source, key)
     hooks = [_watch_loss, *([watch] if watch else []), *hooks]
     said = throughput.describer(gpt, batch[0] * (batch[1] - 1), devices)
@@ -173,10 +168,14 @@ def _identity(gpt: GPT, data: Any, steps: int, key: Key[Array, ""]) -> dict[str,
     }
 
 
-def _store(folder: RunFolder, state: Any, split: NamedSharding | None, every: int, watch: HeldOut | None) -> loop.Store:
-    """Where checkpoints go; `watch` takes up the evaluations of the run that is resumed."""
+def _store(
+    run_folder: str | os.PathLike, identity: dict[str, Any], resume: bool, state: Any, split: NamedSharding | None,
+    every: int, watch: HeldOut | None,
+) -> loop.Store:  # fmt: skip
+    """Where checkpoints go; `watch` takes up the evaluations of a run that is resumed."""
+    folder = RunFolder(run_folder, identity, resume, jax.process_index() == 0, grows="steps")
     template = jax.eval_shape(lambda: state)
-    if watch is not None:
+    if watch is not None and resume:
         folder.latest()  # cuts the log back to the checkpoint
         watch.restore(folder.records())
     pack = lambda state: {name: np.asarray(leaf) for name, leaf in named_leaves(state).items()}
