@@ -35,7 +35,7 @@ TWINS = {"filter", "smoother", "dual", "explain", "forecast", "fit", "select"}
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 LONGEST_PACKAGE = (
-    24_700  # lines; 20 500 is the aim, without what exactness at the edges and faults of the outer world need
+    24_800  # lines; 20 500 is the aim, without what exactness at the edges and faults of the outer world need
 )
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import steerax as sx
 from ..data.scores import TokenScores
 from ..runs.files import write_whole
 from ..runs.json import plain
+from ..runs.progress import visible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +36,16 @@ class Answer:
 
 def tell(answer: Answer, as_json: bool, out: Any = None) -> None:
     """Print an answer, and write its table, if it has one, to `out` (CSV) if that is asked for."""
+    say(answer.shown(as_json))
     if answer.table and out is not None:
         lines = io.StringIO(newline="")
         csv.writer(lines).writerows(answer.table)
         write_whole(out, lines.getvalue())
-    say(answer.shown(as_json))
-
-
-# all that can move a cursor, set a title or turn text around, except tab and line end
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def say(text: str, err: bool = False) -> None:
     """Print text; what would control the terminal is shown, not sent."""
-    typer.echo(_CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text), err=err)
+    typer.echo(visible(text), err=err)
 
 
 def symbols_of(model: Any) -> tuple[str, ...]:

@@ -65,8 +65,10 @@ def fit(options: _Options) -> Answer:
     if options.held_out > 0 and data.number > 1:
         training, held_out = data.split(options.held_out, options.seed)
     if not options.resume:
-        if any(options.unfinished.glob("checkpoints/[0-9]*")):
-            raise ConfigurationError(f"{options.unfinished} holds a stopped fit; go on with --resume, or remove it.")
+        if not options.overwrite and any(options.unfinished.glob("checkpoints/[0-9]*")):
+            raise ConfigurationError(
+                f"{options.unfinished} holds a stopped fit; go on with --resume, or discard it with --overwrite."
+            )
         discard(options.unfinished)
     fitted = (_fit_tokens if is_hmm else _fit_series)(training, options)
     interrupted = fitted.result == sx.RESULTS.interrupted

@@ -1,6 +1,7 @@
 """What a command reads: a saved model, and the tokens, the codes or the series of a file."""
 
 import dataclasses
+import io
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from .._errors import ConfigurationError, DataError
 from ..data.read import Format, open_tokens
 from ..data.sequences import Sequences
+from ..data.table import read_text
 from ..data.vocabulary import Vocabulary
 from .answers import say
 from .options import PACKAGED, ModelOptions
@@ -40,7 +42,8 @@ def remembered(options: ModelOptions) -> Format:
 
     before = read_record(options.model).get("format_of_data", {})
     known = {field.name for field in dataclasses.fields(Format)}
-    return Format(**{name: value for name, value in before.items() if name in known} | options.given)
+    kept = Format(**{name: value for name, value in before.items() if name in known}).for_file(options.data)
+    return Format(**kept.given | options.given)
 
 
 def one(data: Sequences, number: int) -> np.ndarray:
@@ -60,13 +63,14 @@ def read_series(path: str, table: Format, channels: tuple[str, ...] | None = Non
 
     **Raises:** `DataError` if there are none, or they are not those of the model.
     """
-    if channels is not None and table.tokens is not None:
-        if sorted(table.names) != sorted(channels):
+    columns = table.names
+    if channels is not None:
+        if table.tokens is not None and sorted(columns) != sorted(channels) and table.tokens != ",".join(channels):
             raise DataError(f"The model was fitted to {', '.join(channels)}; it cannot read {table.tokens}.")
-        table = dataclasses.replace(table, tokens=",".join(channels))
+        columns = list(channels)
     if path.startswith(PACKAGED):
-        return said(_packaged(path.removeprefix(PACKAGED), table.names))
-    return said(table.read(path, observations=True))
+        return said(_packaged(path.removeprefix(PACKAGED), columns))
+    return said(table.read(path, columns))
 
 
 def said(data: Sequences) -> Sequences:
@@ -90,9 +94,13 @@ def read_codes(source: str | pathlib.Path, tokenizer: Callable[[str], Any]) -> t
         text = pydoc_text()
     else:
         try:
-            text = pathlib.Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{source} cannot be read as text ({error}).") from None
+            text = io.StringIO(
+                read_text(pathlib.Path(source))[0], newline=None
+            ).read()  # every line end is one character
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from None
+        except OSError as error:
+            raise DataError(f"{source} cannot be read as text ({error.strerror}).") from None
     if len(text) < 2:
         raise DataError(f"{source} holds {len(text)} characters; there is nothing to predict.")
     found = tokenizer(text)

@@ -1,5 +1,6 @@
 """The `steerax` command: its subcommands, and how errors reach a user."""
 
+import errno
 import importlib
 import io
 import os
@@ -82,7 +83,8 @@ def _sentence(error: Exception) -> str | None:
             return re.sub(r"\b([a-z_]+)=\"(\w+)\"", lambda m: f"--{m[1].replace('_', '-')} {m[2]}", text)
         case OSError() if error.errno is not None:
             place = next((str(p) for p in (error.filename2, error.filename) if p is not None), "a file")
-            return f"{place}: {os.strerror(error.errno)}. Free some space, or choose another place."
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return f"{place}: {os.strerror(error.errno)}; {'free some space' if full else 'look at the path'}, or choose another place."
         case UnicodeError():
             return f"A text cannot be read or written in its encoding ({error})."
         case MemoryError():

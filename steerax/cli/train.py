@@ -60,8 +60,6 @@ def train(options: _Options) -> Answer:
     if Path(o.source).suffix in CODES and o.vocabulary is None:
         raise ConfigurationError(f"{o.source} holds plain codes; say how many there are with --vocabulary.")
     try_place(o.out, folder=True)
-    if o.overwrite and not o.resume:
-        discard(o.out / "run")
     free_place(o.out / "model", o.overwrite or o.resume)
     tokens, tokenizer, n_tokens = _tokens(o)
     cut = int((1 - o.held_out) * len(tokens))
@@ -78,6 +76,8 @@ def train(options: _Options) -> Answer:
         say(f"{gpt.n_parameters:,} parameters, {len(training):,} tokens to train on, {len(held_out):,} held out")
         if bigram is not None:
             say(f"bigram model: {bigram:.4f} nats per held-out token")
+    if o.overwrite and not o.resume:
+        discard(o.out / "run")
     tell = lambda done: say(f"step {done.step}: training loss {done.metrics['loss'].mean():.4f}")
     run = sx.train_gpt(
         gpt,

@@ -1,6 +1,6 @@
 """The one door for data from Python: whatever holds one sequence or several becomes an array or `Sequences`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ def converted(
     if _is_jax(data):
         several = data.ndim == 3 or (data.ndim == 2 and data.dtype.kind in "iu" and wanted != "observations")
         return Sequences.from_arrays(list(np.asarray(data)), vocabulary) if several else data
-    data = _plain(data)
+    data = _plain(data, wanted)
     if isinstance(data, Sequences):
         return data
     if isinstance(data, list | tuple) and len(data) and all(_is_sequence(part) for part in data):
@@ -46,6 +46,14 @@ def converted(
         return vocabulary.encode(values)
     several = values.ndim == 3 or (values.ndim == 2 and values.dtype.kind in "iu" and wanted != "observations")
     return Sequences.from_arrays(list(values), vocabulary) if several else values
+
+
+def one_frame(found: Any, given: Any, check: Callable[[tuple[str, ...]], None]) -> Any:
+    """What `converted` found; a single frame is one sequence, as an array, once `check` has seen its columns."""
+    if isinstance(found, Sequences) and found is not given and found.columns and not isinstance(given, list | tuple):
+        check(found.columns)
+        return found[0]
+    return found
 
 
 def as_sequences(
@@ -82,17 +90,18 @@ def _is_sequence(part: Any) -> bool:
     return isinstance(part, list | tuple) or (getattr(part, "ndim", 0) or 0) > 0 or hasattr(part, "to_list")
 
 
-def _plain(data: Any) -> Any:
+def _plain(data: Any, wanted: Wanted | None) -> Any:
     """An array, a list or a string of what another library holds; frames of several columns become observations."""
     if hasattr(data, "detach") and hasattr(data, "cpu"):  # torch
         tensor = data.detach().cpu()
         return tensor.float().numpy() if "bfloat16" in str(tensor.dtype) else tensor.numpy()
     if hasattr(data, "column_names") and hasattr(data, "column"):  # Arrow
-        return _frame(list(data.column_names), [data.column(i).to_pylist() for i in range(data.num_columns)])
+        check_names(data.column_names)
+        return _frame(list(data.column_names), [data.column(i).to_pylist() for i in range(data.num_columns)], wanted)
     if hasattr(data, "columns") and hasattr(data, "to_numpy"):  # pandas and polars
         names = [str(name) for name in data.columns]
         check_names(names)
-        return _frame(names, [_listed(data[name]) for name in data.columns])
+        return _frame(names, [_listed(data[name]) for name in data.columns], wanted)
     if hasattr(data, "to_pylist"):
         return data.to_pylist()
     if hasattr(data, "to_numpy") and hasattr(data, "dtype"):
@@ -112,9 +121,10 @@ def _is_missing(value: Any) -> bool:
     )
 
 
-def _frame(names: list[str], columns: list[list]) -> Any:
-    """The only column of a frame, or the numbers of all."""
-    if len(columns) == 1 and not all(_is_number(v) and isinstance(v, float) for v in columns[0] if v is not None):
+def _frame(names: list[str], columns: list[list], wanted: Wanted | None) -> Any:
+    """The only column of a frame, if it may hold tokens, or the numbers of all."""
+    all_floats = all(isinstance(v, float) for v in columns[0] if v is not None) if columns else False
+    if len(columns) == 1 and (wanted == "tokens" or (wanted is None and not all_floats)):
         return columns[0]
     values = []
     for name, column in zip(names, columns, strict=True):
@@ -136,7 +146,7 @@ def _is_number(value: Any) -> bool:
 
 def _several(parts: Sequence[Any], wanted: Wanted | None, vocabulary: Vocabulary | None, collect: bool) -> Any:
     """Several sequences as `Sequences`; a list of rows of numbers that belong to one series, as an array."""
-    plain = [_plain(part) for part in parts]
+    plain = [_plain(part, wanted) for part in parts]
     frames = [p for p in plain if isinstance(p, Sequences)]
     if frames:
         if len(frames) < len(plain) or len({f.columns for f in frames}) > 1:

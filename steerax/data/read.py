@@ -48,23 +48,29 @@ class Format:
         return (self.tokens or "token").split(",")
 
     def read(
-        self, path: str | os.PathLike, observations: bool = False, vocabulary: Vocabulary | None = None
+        self, path: str | os.PathLike, columns: Sequence[str] | None = None, vocabulary: Vocabulary | None = None
     ) -> Sequences:
-        """Sequences of tokens, or of observations, of a file. **Raises:** `DataError`."""
+        """Sequences of tokens, or of observations in some `columns`, of a file. **Raises:** `DataError`."""
         split = lambda text: None if text is None else [part for part in text.split(",") if part]
+        if self.symbols is not None and columns is not None:
+            raise DataError("symbols are for tokens, and the columns are numbers; leave them out.")
         if self.symbols is not None and vocabulary is None:
             vocabulary = Vocabulary(tuple(split(self.symbols) or ()))
-        values = self.names if observations else None
         return read(
-            path, self.tokens or "token", self.sequence, self.time, values, split(self.missing), vocabulary, self.lines,
+            path, self.tokens or "token", self.sequence, self.time, columns, split(self.missing), vocabulary, self.lines,
             words=self.words, delimiter=self.delimiter, decimal=self.decimal, encoding=self.encoding,
         )  # fmt: skip
+
+    def for_file(self, path: str | os.PathLike) -> "Format":
+        """Without the options that files of this kind do not have."""
+        foreign = _foreign(pathlib.Path(path).suffix.lower())
+        return dataclasses.replace(self, **{name: False if name in ("lines", "words") else None for name in foreign})
 
     @property
     def given(self) -> dict[str, Any]:
         """The options that were given, for another file of the same kind."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(Format)}
-        return {name: value for name, value in fields.items() if value}
+        return {name: value for name, value in fields.items() if value is not None and value is not False}
 
 
 def read(
@@ -95,7 +101,6 @@ def read(
       holds either `tokens` and `lengths` (sequences one after the other) or one array per sequence.
 
     `vocabulary` holds all tokens there are, by default those found; `delimiter`, `decimal` and `encoding` are found out.
-
     **Raises:** `DataError` for what cannot be read so: the file, a column, a number, a time, a token outside the vocabulary.
     """
     path = _checked(pathlib.Path(path))
@@ -104,6 +109,10 @@ def read(
         vocabulary = Vocabulary(tuple(vocabulary))
     marks = [missing] if isinstance(missing, str) else None if missing is None else list(missing)
     values = [values] if isinstance(values, str) else values
+    _check_options(
+        path, sequence=sequence, time=time, delimiter=delimiter, decimal=decimal, encoding=encoding, missing=missing,
+        lines=lines or None, words=words or None,
+    )  # fmt: skip
     said: list[str] = []
     try:
         if suffix == ".txt":
@@ -116,10 +125,7 @@ def read(
             table = read_parquet(path) if suffix == ".parquet" else read_csv(path, delimiter, encoding)
             said = table.said
             data = _from_table(table, tokens, sequence, time, values, marks, vocabulary, decimal)
-        empty = np.flatnonzero(~data.mask.any(axis=1))
-        if len(empty):
-            name = data.names[empty[0]] if data.names else str(empty[0])
-            raise DataError(f"sequence {name} has no observed value; remove it, or mend the file.")
+        _check_seen(data)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except OSError as error:
@@ -127,6 +133,26 @@ def read(
     except MemoryError:
         raise DataError(f"{path} does not fit into memory; cut it into smaller files.") from None
     return dataclasses.replace(data, source=f"{path.name}: {'; '.join([_in_words(data), *said])}")
+
+
+def _foreign(suffix: str) -> tuple[str, ...]:
+    """The options that say nothing about a file of this kind."""
+    of_tables, of_texts, of_csv = ("sequence", "time", "decimal"), ("lines", "words"), ("delimiter", "encoding")
+    match suffix:
+        case ".csv" | ".tsv":
+            return of_texts
+        case ".parquet":
+            return (*of_texts, *of_csv)
+        case ".txt":
+            return (*of_tables, "delimiter")
+    return (*of_tables, *of_texts, *of_csv, "missing")
+
+
+def _check_options(path: pathlib.Path, **given: Any) -> None:
+    """**Raises:** `DataError` for an option that says nothing about a file of this kind."""
+    for name in _foreign(path.suffix.lower()):
+        if given[name] is not None:
+            raise DataError(f"{path}: {name} says nothing about a {path.suffix} file; leave it out.")
 
 
 def _checked(path: pathlib.Path) -> pathlib.Path:
@@ -141,6 +167,14 @@ def _checked(path: pathlib.Path) -> pathlib.Path:
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty.")
     return path
+
+
+def _check_seen(data: Sequences) -> None:
+    """**Raises:** `DataError` for a sequence in which everything is missing."""
+    empty = np.flatnonzero(~data.mask.any(axis=1))
+    if len(empty):
+        name = data.names[empty[0]] if data.names else str(empty[0])
+        raise DataError(f"sequence {name} has no observed value; remove it, or mend the file.")
 
 
 def _in_words(data: Sequences) -> str:
@@ -159,11 +193,16 @@ def open_tokens(path: str | os.PathLike) -> np.ndarray:
         raise DataError(f"There is no token file {path}; check the path.")
     try:
         if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            with open(path, "rb") as file:
+                _check_header(file, path.stat().st_size)
+            tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+            if tokens.dtype.kind not in "iu" or not tokens.ndim:
+                raise DataError(f"it holds {tokens.dtype}{list(tokens.shape)}, not whole numbers in a row.")
+            return tokens
         if path.suffix == ".bin":
             return np.memmap(path, dtype=np.uint16, mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as tokens ({error}).") from None
+    except Exception as error:  # torn headers raise a dozen kinds
+        raise DataError(f"{path} cannot be read as tokens ({' '.join(str(error).split())[:120]}).") from None
     raise DataError(f"{path} is no token file; known endings are .npy (integers) and .bin (raw uint16).")
 
 

@@ -67,8 +67,9 @@ def in_order(
     times, dates = _moments(name, cells)
     for key, rows in groups.items():
         at = times[rows]
-        if len(np.unique(at)) < len(at):
-            row = rows[int(np.flatnonzero(np.isin(at, [t for t in at if (at == t).sum() > 1]))[1])]
+        distinct, first = np.unique(at, return_index=True)
+        if len(distinct) < len(at):
+            row = rows[int(np.setdiff1d(np.arange(len(at)), first)[0])]
             raise DataError(f"two rows of sequence {key} have the time {cells[row]!r}; a step has one row.")
     moved = any((np.diff(times[rows]) < 0).any() for rows in groups.values())
     if moved:

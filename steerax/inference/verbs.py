@@ -18,9 +18,8 @@ from .._bounds import COUNT, COUNT_OR_ZERO, bounded
 from .._compiled import keep_few
 from .._errors import ConfigurationError
 from .._results import is_traced
-from ..data.convert import as_sequences, converted
+from ..data.convert import as_sequences, converted, one_frame
 from ..data.scores import TokenScores
-from ..data.sequences import Sequences
 from ..maths.keys import as_key
 from ..models.hmm import HiddenMarkovModel
 from ..models.linear_gaussian import AbstractLinearGaussianModel
@@ -52,11 +51,8 @@ class _Room:
                 raise ConfigurationError(f"{verb} of {self.said} has no option {name!r}; it has {named}.")
         keep_few()
         model, data, *more = arguments
-        found = converted(**self.taken(model, data))
-        if isinstance(found, Sequences) and found is not data and found.columns and not isinstance(data, list | tuple):
-            model.check_channels(found.columns)  # one frame is one sequence
-            found = found[0]
-        return function(model, found, *more, **options)
+        check = lambda columns: model.check_channels(columns)
+        return function(model, one_frame(converted(**self.taken(model, data)), data, check), *more, **options)
 
 
 _TOKENS = _Room("hmm", "tokens", "a HiddenMarkovModel")

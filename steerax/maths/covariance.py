@@ -7,7 +7,7 @@ triangular systems and Cholesky factors are made of elementwise operations.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 one_by_one = jax.custom_batching.sequential_vmap
 eigh = one_by_one(lambda S: tuple(jnp.linalg.eigh(S)))
@@ -41,7 +41,7 @@ def symmetric(S: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     return (S + jnp.swapaxes(S, -1, -2)) / 2
 
 
-_UNROLLED = 32  # rows up to which what follows is made of elementwise operations
+_UNROLLED, _UNROLLED_GENERAL = 32, 8  # rows up to which what follows is made of elementwise operations
 
 
 def cholesky(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -73,6 +73,25 @@ def solve_upper(R: Float[Array, "*batch n n"], B: Float[Array, "*batch n c"], tr
         second = solve_upper(below, B[..., h:, :])
         first = solve_upper(above, B[..., :h, :] - times(corner, second))
     return jnp.concatenate([first, second], axis=-2)
+
+
+def solve(A: Shaped[Array, "n k k"], B: Shaped[Array, "n k c"]) -> Array:
+    r"""$X_i$ with $A_iX_i=B_i$ for regular matrices, real or complex."""
+    if A.shape[-1] <= _UNROLLED_GENERAL:
+        return jax.vmap(_eliminated)(A, B)
+    return jax.lax.map(lambda pair: jnp.linalg.solve(*pair), (A, B))
+
+
+def _eliminated(A: Shaped[Array, "k k"], B: Shaped[Array, "k c"]) -> Array:
+    """Gauss and Jordan's elimination with row pivots."""
+    M, row = jnp.concatenate([A, B], axis=1), jnp.arange(len(A))
+    for k in range(len(A)):
+        pivot = jnp.argmax(jnp.where(row >= k, jnp.abs(M[:, k]), -1))
+        here, there = M[k][None], M[pivot][None]
+        M = jnp.where((row == pivot)[:, None], here, M)
+        there = there / there[:, k, None]
+        M = jnp.where((row == k)[:, None], there, M - M[:, k][:, None] * there)
+    return M[:, len(A) :]
 
 
 def by_size(rows: Float[Array, "r c"]) -> Float[Array, "r r"]:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import functools
 import glob
 import hashlib
 import json
@@ -10,6 +11,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -58,16 +60,29 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
+@functools.cache
+def _system() -> str:
+    """Eight digits of where process numbers mean the same: the machine, since its start, and its container."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return f"{zlib.crc32(' '.join(parts).encode()):08x}"
+
+
 def _mark() -> str:
-    """What names of files in the making hold: this machine and this process."""
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}-{os.getpid()}-"
+    """What names of files in the making hold: this system and this process."""
+    return f"{_system()}-{os.getpid()}-"
 
 
 def _sweep(path: Path) -> None:
-    """Remove what processes of this machine that are no more have left beside a path."""
+    """Remove what processes of this system that are no more, or any a day ago, have left beside a path."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*-*-*"):
-        host, process, _ = left.name.removeprefix(f".{path.name}.").split("-", 2)
-        if f"{host}-" == _mark()[:9] and process.isdecimal() and not _lives(int(process)):
+        system, process, _ = left.name.removeprefix(f".{path.name}.").split("-", 2)
+        if len(system) != 8 or not process.isdecimal():
+            continue
+        with contextlib.suppress(OSError):  # another process may sweep too
+            if left.stat().st_mtime > time.time() - 86_400 and (system != _system() or _lives(int(process))):
+                continue
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 

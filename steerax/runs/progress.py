@@ -1,7 +1,16 @@
 """Progress of long work: a bar on a terminal, silence everywhere else."""
 
+import re
 import sys
 from types import TracebackType
+
+# all that can move a cursor, set a title or turn text around, except tab and line end
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Text in which what would control a terminal is written out."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Progress:
@@ -9,7 +18,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, start: int = 0, shown: bool = True):
         self._bar = self._task = None
-        self._title, self._total, self._start = title, total, start
+        self._title, self._total, self._start = visible(title), total, start
         self._shown = shown and sys.stderr.isatty()
 
     def __enter__(self) -> "Progress":

@@ -134,19 +134,14 @@ def check_tokens(data: Sequences | np.ndarray, vocab_size: int, missing: bool) -
 def source_of(data: Any, batch_size: int, length: int, vocab_size: int, missing: bool) -> Source:
     """The source behind whatever a user passes as `data`; see `train_gpt`. **Raises:** `DataError`."""
     if isinstance(data, (str, os.PathLike)):
-        data = open_tokens(data)
-    elif not callable(data):
-        data = converted(data, "tokens")
-        if isinstance(data, Sequences):
-            check_tokens(data, vocab_size, missing)
-            return Windows(data, batch_size, length)
-        data = data if isinstance(data, np.memmap) else np.asarray(data)
-        if data.dtype == object or not data.ndim:
-            raise ConfigurationError(
-                f"data is a {type(data).__name__}; give Sequences, a function, an array or a path."
-            )
-    if isinstance(data, np.ndarray):
-        return TokenFile(data, batch_size, length, vocab_size)
+        return TokenFile(open_tokens(data), batch_size, length, vocab_size)
     if callable(data):
         return _Generated(data)
-    raise ConfigurationError(f"data is a {type(data).__name__}; give Sequences, a function, an array or a path.")
+    found = converted(data, "tokens")
+    if isinstance(found, Sequences):
+        check_tokens(found, vocab_size, missing)
+        return Windows(found, batch_size, length)
+    found = np.asarray(found)
+    if found.dtype == object or not found.ndim:
+        raise ConfigurationError(f"data is a {type(data).__name__}; give Sequences, a function, an array or a path.")
+    return TokenFile(found, batch_size, length, vocab_size)

@@ -189,7 +189,7 @@ def from_tensors(
     activation: str | None = None,
 ) -> GPT:
     """A GPT from tensors in the Hugging Face or the nanoGPT layout; see `load_gpt`."""
-    if (kind := hints.get("model_type", "gpt2")) != "gpt2":
+    if (kind := hints.get("model_type") or "gpt2") != "gpt2":
         raise CheckpointError(f"It is a network of type {kind!r}; steerax reads GPT-2 and nanoGPT.")
     tensors = _without_wrappers(tensors, hints)
     config = _config_of(tensors, hints, n_head, activation)
@@ -225,12 +225,27 @@ def _without_wrappers(tensors: _Tensors, hints: Mapping[str, Any]) -> _Tensors:
     cut = {
         _PREFIXES.sub("", name.removeprefix(prefix)): t for name, t in tensors.items() if not name.endswith(_IGNORED)
     }
-    head = next((name for name in cut if name.endswith("lm_head.weight")), None)
+    if len(cut) < sum(not name.endswith(_IGNORED) for name in tensors):
+        raise CheckpointError(
+            f"{_names_of(tensors)} Two of them have one name but for what stands before it; keep one copy."
+        )
+    head = (
+        "lm_head.weight" if "lm_head.weight" in cut else next((n for n in cut if n.endswith(".lm_head.weight")), None)
+    )
     if head is not None:
         cut["lm_head.weight"] = cut.pop(head)
         if "wte.weight" not in cut and hints.get("tie_word_embeddings", "model_type" in hints or "block_size" in hints):
             cut["wte.weight"] = cut["lm_head.weight"]
     return cut
+
+
+def _names_of(tensors: _Tensors) -> str:
+    """What is there, and what could be read."""
+    shown = ", ".join(sorted(tensors)[:6]) + (", …" if len(tensors) > 6 else "")
+    return (
+        f"The file has {len(tensors)} tensors ({shown}); steerax reads those of GPT-2 or nanoGPT (wte.weight, wpe.weight, "
+        "h.0.attn.c_attn.weight, …, ln_f.weight), also behind a prefix."
+    )
 
 
 def _is_nano(tensors: _Tensors, D: int) -> bool:
@@ -242,7 +257,9 @@ def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, 
     """The configuration that the shapes of the tensors and the words of the files describe."""
     V, D = _tensor(tensors, "wte.weight").shape
     layers = sorted({int(n.split(".")[1]) for n in tensors if n.startswith("h.") and n.split(".")[1].isdecimal()})
-    if not layers or layers != list(range(len(layers))):
+    if not layers:
+        raise CheckpointError(f"It has no layers. {_names_of(tensors)}")
+    if layers != list(range(len(layers))):
         raise CheckpointError(f"The layers {layers} must be numbered 0, 1, 2, … without a gap.")
     if hints.get("scale_attn_by_inverse_layer_idx") or hints.get("scale_attn_weights") is False:
         raise CheckpointError("It scales its attention in a way that GPT-2 does not; it cannot be read.")
@@ -271,7 +288,7 @@ def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, 
 def _real(hints: Mapping[str, Any], name: str, default: float) -> float:
     """A number that the files may say. Raises `CheckpointError` if it is none."""
     try:
-        return float(hints.get(name) or default)
+        return float(default if hints.get(name) is None else hints[name])
     except (TypeError, ValueError, OverflowError):
         raise CheckpointError(f"Its {name} is {hints[name]!r}, not a number.") from None
 
@@ -291,11 +308,7 @@ def _head_count(n_head: int | None, said: Any, D: int) -> int:
 def _tensor(tensors: _Tensors, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
     """A tensor that must be there, of one of the `shapes`; a non-empty matrix if none is given."""
     if name not in tensors:
-        shown = ", ".join(sorted(tensors)[:6]) + (", …" if len(tensors) > 6 else "")
-        raise CheckpointError(
-            f"Tensor {name!r} is missing. The file has {len(tensors)} tensors ({shown}); steerax reads those of GPT-2 or nanoGPT "
-            "(wte.weight, wpe.weight, h.0.attn.c_attn.weight, …, ln_f.weight), also behind a prefix."
-        )
+        raise CheckpointError(f"Tensor {name!r} is missing. {_names_of(tensors)}")
     tensor = tensors[name]
     if not (tensor.shape in shapes if shapes else tensor.ndim == 2 and tensor.size):
         fit = " or ".join(map(str, shapes)) or "a non-empty matrix"

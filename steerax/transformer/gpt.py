@@ -63,6 +63,7 @@ class GPTConfig:
     def __post_init__(self):
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             COUNT.check(name, getattr(self, name))
+            object.__setattr__(self, name, int(getattr(self, name)))
         Range(0, 1).check("dropout", self.dropout)
         NOT_NEGATIVE.check("epsilon", self.epsilon)
         if self.n_embd % self.n_head:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import typing
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -14,7 +15,9 @@ import steerax as sx
 from steerax._bounds import Range
 from steerax.cli import main as cli
 from steerax.cli.answers import say
+from steerax.cli.inputs import read_codes
 from steerax.experiments.compare.config import Config
+from steerax.transformer.tokenizer import CharTokenizer
 
 TEXT = "the cat sat on the mat " * 30
 BAD = ("nan", "inf", "-inf", "-1", "0", str(2**63), "1e400", "x", "")
@@ -187,3 +190,73 @@ def test_finished_work_is_not_replaced_unasked(place, monkeypatch, capsys):
         assert "exists already" in str(again.exception)
         assert {p: p.stat().st_mtime_ns for p in place.rglob("*") if p.is_file()} == before
         assert runs.invoke(cli.app, [*line, "--overwrite"]).exit_code == 0
+
+
+def test_how_a_file_was_read_is_remembered_exactly(place, monkeypatch, capsys):
+    """Also that nothing marks a gap; for a file of another kind, only what applies to it."""
+    (place / "t.csv").write_text("s;token\n" + "x;NA\nx;b\ny;b\ny;NA\n" * 5)
+    runs = CliRunner()
+    fit = [
+        "fit",
+        "t.csv",
+        "--states",
+        "2",
+        "--sequence",
+        "s",
+        "--missing",
+        "",
+        "--iterations",
+        "2",
+        "--restarts",
+        "1",
+        "--out",
+        "m",
+    ]
+    assert runs.invoke(cli.app, fit).exit_code == 0
+    assert sx.load("m").vocabulary.symbols == ("NA", "b")
+    told = runs.invoke(cli.app, ["predict", "m", "t.csv"])
+    assert told.exit_code == 0
+    assert "2 sequences" in told.output
+    assert "missing" not in told.output
+    (place / "t.txt").write_text("bbb")
+    assert runs.invoke(cli.app, ["predict", "m", "t.txt"]).exit_code == 0
+
+
+def test_a_run_is_not_discarded_for_a_command_that_cannot_work(place):
+    runs = CliRunner()
+    line = [
+        "train",
+        "text.txt",
+        "--steps",
+        "2",
+        "--layers",
+        "1",
+        "--heads",
+        "1",
+        "--width",
+        "8",
+        "--block",
+        "8",
+        "--batch",
+        "2",
+    ]
+    assert runs.invoke(cli.app, [*line, "--out", "r"]).exit_code == 0
+    kept = sorted(p.name for p in (place / "r").rglob("*"))
+    (place / "empty.txt").write_text("")
+    wrong = runs.invoke(cli.app, ["train", "empty.txt", "--out", "r", "--overwrite"])
+    assert isinstance(wrong.exception, sx.SteeraxError)
+    assert sorted(p.name for p in (place / "r").rglob("*")) == kept
+    assert runs.invoke(cli.app, [*line, "--out", "r", "--overwrite"]).exit_code == 0
+
+
+def test_texts_of_other_encodings_and_files_of_other_numbers(place):
+    runs = CliRunner()
+    for encoding in ("utf-8-sig", "utf-16"):
+        (place / "o.txt").write_bytes(TEXT.encode(encoding))
+        tokens, tokenizer = read_codes("o.txt", CharTokenizer.of)
+        assert tokenizer.decode(tokens.tolist()) == TEXT
+    for array in (np.zeros(50), np.array(["a"] * 50), np.zeros((), int)):
+        np.save(place / "c.npy", array)
+        wrong = runs.invoke(cli.app, ["train", "c.npy", "--vocabulary", "3", "--out", "r"])
+        assert isinstance(wrong.exception, sx.DataError)
+        assert "whole numbers" in str(wrong.exception)

@@ -163,6 +163,13 @@ def test_models_remember_what_they_were_fitted_on(tmp_path):
         ):
             with pytest.raises(sx.DataError, match="fitted to sales, temp"):
                 verb(again, other)
+    np.testing.assert_allclose(
+        sx.recalibrate(again, frame).process_noise, sx.recalibrate(again, frame.to_numpy()).process_noise
+    )
+    with pytest.raises(sx.DataError, match="fitted to sales, temp"):
+        sx.recalibrate(again, frame[["temp", "sales"]])
+    alone = sx.fit(sx.LinearGaussian(1), frame[["temp"]].round().astype(int), max_iterations=2, progress=False).model
+    assert alone.channels == ("temp",)
     other = sx.Sequences.from_arrays([np.array([0, 1, 1])], sx.Vocabulary(("c", "a")))
     right = sx.filter(CHAIN, np.array([[2, 0, 0]]))
     np.testing.assert_array_equal(sx.filter(CHAIN, other).predicted, right.predicted)

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from mutants import changed, refusal
 
 import steerax as sx
 
@@ -188,25 +189,6 @@ def test_whole_numbers_of_a_file_are_numbers_where_numbers_are_wanted(tmp_path):
     np.testing.assert_array_equal(sx.read(tmp_path / "n.npy", values="y")[0][:, 0], [3, -1, 5])
 
 
-def _mutants(content, rng, number):
-    """A file with bytes changed, cut out, doubled or put in."""
-    for _ in range(number):
-        text = bytearray(content)
-        for _ in range(rng.integers(1, 5)):
-            at, kind = int(rng.integers(len(text) + 1)), rng.integers(5)
-            if kind == 0 and at < len(text):
-                text[at] = rng.integers(256)
-            elif kind == 1:
-                del text[at : at + int(rng.integers(1, 40))]
-            elif kind == 2:
-                text[at:at] = text[: int(rng.integers(1, 40))]
-            elif kind == 3:
-                text[at:at] = rng.integers(0, 256, int(rng.integers(1, 9)), dtype=np.uint8).tobytes()
-            else:
-                text = text[:at]
-        yield bytes(text)
-
-
 def _files(tmp_path):
     """name -> (content, options) of a file of every format."""
     np.save(tmp_path / "a.npy", np.arange(12).reshape(3, 4))
@@ -230,23 +212,44 @@ def _files(tmp_path):
             for name in ("a.npy", "a.npz", "b.npz", *(["a.parquet"] if have_arrow else []), "a.txt", "a.csv", "a.tsv")]  # fmt: skip
 
 
-def _refusal(path, options):
-    try:
-        sx.read(path, **options)
-    except sx.DataError as error:
-        return str(error)
-    return None
-
-
 @pytest.mark.filterwarnings("ignore")  # NumPy and pyarrow warn of some torn files before they raise
 @pytest.mark.parametrize("number", [300])
 def test_files_that_were_changed_are_read_or_refused_in_one_sentence(tmp_path, number):
     rng, refused, read = np.random.default_rng(0), 0, 0
     for name, content, options in _files(tmp_path):
-        for i, mutant in enumerate(_mutants(content, rng, number)):
-            (tmp_path / name).write_bytes(mutant)
-            told = _refusal(tmp_path / name, options[i % len(options)])
+        for i in range(number):
+            (tmp_path / name).write_bytes(changed(content, rng))
+            told = refusal(sx.read, tmp_path / name, **options[i % len(options)])
             refused, read = refused + (told is not None), read + (told is None)
             assert told is None or (len(told) < 600 and "\n" not in told)
     assert refused > 300
     assert read > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("t.txt", {"sequence": "s"}),
+        ("t.txt", {"time": "t"}),
+        ("t.txt", {"delimiter": ","}),
+        ("t.csv", {"lines": True}),
+        ("t.csv", {"words": True}),
+        ("t.npy", {"missing": "NA"}),
+        ("t.npy", {"encoding": "utf-8"}),
+    ],
+)
+def test_options_that_say_nothing_about_a_file_are_refused(tmp_path, name, options):
+    np.save(tmp_path / "t.npy", np.arange(3))
+    (tmp_path / "t.txt").write_text("abc")
+    (tmp_path / "t.csv").write_text("token\na\n")
+    sx.read(tmp_path / name)
+    with pytest.raises(sx.DataError, match=f"{next(iter(options))} says nothing"):
+        sx.read(tmp_path / name, **options)
+
+
+def test_a_row_of_a_million_times_is_told_at_once(tmp_path):
+    from steerax.data.times import in_order
+
+    times = [str(i) for i in range(200_000)] + ["7"]
+    with pytest.raises(sx.DataError, match="two rows of sequence 0 have the time '7'"):
+        in_order("t", times, {"0": list(range(len(times)))}, [])

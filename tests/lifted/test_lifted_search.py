@@ -251,6 +251,17 @@ def test_reads_user_tables(tmp_path):
     assert read_table(numbers).tokens.ravel().tolist() == [0, 1, 2]  # by value, not by text
 
 
+def test_texts_of_a_table_stay_as_they_stand(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,label\n007,no\n7,yes\n 7,no\n")
+    problem = read_table(path)
+    assert set(problem.symbols) == {"007", "7", " 7"}
+    path.write_text("a,label\nNA,no\nb,yes\n")
+    assert read_table(path, missing=()).symbols == ("NA", "b")
+    with pytest.raises(DataError, match="row 1 has no value in column 'a' \\('NA'\\)"):
+        read_table(path)
+
+
 def test_rejects_bad_tables_and_problems(tmp_path):
     def refused(text, match, **options):
         path = tmp_path / "bad.csv"

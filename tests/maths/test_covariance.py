@@ -8,6 +8,7 @@ import pytest
 from steerax.maths.covariance import (
     cholesky,
     pseudo_inverse,
+    solve,
     solve_root,
     solve_upper,
     square_root,
@@ -93,3 +94,13 @@ def test_pseudo_inverses_of_singular_and_ill_scaled_matrices():
         S = a @ a.T  # of rank two
         inverse = np.asarray(pseudo_inverse(jnp.asarray(S)))
         np.testing.assert_allclose(S @ inverse @ S, S, rtol=1e-6, atol=1e-12 * np.abs(S).max())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 11])
+@pytest.mark.parametrize("complex_", [False, True])
+def test_general_systems_with_pivots(n, complex_):
+    rng = np.random.default_rng(n)
+    normal = lambda *shape: rng.normal(size=shape) + complex_ * 1j * rng.normal(size=shape)
+    A, B = normal(40, n, n), normal(40, n, 3)
+    A[:, 0, 0] = 0 if n > 1 else A[:, 0, 0]  # the first pivot has to be looked for
+    np.testing.assert_allclose(solve(jnp.asarray(A), jnp.asarray(B)), np.linalg.solve(A, B), rtol=1e-8, atol=1e-10)

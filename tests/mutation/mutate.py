@@ -245,7 +245,10 @@ def table(known: dict[str, str], same: Container[str]) -> str:
         equivalent = sum(found == "survived" and name in same for name, found in of.items())
         dead = sum(found == "killed" for found in of.values())
         name = rooms[0] if len(rooms) == 1 else "all"
-        rows.append(f"| {name} | {len(of)} | {equivalent} | {dead} | {dead / max(len(of) - equivalent, 1):.0%} |")
+        counted = len(of) - equivalent
+        rows.append(
+            f"| {name} | {len(of)} | {equivalent} | {dead} of {counted} | {1000 * dead // max(counted, 1) / 10} % |"
+        )
     return "\n".join(rows)
 
 

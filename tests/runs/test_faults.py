@@ -206,8 +206,10 @@ def test_files_and_folders_can_be_read_by_others(tmp_path):
 
 def test_what_another_machine_or_a_living_process_writes_is_not_swept(tmp_path):
     mark = files._mark()
-    kept = [f".x.{mark}a", f".x.{'0' * 8}-4194305-a", ".x.other", f".y.{mark[:9]}4194305-a"]
-    for name in (*kept, f".x.{mark[:9]}4194305-a"):
+    kept = [f".x.{mark}a", f".x.{'0' * 8}-4194305-a", ".x.other", f".y.{mark[:9]}4194305-a", ".x.a-b-c"]
+    old = f".x.{'0' * 8}-4194305-b"
+    for name in (*kept, old, f".x.{mark[:9]}4194305-a"):
         (tmp_path / name).write_text("")
+    os.utime(tmp_path / old, (0, 0))
     files.write_whole(tmp_path / "x", "new")
     assert {p.name for p in tmp_path.iterdir()} == {"x", *kept}

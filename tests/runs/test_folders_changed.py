@@ -7,11 +7,14 @@ import gpt_twin
 import jax
 import numpy as np
 import pytest
+from mutants import changed, refusal
 from safetensors.numpy import save_file
 
 import steerax as sx
 from steerax import lifted
+from steerax.data.read import open_tokens
 from steerax.depth.measure.telemetry import history
+from steerax.lifted.certificate.export import weights_from_bytes, weights_to_bytes
 from steerax.runs.folder import RunFolder
 from steerax.transformer.tokenizer import CharTokenizer, tokenizer_of
 
@@ -81,7 +84,21 @@ def _safetensors(folder):
     save_file(gpt_twin.random_state(L=1, D=6, dtype=np.float32), folder / "m.safetensors", metadata={"n_head": "3"})
 
 
+def _codes(folder):
+    folder.mkdir()
+    np.save(folder / "codes.npy", np.arange(50, dtype=np.uint16) % 7)
+
+
+def _trits(folder):
+    folder.mkdir()
+    (folder / "network.trits").write_bytes(
+        weights_to_bytes(lifted.R1(3), lifted.solve(lifted.tasks.parity(3), 2).weights)
+    )
+
+
 READERS = {
+    "codes": (_codes, lambda folder: open_tokens(folder / "codes.npy")),
+    "trits": (_trits, lambda folder: weights_from_bytes((folder / "network.trits").read_bytes())),
     "model": (_model, sx.load),
     "series": (_series, sx.load),
     "gpt": (_gpt, sx.load_gpt),
@@ -92,41 +109,6 @@ READERS = {
     "tokenizer": (_tokenizer, _read_tokenizer),
     "telemetry": (_telemetry, lambda folder: history(folder / "t.jsonl")),
 }
-STRANGE = (None, -1, 2.5, "x", [], {}, [[1], [2, 3]], 10**30, True, float("nan"), "é" * 2000)
-
-
-def _changed(content, rng, is_json):
-    """Bytes changed, cut out, put in; or, of JSON, a value replaced."""
-    if is_json and rng.random() < 0.6:
-        altered = place = json.loads(content)
-        while isinstance(place, dict | list) and place:
-            key = rng.choice(list(place)) if isinstance(place, dict) else int(rng.integers(len(place)))
-            if isinstance(place[key], dict | list) and place[key] and rng.random() < 0.7:
-                place = place[key]
-            else:
-                place[key] = STRANGE[rng.integers(len(STRANGE))]
-                break
-        return json.dumps(altered).encode()
-    text = bytearray(content)
-    for _ in range(rng.integers(1, 4)):
-        at, kind = int(rng.integers(len(text) + 1)), rng.integers(4)
-        if kind == 0 and at < len(text):
-            text[at] = rng.integers(256)
-        elif kind == 1:
-            del text[at : at + int(rng.integers(1, 40))]
-        elif kind == 2:
-            text[at:at] = rng.integers(0, 256, int(rng.integers(1, 9)), dtype=np.uint8).tobytes()
-        else:
-            text = text[:at]
-    return bytes(text)
-
-
-def _refusal(read, folder):
-    try:
-        read(folder)
-    except sx.SteeraxError as error:
-        return str(error)
-    return None
 
 
 @pytest.mark.slow
@@ -142,8 +124,8 @@ def test_folders_that_were_changed_are_read_or_refused_in_one_sentence(tmp_path,
     for i in range(300):
         shutil.copytree(tmp_path / "whole", tmp_path / "x")
         path = tmp_path / "x" / files[i % len(files)]
-        path.write_bytes(_changed(path.read_bytes(), rng, path.suffix == ".json"))
-        told = _refusal(read, tmp_path / "x")
+        path.write_bytes(changed(path.read_bytes(), rng, path.suffix == ".json"))
+        told = refusal(read, tmp_path / "x")
         refused += told is not None
         assert told is None or (len(told) < 700 and "\n" not in told), told
         shutil.rmtree(tmp_path / "x")

@@ -1,6 +1,8 @@
 """Every layout gives the same network; a file that is wrong gives one sentence."""
 
 import json
+import subprocess
+import sys
 
 import gpt_twin
 import jax
@@ -213,3 +215,28 @@ def test_tensors_that_are_no_real_numbers_are_refused(tmp_path, dtype):
     state["transformer.wpe.weight"] = state["transformer.wpe.weight"].astype(dtype)
     with pytest.raises(CheckpointError):
         sx.load_gpt(_bare(tmp_path, state))
+
+
+def test_two_copies_behind_different_prefixes_are_refused(tmp_path):
+    state = gpt_twin.random_state(dtype=np.float32)
+    twice = state | {f"ema.{name}": t + 1 for name, t in state.items()}
+    with pytest.raises(CheckpointError, match=r"one name but for what stands before it|no place|left over"):
+        sx.load_gpt(_bare(tmp_path, twice))
+    untied = gpt_twin.random_state(dtype=np.float32, tied=False)
+    head = untied["lm_head.weight"]
+    with pytest.raises(CheckpointError, match="v_head"):
+        sx.load_gpt(_bare(tmp_path, {"v_head.lm_head.weight": head + 1, **untied}))
+
+
+def test_an_epsilon_of_zero_is_zero_and_sizes_of_numpy_are_saved(tmp_path):
+    folder = gpt_twin.write_hugging_face(
+        tmp_path / "hf", gpt_twin.random_state(dtype=np.float32), layer_norm_epsilon=0.0
+    )
+    assert sx.load_gpt(folder).config.epsilon == 0
+    script = f"""
+import jax, numpy as np, steerax as sx
+config = sx.GPTConfig(*(np.int64(n) for n in (5, 4, 1, 2, 8)))
+sx.save_gpt(sx.GPT(config, key=jax.random.key(0)), {str(tmp_path / "m")!r})
+assert sx.load_gpt({str(tmp_path / "m")!r}).config == config
+"""  # without the type checks of the tests
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._errors import DataError
 from ..._results import RESULTS, is_traced, successful_if
-from ...data.convert import converted
+from ...data.convert import converted, one_frame
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
@@ -121,13 +121,14 @@ def as_series(
     **Raises:** `DataError` for another shape or infinite values.
     """
     p = model.n_channels
+    data = one_frame(converted(data, "observations"), data, model.check_channels)
     if isinstance(data, Sequences):
         if data.is_tokens or data.values.shape[2] != p:
             raise DataError(f"The data must be observations with {p} channels, as the model has.")
         model.check_channels(data.columns)
         z = data.values
     else:
-        z = data if is_traced(data) else np.asarray(converted(data, "observations"))
+        z = data if is_traced(data) else np.asarray(data)
         z = z[:, None] if z.ndim == 1 and p == 1 else z
         real = jnp.issubdtype(z.dtype, jnp.floating) or jnp.issubdtype(z.dtype, jnp.integer)
         if z.ndim != 2 or z.shape[1] != p or len(z) == 0 or not real:

@@ -1,6 +1,7 @@
 """What is to be learnt: weighted, labelled sequences, and the class the network must come from."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ..._errors import ConfigurationError, DataError
-from ...data.table import read_csv
+from ...data.table import GAP_MARKS, read_csv
 from .r1 import R1
 
 
@@ -79,11 +80,14 @@ class Problem:
         return int(self.weights[predicted != self.labels].sum())
 
 
-def read_table(path: str | os.PathLike, label: str = "label", weight: str | None = None) -> Problem:
+def read_table(
+    path: str | os.PathLike, label: str = "label", weight: str | None = None, missing: Sequence[str] = GAP_MARKS
+) -> Problem:
     """A problem from a CSV file with a header: one row a sequence, its tokens in the other columns, in order.
 
     **Arguments:** `label`, the column of labels; `weight`, a column of integer weights. Tokens and labels may be any
-    text; they are numbered in sorted order (numbers by value). Raises `DataError` on a missing column or value.
+    text, as it stands; they are numbered in sorted order (numbers by value). `missing`, the marks of a missing value. Raises
+    `DataError` on a missing column or value.
     """
     try:
         table = read_csv(Path(path)).columns
@@ -92,10 +96,12 @@ def read_table(path: str | os.PathLike, label: str = "label", weight: str | None
         if absent or not columns:
             raise DataError(f"it needs a column {', '.join(absent) or 'of tokens'}; its header is {list(table)}.")
         for name, cells in table.items():
-            if any(cell is None or not cell.strip() for cell in cells):
-                row = next(i for i, cell in enumerate(cells) if cell is None or not cell.strip())
-                raise DataError(f"row {row + 1} has no value in column {name!r}; class R1 knows no gaps.")
-        cells = {name: [cell.strip() for cell in table[name] if cell] for name in table}
+            row = next((i for i, c in enumerate(cells) if c is None or not c.strip() or c in missing), None)
+            if row is not None:
+                raise DataError(
+                    f"row {row + 1} has no value in column {name!r} ({cells[row]!r}); class R1 knows no gaps."
+                )
+        cells = {name: [cell for cell in table[name] if cell] for name in table}
         symbols, tokens = _number(np.array([cells[name] for name in columns]).T)
         classes, labels = _number(np.array(cells[label]))
         if len(classes) > 2:

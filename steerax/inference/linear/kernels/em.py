@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ....maths.covariance import eigh, pseudo_inverse, symmetric
+from ....maths.covariance import eigh, pseudo_inverse, solve, symmetric
 from ....models.linear_gaussian import LinearGaussianModel
 from .coordinates import SMALLEST_VARIANCE
 from .kalman import SmootherPass, smoother_pass
@@ -78,7 +78,7 @@ def _moments(
     M = mask.astype(dtype)
     H, R, c = model.observation, model.observation_noise, model.observation_offset
     R_seen = M[:, :, None] * R[None] * M[:, None, :] + jax.vmap(jnp.diag)(1 - M)
-    J = jnp.einsum("pq,tq,tqr,tr->tpr", R, M, jax.lax.map(jnp.linalg.inv, R_seen), M)
+    J = jnp.einsum("pq,tq,tqr,tr->tpr", R, M, solve(R_seen, jnp.broadcast_to(jnp.eye(p, dtype=dtype), R_seen.shape)), M)
     J = jnp.where((mask[:, :, None] & mask[:, None, :]), jnp.eye(p, dtype=dtype)[None], J)
     B = H[None] - J @ H
     C = R[None] - jnp.einsum("tpq,tq,qr->tpr", J, M, R)

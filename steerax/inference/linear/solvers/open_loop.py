@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 from scipy.fft import next_fast_len
 
+from ....maths.covariance import solve
 from ....maths.krylov import Krylov, conjugate_gradients
 from ....models.linear_gaussian import LinearGaussianModel
 from ..kernels.passes import cost
@@ -91,7 +92,7 @@ def adjoint_response(taps: Float[Array, "m d d"], C: Float[Array, "d c"], length
     scaled = taps[:m].T * jnp.exp(log_r * jnp.arange(1, m + 1))[None, None]  # [d d m], already transposed
     spectrum = jnp.fft.rfft(jnp.pad(scaled, ((0, 0), (0, 0), (1, N - 1 - m))), axis=-1)
     system = jnp.eye(d)[None] - jnp.moveaxis(spectrum, -1, 0)
-    values = jax.lax.map(lambda A: jnp.linalg.solve(A, C.astype(A.dtype)), system)
+    values = solve(system, jnp.broadcast_to(C.astype(system.dtype)[None], (len(system), *C.shape)))
     series = jnp.fft.irfft(jnp.moveaxis(values, 0, -1), N, axis=-1)[..., :length]
     series = series * jnp.exp(-log_r * jnp.arange(length))[None, None]
     known = jnp.stack([C, taps[0].T @ C], axis=-1)[..., :length]
@@ -122,9 +123,11 @@ def _skew_circulant(model: LinearGaussianModel, T: int) -> _Skew:
     m, d = min(model.order, T - 1), model.n_states
     taps = jnp.pad(model.transition[:m].T, ((0, 0), (0, 0), (1, 2 * T - 1 - m)))
     adjoint = jnp.eye(d)[None] - jnp.moveaxis(jnp.fft.rfft(taps, axis=-1)[..., 1::2], -1, 0)
-    phi = jax.lax.map(lambda A: jnp.linalg.solve(A, model.observation.T.astype(A.dtype)).T, adjoint)
+    Ht = jnp.broadcast_to(model.observation.T.astype(adjoint.dtype)[None], (len(adjoint), d, model.n_channels))
+    phi = jnp.swapaxes(solve(adjoint, Ht), 1, 2)
     symbol = jnp.einsum("fpd,de,fqe->fpq", phi, model.process_noise, phi.conj()) + model.observation_noise[None]
-    return _Skew(jnp.moveaxis(jax.lax.map(jnp.linalg.inv, symbol), 0, -1))
+    identity = jnp.broadcast_to(jnp.eye(model.n_channels, dtype=symbol.dtype), symbol.shape)
+    return _Skew(jnp.moveaxis(solve(symbol, identity), 0, -1))
 
 
 class _FourierPasses(NamedTuple):

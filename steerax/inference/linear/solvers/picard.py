@@ -9,6 +9,7 @@ import numpy as np
 
 from ...._errors import ConfigurationError
 from ...._results import RESULTS
+from ....maths.covariance import solve
 from .problem import AbstractControlSolver, Controls, DualProblem, relative
 
 
@@ -45,7 +46,7 @@ def _solve(problem: DualProblem, tolerance: float, max_steps: int) -> Controls:
     (T, p), k, dtype = mask.shape, source.shape[2], source.dtype
     seen = mask.astype(dtype)
     R = seen[:, :, None] * seen[:, None, :] * problem.model.observation_noise[None]
-    R_inverse = jax.lax.map(jnp.linalg.inv, R + jax.vmap(jnp.diag)(1 - seen))
+    R_inverse = solve(R + jax.vmap(jnp.diag)(1 - seen), jnp.broadcast_to(jnp.eye(p, dtype=dtype), R.shape))
 
     def solve_R(g):
         return seen[..., None] * jnp.einsum("tpq,tqk->tpk", R_inverse, g)
