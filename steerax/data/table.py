@@ -48,7 +48,7 @@ def read_text(path: pathlib.Path, encoding: str | None = None) -> tuple[str, lis
         raise DataError(
             f"there is no encoding {encoding!r}; utf-8, latin-1 and utf-16 are three that there are."
         ) from None
-    except UnicodeError as error:
+    except ValueError as error:
         where = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
         raise DataError(
             f'the text is not {found.upper()}{where}; save it as UTF-8, or name its encoding, such as encoding="latin-1".'
@@ -73,8 +73,8 @@ def read_csv(path: pathlib.Path, delimiter: str | None = None, encoding: str | N
     if skipped >= len(lines):
         raise DataError("the table has no header.")
     used = delimiter or _delimiter_of(lines[skipped], path.suffix.lower())
-    if len(used) != 1:
-        raise DataError(f"a delimiter is one character, not {used!r}.")
+    if len(used) != 1 or used in '"\r\n':
+        raise DataError(f"a delimiter is one character, no quote and no line end, not {used!r}.")
     if used != ("\t" if path.suffix.lower() == ".tsv" else ",") and delimiter is None:
         said.append(f"columns separated by {used!r}")
     try:
@@ -176,6 +176,8 @@ def as_numbers(name: str, cells: list[str | None], marks: Iterable[str] | None, 
 
     **Raises:** `DataError` for what is no number.
     """
+    if decimal is not None and len(decimal) != 1:
+        raise DataError(f"a decimal sign is one character, not {decimal!r}.")
     cells = without_gaps(cells, marks, said)
     present = [c for c in cells if c is not None]
     strange = next((c for c in present if not _NUMBER.fullmatch(c)), None)

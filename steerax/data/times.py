@@ -1,5 +1,6 @@
 """Rows in the order of a column of times, with gaps where a step is absent."""
 
+import calendar
 import datetime
 import math
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ def _is_time(text: str) -> bool:
 def _as_months(seconds: np.ndarray) -> np.ndarray | None:
     """The numbers of months of dates that lie on one day of the month, the first or the last; `None` otherwise."""
     days = [datetime.datetime.fromtimestamp(s, datetime.UTC) for s in seconds]
-    last = all((d + datetime.timedelta(days=1)).day == 1 for d in days)
+    last = all(d.day == calendar.monthrange(d.year, d.month)[1] for d in days)
     if len({(d.day, d.time()) for d in days}) > 1 and not (last and len({d.time() for d in days}) == 1):
         return None
     return np.asarray([12.0 * d.year + d.month for d in days])

@@ -139,13 +139,18 @@ class RunFolder:
             differing = sorted(k for k in {*found, *self._identity} if found.get(k) != self._identity.get(k))
             if not resume:
                 raise CheckpointError(f"{self.path} already holds a run; pass resume=True or choose another folder.")
-            if differing == [grows] and found.get(grows, 0) < self._identity[grows]:
+            before = found.get(grows)
+            if differing == [grows] and isinstance(before, int) and before < self._identity[grows]:
                 self._write_identity()
                 differing = []
             if differing:
                 raise CheckpointError(
                     f"{self.path} holds a run that differs in {', '.join(differing)}; choose another."
                 )
+        elif self.steps():
+            raise CheckpointError(
+                f"{self.path} holds checkpoints and no run.json that says of what; choose another folder."
+            )
         for torn in self.checkpoints.glob(".*"):
             shutil.rmtree(torn, ignore_errors=True)
 
@@ -201,7 +206,7 @@ class RunFolder:
             for line in (self.path / "progress.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     found.append(json.loads(line))
-        return found
+        return [r for r in found if isinstance(r, dict) and isinstance(r.get("step", 0), int)]
 
     def _cut_log(self, step: int) -> None:
         if not self.writes:

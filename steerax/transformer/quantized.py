@@ -165,6 +165,13 @@ class QuantizedNetwork:
             sizes = step.sizes(sizes)
         _covers(self.output.shape, (sizes[0],))
         object.__setattr__(self, "_sizes", sizes)
+        labels = int(self.output.max()) + 1
+        for name, texts, size in (
+            ("symbols", self.symbols, self.embedding.shape[1]),
+            ("classes", self.classes, labels),
+        ):
+            if texts is not None and len(texts) < size:
+                raise ConfigurationError(f"The network has {len(texts)} {name} where it needs {size}.")
 
     def __call__(self, sequences: Int[np.ndarray, "N n"]) -> Int[np.ndarray, "..."]:
         """Labels `[N]` (or `[N n]` if it reads all tokens). **Raises:** `DataError` on another length or vocabulary."""

@@ -1,5 +1,6 @@
 """Exported networks run without the library and agree with it; the command line."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -100,6 +101,7 @@ def test_names_go_with_the_network(named):
     )
     right = [network.classes[label] for label in network(np.array([[0, 0], [0, 2], [2, 1]]))]
     assert run('hi hi\n\nhi é"x\né"x,lo\n').stdout.split() == right
+    assert run("hi, lo\n").stdout.split() == run("hi lo\n").stdout.split() != []
     for text in ("hi 1\n", "hi\n", "hi hi hi\n", "-1 hi\n"):
         done = run(text)
         assert done.returncode == 1
@@ -128,6 +130,17 @@ def test_the_c_header_refuses_unknown_tokens_and_has_names(named):
     done = subprocess.run([folder / "main"], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.split("\n")[:2] == [network.classes[network(np.array([[0, 2]]))[0]], 'é"x']
+
+
+def test_names_that_are_too_few_are_refused_and_a_single_one_is_none(named, tmp_path):
+    network, _ = named
+    for few in ({"symbols": ("hi",)}, {"classes": ("no",)}):
+        with pytest.raises(ConfigurationError, match="where it needs"):
+            dataclasses.replace(network, **few)
+    (tmp_path / "t.csv").write_text("a,b,label\nx,x,yes\n")
+    problem = read_table(tmp_path / "t.csv")
+    assert (problem.symbols, problem.classes) == (None, None)
+    assert solve(problem, 1).network(np.array([[0, 0]])).shape == (1,)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -108,3 +108,21 @@ def test_rejects_a_run_of_another_configuration(tmp_path):
         folder.RunFolder(tmp_path / "r", {"config": 1})
     with pytest.raises(CheckpointError, match="differs in config"):
         folder.RunFolder(tmp_path / "r", {"config": 2}, resume=True)
+
+
+def test_a_log_of_strange_lines_and_checkpoints_without_a_record(tmp_path):
+    run = folder.RunFolder(tmp_path / "r", {"a": 1})
+    run.save(3, {"x": np.ones(1)}, {})
+    run.log({"step": 2})
+    with open(tmp_path / "r" / "progress.jsonl", "a") as file:
+        file.write('3\n[1]\n"x"\n{"step": "later"}\nnull\n')
+    again = folder.RunFolder(tmp_path / "r", {"a": 1}, resume=True)
+    assert again.latest()[1]["step"] == 3
+    assert again.records() == [{"step": 2}]
+    (tmp_path / "r" / "run.json").write_text('{"a": 1, "steps": "many"}')
+    with pytest.raises(CheckpointError, match="differs in steps"):
+        folder.RunFolder(tmp_path / "r", {"a": 1, "steps": 5}, resume=True, grows="steps")
+    (tmp_path / "r" / "run.json").unlink()
+    for resume in (False, True):
+        with pytest.raises(CheckpointError, match=r"no run\.json"):
+            folder.RunFolder(tmp_path / "r", {"a": 1}, resume=resume)

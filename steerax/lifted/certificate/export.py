@@ -96,8 +96,9 @@ if __name__ == "__main__":
     names = network.get("symbols") or [str(code) for code in range(size)]
     codes, classes = {name: code for code, name in enumerate(names)}, network.get("classes")
     for number, line in enumerate(sys.stdin, start=1):
-        words = line.replace(",", " ").split()
-        if not words:
+        words = line.rstrip("\\n").split(",") if "," in line else line.split()
+        words = [word if word in codes else word.strip() for word in words]
+        if not any(words):
             continue
         unknown = [word for word in words if word not in codes]
         if unknown or len(words) != n:
@@ -194,7 +195,7 @@ def c_header(network: QuantizedNetwork, name: str = "steerax") -> str:
         if texts
     ]
     lines = [
-        f"/* {network.name.replace('*/', '* /') or 'integer network'}: {n} tokens from 0..{V - 1} in, {count} label(s) out */",
+        f"/* {network.name.replace('*/', '* /').replace('/*', '/ *') or 'integer network'}: {n} tokens from 0..{V - 1} in, {count} label(s) out */",
         f"#ifndef {name.upper()}_NETWORK_H",
         f"#define {name.upper()}_NETWORK_H",
         "",

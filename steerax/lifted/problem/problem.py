@@ -104,6 +104,7 @@ def read_table(
         cells = {name: [cell for cell in table[name] if cell] for name in table}
         symbols, tokens = _number(np.array([cells[name] for name in columns]).T)
         classes, labels = _number(np.array(cells[label]))
+        both = lambda names: names if len(names) > 1 else None  # class R1 has two tokens and two labels at least
         if len(classes) > 2:
             raise DataError(f"column {label!r} has {len(classes)} different values; class R1 tells two apart.")
         try:
@@ -111,7 +112,12 @@ def read_table(
         except ValueError:
             raise DataError(f"column {weight!r} must hold integers.") from None
         return Problem.create(
-            tokens, labels, weights, name=os.path.basename(os.fspath(path)), symbols=symbols, classes=classes
+            tokens,
+            labels,
+            weights,
+            name=os.path.basename(os.fspath(path)),
+            symbols=both(symbols),
+            classes=both(classes),
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
