@@ -62,7 +62,7 @@ def cell(d: int, N: int = 100, T: int = 200, V: int = 2) -> dict:
         },
         budget=10,
     )
-    fit = lambda: sx.fit(start, data, jax.random.key(0), max_iterations=20, tolerance=-np.inf)
+    fit = lambda: sx.fit(start, data, jax.random.key(0), max_iterations=20, tolerance=0.0)
     fit()
     compiled = em.em_step._cache_size()
     calls = time_together({"steerax": fit, "hmmlearn": lambda: by_hmmlearn(20)}, budget=5, least=3)
