@@ -189,6 +189,19 @@ def from_tensors(
     activation: str | None = None,
 ) -> GPT:
     """A GPT from tensors in the Hugging Face or the nanoGPT layout; see `load_gpt`."""
+    try:
+        return _from_tensors(tensors, hints, n_head, vocab_size, activation)
+    except _AbsentError as error:  # with the names as the file has them
+        raise CheckpointError(f"{error} {_names_of(tensors)}") from None
+
+
+class _AbsentError(CheckpointError):
+    """A tensor that must be there is not."""
+
+
+def _from_tensors(
+    tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, vocab_size: int | None, activation: str | None
+) -> GPT:
     if (kind := hints.get("model_type") or "gpt2") != "gpt2":
         raise CheckpointError(f"It is a network of type {kind!r}; steerax reads GPT-2 and nanoGPT.")
     tensors = _without_wrappers(tensors, hints)
@@ -258,7 +271,7 @@ def _config_of(tensors: _Tensors, hints: Mapping[str, Any], n_head: int | None, 
     V, D = _tensor(tensors, "wte.weight").shape
     layers = sorted({int(n.split(".")[1]) for n in tensors if n.startswith("h.") and n.split(".")[1].isdecimal()})
     if not layers:
-        raise CheckpointError(f"It has no layers. {_names_of(tensors)}")
+        raise _AbsentError("It has no layers.")
     if layers != list(range(len(layers))):
         raise CheckpointError(f"The layers {layers} must be numbered 0, 1, 2, … without a gap.")
     if hints.get("scale_attn_by_inverse_layer_idx") or hints.get("scale_attn_weights") is False:
@@ -308,7 +321,7 @@ def _head_count(n_head: int | None, said: Any, D: int) -> int:
 def _tensor(tensors: _Tensors, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
     """A tensor that must be there, of one of the `shapes`; a non-empty matrix if none is given."""
     if name not in tensors:
-        raise CheckpointError(f"Tensor {name!r} is missing. {_names_of(tensors)}")
+        raise _AbsentError(f"Tensor {name!r} is missing.")
     tensor = tensors[name]
     if not (tensor.shape in shapes if shapes else tensor.ndim == 2 and tensor.size):
         fit = " or ".join(map(str, shapes)) or "a non-empty matrix"
