@@ -165,3 +165,20 @@ def test_padding_and_a_last_target_column_are_understood(small_gpt):
     tokens, targets = scored_tokens(gpt, np.arange(7)[None])
     assert tokens.tolist() == [[0, 1, 2, 3, 4, 5]]
     assert targets.tolist() == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_the_relative_defect_is_over_the_largest_entry_of_either_kind():
+    rng = np.random.default_rng(0)
+    for large in (0, 1):
+        parts = {"embedding": (2, 3), "heads": (2, 4, 2, 3), "attention_bias": (2, 2, 3), "mlp": (2, 2, 3)}
+        parts = {name: rng.normal(size=shape) for name, shape in parts.items()}
+        parts["mlp"] *= (0.1, 100.0)[large]
+        attention = [[[sum(parts["heads"][l, :, b, t]) + parts["attention_bias"][l, b, t] for t in range(3)]
+                      for b in range(2)] for l in range(2)]  # fmt: skip
+        defect = max(
+            abs(parts["embedding"][b, t] + sum(attention[l][b][t] + parts["mlp"][l, b, t] for l in range(2)))
+            for b in range(2) for t in range(3)
+        )  # fmt: skip
+        largest = max(np.max(np.abs(attention)), np.max(np.abs(parts["mlp"])))
+        ledger = c.Ledger(**{name: jnp.asarray(a) for name, a in parts.items()})
+        assert ledger.relative_defect == pytest.approx(defect / largest)

@@ -104,3 +104,9 @@ def test_general_systems_with_pivots(n, complex_):
     A, B = normal(40, n, n), normal(40, n, 3)
     A[:, 0, 0] = 0 if n > 1 else A[:, 0, 0]  # the first pivot has to be looked for
     np.testing.assert_allclose(solve(jnp.asarray(A), jnp.asarray(B)), np.linalg.solve(A, B), rtol=1e-8, atol=1e-10)
+
+
+def test_units_of_states_play_no_part_in_the_rank_of_a_root():
+    units, B = np.array([1e-9, 1e6, 0.0]), np.random.default_rng(2).normal(size=(3, 2))
+    found = solve_root(jnp.asarray(np.diag(units)), jnp.asarray(B))
+    np.testing.assert_allclose(found, np.array([1e9, 1e-6, 0.0])[:, None] * B, rtol=1e-12)

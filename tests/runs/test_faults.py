@@ -193,8 +193,11 @@ def test_names_change_places_in_one_step_with_relative_paths(tmp_path, monkeypat
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / name).write_text(name)
-    if not files._exchange(Path("a"), Path("b")):
+    if not files._exchange(tmp_path / "a", tmp_path / "b"):
         pytest.skip("this system has no such step")
+    assert files._exchange(Path("a"), Path("b"))
+    assert (tmp_path / "a" / "a").exists()
+    assert files._exchange(Path("a"), Path("b"))
     assert (tmp_path / "a" / "b").exists()
 
 

@@ -1,6 +1,9 @@
 """A file is whole or absent, whatever interrupts its writing."""
 
+import hashlib
 import json
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,3 +129,38 @@ def test_a_log_of_strange_lines_and_checkpoints_without_a_record(tmp_path):
     for resume in (False, True):
         with pytest.raises(CheckpointError, match=r"no run\.json"):
             folder.RunFolder(tmp_path / "r", {"a": 1}, resume=resume)
+
+
+def test_the_hash_is_that_of_the_documented_bytes():
+    """A second program that writes them: certificates of other versions stay valid."""
+    a = np.arange(6, dtype=np.int32).reshape(2, 3).T
+    record = {"b": [1, None], "a": "é"}
+    written = b"array <i4 (3, 2) " + bytes([0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0])
+    written += b'\0json {"a": "\\u00e9", "b": [1, null]}\0'
+    assert files.content_hash(a, record) == hashlib.sha256(written).hexdigest()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be opened here")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_names_are_on_the_disk_before_a_write_returns(tmp_path, monkeypatch, kind):
+    """Content before the name, the folder that holds the name after it."""
+    events, flush, rename = [], os.fsync, os.replace
+    number = lambda path: os.stat(path).st_ino
+    monkeypatch.setattr(os, "fsync", lambda handle: (events.append(os.fstat(handle).st_ino), flush(handle))[1])
+    monkeypatch.setattr(os, "replace", lambda *a: (rename(*a), events.append(f"name {number(a[1])}"))[0])
+    place = tmp_path / "a"
+    if kind == "file":
+        files.write_whole(place, "new")
+    else:
+        files.write_folder(place, lambda beside: files.write_whole(beside / "x", "new"))
+    named = events.index(f"name {number(place)}")
+    assert number(place) in events[:named]
+    assert number(tmp_path) in events[named:]
+
+
+def test_where_processes_cannot_be_asked_every_one_may_live(monkeypatch):
+    """On Windows the question would end the process that is asked."""
+    ended = []
+    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt", kill=lambda *a: ended.append(a)))
+    assert files._lives(4_194_305)
+    assert not ended

@@ -85,3 +85,15 @@ def test_any_start_reaches_the_filter_in_as_many_layers_as_tokens(problem, seed)
 @hypothesis.given(problems())
 def test_all_routes_lead_to_the_filter_many_times(problem):
     assert all_routes_lead_to_the_filter(problem)
+
+
+def test_what_a_rare_token_hides_in_single_precision_comes_back():
+    """The second class falls below the precision at one token, and twenty likely ones bring its share to almost one."""
+    C = np.array([[1e-35, 0.25, 0.75 - 1e-35], [1e-36, 0.75, 0.25 - 1e-36]], np.float32)
+    model = sx.HiddenMarkovModel(np.array([0.999, 0.001], np.float32), np.eye(2, dtype=np.float32), C)
+    z = np.array([0] + [1] * 20)
+    mu, C = np.asarray(model.initial, np.longdouble), np.asarray(model.emission, np.longdouble)
+    joint = mu * C[:, z].prod(1)  # neither class is ever left
+    found = sx.filter(model, z)
+    np.testing.assert_allclose(found.predicted[-1], (joint / joint.sum()).astype(float), rtol=1e-4)
+    np.testing.assert_allclose(found.log_likelihood, float(np.log(joint.sum())), rtol=1e-5)

@@ -7,6 +7,7 @@ import pytest
 from linear_oracles import condition, log_likelihood, random_model
 
 import steerax as sx
+from steerax.inference.linear.kernels.riccati import StateSpace, riccati
 
 
 def gappy(model, key, T):
@@ -155,3 +156,20 @@ def test_every_verb_takes_several_series_as_each_alone(gappy):
     np.testing.assert_allclose(
         every.prior[1, :13] + every.weights[1, :13].sum(1), sx.filter(model, z[:12]).predicted.mean, atol=1e-11
     )
+
+
+def test_transitions_that_change_after_the_covariance_has_settled_count():
+    """Joseph's form, step by step: what a recursion that reuses its last step would miss."""
+    rng = np.random.default_rng(0)
+    H, G, R_half, L = rng.normal(size=(1, 2)), rng.normal(size=(2, 2)), np.eye(1), np.eye(2)
+    F = np.tile(np.array([[0.3, 0.1], [0.0, 0.2]]), (60, 1, 1))
+    F[50:] = [[0.9, -0.4], [0.5, 0.7]]
+    system = StateSpace(*(jnp.asarray(a) for a in (F[0], H, G, R_half, L)))
+    found, P = riccati(system, jnp.ones((60, 1), bool), 2, jnp.asarray(F)), L.T @ L
+    for t in range(60):
+        S = H @ P @ H.T + R_half.T @ R_half
+        K = P @ H.T / S
+        np.testing.assert_allclose(found.K[t], F[t] @ K, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found.P[t], P, rtol=1e-10, atol=1e-12)
+        left = np.eye(2) - K @ H
+        P = F[t] @ (left @ P @ left.T + K @ (R_half.T @ R_half) @ K.T) @ F[t].T + G @ G.T

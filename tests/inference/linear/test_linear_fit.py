@@ -1,5 +1,6 @@
 """Learning against the dense likelihood and its slopes."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -289,3 +290,24 @@ def test_a_fit_takes_as_many_steps_as_it_may(most):
     found = sx.fit(sx.LinearGaussian(2), z, max_iterations=most)
     assert found.result == sx.RESULTS.max_steps_reached
     assert len(found.log_likelihoods) == most + 1
+
+
+def test_a_free_start_of_many_sequences_is_where_the_likelihood_has_no_slope():
+    rng = np.random.default_rng(0)
+    x, columns = 3.0 + 2 * rng.normal(size=80), []
+    for _ in range(4):
+        columns.append(x + 0.5 * rng.normal(size=80))
+        x = 0.6 * x + rng.normal(size=80)
+    y = np.stack(columns, 1)[:, :, None]
+    fit = sx.fit(sx.LinearGaussian(1, start="free"), list(y), method="gradient", max_iterations=200, tolerance=1e-12)
+
+    def dense(mean, variance):
+        model = eqx.tree_at(lambda m: (m.initial_mean, m.initial_covariance), fit.model, (mean, variance))
+        return sum(log_likelihood(model, z) for z in y)
+
+    m, P = fit.model.initial_mean, fit.model.initial_covariance
+    np.testing.assert_allclose(dense(m, P), fit.log_likelihood, rtol=1e-10)
+    size, h = jnp.sqrt(P[0]), 1e-3
+    assert abs(dense(m + h * size, P) - dense(m - h * size, P)) / (2 * h) < 1e-2
+    assert abs(dense(m, P * (1 + h)) - dense(m, P * (1 - h))) / (2 * h) < 1e-2
+    assert min(dense(m, P) - dense(m, P * share) for share in (0.5, 2.0)) > 1.0
