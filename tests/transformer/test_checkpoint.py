@@ -184,7 +184,10 @@ def test_a_file_that_keeps_one_of_two_tied_tensors_is_whole(tmp_path, said):
 def test_an_embedding_that_is_missing_is_not_made_up(tmp_path):
     state = gpt_twin.random_state(dtype=np.float32)
     state["lm_head.weight"] = state.pop("transformer.wte.weight")
-    with pytest.raises(CheckpointError, match=r"wte.weight' is missing. The file has \d+ tensors \(lm_head.*transformer.h.0.*steerax reads"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"wte.weight' is missing. The file has \d+ tensors \(lm_head.*transformer.h.0.*steerax reads",
+    ):
         sx.load_gpt(_bare(tmp_path, state))
 
 
