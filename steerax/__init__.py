@@ -25,6 +25,7 @@ _HOME: dict[str, str] = {
     "read": "steerax.data.read",
     # models
     "HiddenMarkovModel": "steerax.models.hmm",
+    "GeneralisedHMM": "steerax.models.generalised",
     "LinearGaussianModel": "steerax.models.linear_gaussian",
     "TimeVaryingLinearGaussianModel": "steerax.models.linear_gaussian",
     "sample_sequences": "steerax.models.sampling",

@@ -241,17 +241,17 @@ OF_SERIES = {
 @pytest.mark.timeout(7200)
 def test_linear_models_agree_with_one_gaussian_vector(number, order, dtype):
     """All verbs in one program, so that a factorisation that waits for another would never end. Ill-conditioned models may
-    be as wrong as ten roundings of their own numbers make them."""
+    be as wrong as fifty roundings of their own numbers make them."""
     one = lambda *a: {name: f(sx.LinearGaussianModel(*a[:-1]), a[-1]) for name, f in OF_SERIES.items()}
-    verbs, room = jax.jit(jax.vmap(one)), 1e-10 if dtype == np.float64 else 2e-2
+    verbs, room = jax.jit(jax.vmap(one)), 1e-10 if dtype == np.float64 else 5e-3
     for seed in range(number // CHUNK):
         rng = np.random.default_rng([seed, order])
         arrays = models(rng, CHUNK, order, dtype)
         exact, found = gaussian(*arrays), verbs(*(jnp.asarray(a) for a in arrays))
-        other = gaussian(*shaken(rng, *arrays))
+        others = [gaussian(*shaken(rng, *arrays)) for _ in range(3)]
         for name, values in found.items():
             right = exact[name].astype(float).reshape(CHUNK, -1)
             worst = lambda a, right=right: np.abs(np.asarray(a, float).reshape(right.shape) - right).max(1)
-            error, sensitivity = (worst(a) / (1 + np.abs(right).max(1)) for a in (values, other[name]))
-            excess = error - 10 * sensitivity
+            sensitivity = np.max([worst(other[name]) for other in others], 0)
+            excess = (worst(values) - 50 * sensitivity) / (1 + np.abs(right).max(1))
             assert excess.max() < room, (name, seed, excess.argmax(), excess.max())

@@ -24,6 +24,7 @@ _FORMAT, _VERSION = "steerax-model", 1
 # kind -> "module:Class"; a class is imported when a model of its kind is saved or loaded
 _KINDS: dict[str, str] = {
     "dual_filter_network": "steerax.inference.hmm.network:DualFilterNetwork",
+    "generalised_hmm": "steerax.models.generalised:GeneralisedHMM",
     "gpt": "steerax.transformer.gpt:GPT",
     "hidden_markov_model": "steerax.models.hmm:HiddenMarkovModel",
     "linear_gaussian_model": "steerax.models.linear_gaussian:LinearGaussianModel",
