@@ -119,13 +119,15 @@ def test_lifted_uses_only_quantized_networks_and_its_checker_only_the_problem():
 
 
 def test_the_rooms_of_inference_are_twins():
-    for name in ("hmm", "linear"):
-        assert {path.stem for path in (ROOT / "inference" / name).glob("*.py")} >= TWINS, name
-        lacking = {path.stem for path in (ROOT / "inference").glob("*/*.py") if path.parent.name in ("hmm", "linear")}
-        lacking -= {path.stem for path in (ROOT / "inference" / name).glob("*.py")}
+    rooms = ("hmm", "generalised", "linear")
+    files = {name: {path.stem for path in (ROOT / "inference" / name).glob("*.py")} for name in rooms}
+    for name in rooms:
         text = (ROOT / "inference" / name / "__init__.py").read_text()
-        unsaid = {stem for stem in lacking if f"`{stem}`" not in text}
+        assert files[name] | {stem for stem in TWINS if f"`{stem}`" in text} >= TWINS, name
+        unsaid = {stem for stem in set().union(*files.values()) - files[name] if f"`{stem}`" not in text}
         assert not unsaid, f"inference/{name}/__init__.py does not say why it has no {sorted(unsaid)}"
+    assert files["generalised"] >= {"filter", "dual", "explain", "forecast"}
+    assert files["hmm"] & files["linear"] >= TWINS
 
 
 def test_no_public_name_is_shadowed_by_a_module():

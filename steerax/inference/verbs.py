@@ -1,15 +1,15 @@
 """The verbs of inference: each takes any model that it can serve, and one sequence or a `Sequences`.
 
 A verb looks the model up in one table and calls the function of that room: `filter` is `hmm.filter.filter_tokens` for
-a hidden Markov model and `linear.filter.filter_series` for a linear-Gaussian one. The functions of the rooms document
-the options that only they have.
+a hidden Markov model, `generalised.filter.filter_tokens` for a generalised one, and `linear.filter.filter_series` for a
+linear-Gaussian one. The functions of the rooms document the options that only they have.
 """
 
 import dataclasses
 import importlib
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -21,6 +21,7 @@ from .._results import is_traced
 from ..data.convert import as_sequences, converted, one_frame
 from ..data.scores import TokenScores
 from ..maths.keys import as_key
+from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
 from ..models.linear_gaussian import AbstractLinearGaussianModel
 from .kinds import HMM, LinearGaussian
@@ -30,11 +31,13 @@ from .score import score_predictor
 
 @dataclasses.dataclass(frozen=True)
 class _Room:
-    """Where the verbs of a kind of model live: `inference/{name}/{file}.py` defines `{verb}_{data}`."""
+    """Where the verbs of a kind of model live: `inference/{name}/{file}.py` defines `{verb}_{data}`; `lacks` says why it has
+    no such verb."""
 
     name: str
     data: Literal["tokens", "series"]
     said: str
+    lacks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def taken(self, model: Any, data: Any, collect: bool = False) -> dict[str, Any]:
         """How data for a model of this room come through the door."""
@@ -57,15 +60,31 @@ class _Room:
 
 _TOKENS = _Room("hmm", "tokens", "a HiddenMarkovModel")
 _SERIES = _Room("linear", "series", "a linear-Gaussian model")
-_MODELS: dict[type, _Room] = {HiddenMarkovModel: _TOKENS, AbstractLinearGaussianModel: _SERIES}
+_OPERATORS = _Room(
+    "generalised",
+    "tokens",
+    "a GeneralisedHMM",
+    {
+        "smooth": "Its belief may have negative entries and is then no distribution of a hidden state; use filter, or a "
+        "HiddenMarkovModel of the same tokens.",
+        "fit": "The matrices whose strings all have probabilities cannot be searched; fit HMM(n_states) instead.",
+    },
+)
+_MODELS: dict[type, _Room] = {
+    HiddenMarkovModel: _TOKENS,
+    GeneralisedHMM: _OPERATORS,
+    AbstractLinearGaussianModel: _SERIES,
+}
 _KINDS: dict[type, _Room] = {HMM: _TOKENS, LinearGaussian: _SERIES, **_MODELS}
 
 
 def _room(value: Any, table: dict[type, _Room], verb: str) -> _Room:
     for kind, room in table.items():
         if isinstance(value, kind):
+            if verb in room.lacks:
+                raise ConfigurationError(f"{verb} does not take {room.said}. {room.lacks[verb]}")
             return room
-    takes = " or ".join(dict.fromkeys(room.said for room in table.values()))
+    takes = " or ".join(dict.fromkeys(room.said for room in table.values() if verb not in room.lacks))
     also = ", or the kinds HMM(n_states) and LinearGaussian(n_states)" if table is _KINDS else ""
     raise ConfigurationError(f"{verb} takes {takes}{also}, not a {type(value).__name__}.")
 

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS
-from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from ..results import Explanation, query_times
-from .filter import FilteredTokens, Tokens, check_choice, filter_tokens
+from ..explained import explained, target_of, unless_identity
+from ..results import Explanation
+from ..tokens import Tokens
+from .filter import FilteredTokens, filter_tokens
 from .kernels.controls import all_controls, control_norms, controls_of
 from .kernels.layers import gains
 from .kernels.scaled import gains_scaled
@@ -48,53 +47,24 @@ def explain_tokens(
     **Raises:** `ImpossibleTokenError`, unless `on_impossible="skip"`; `DataError` for a target that does not fit;
     `ConfigurationError` for a query that does not fit or an unknown option.
     """
-    F = _target(hmm, target)
+    F = target_of(target, hmm.n_states, hmm.emission)
     dtype = F.dtype if dtype is None else jnp.dtype(dtype)
     filtered = filter_tokens(hmm, data, on_impossible)
-    z, k = jnp.asarray(filtered.tokens), _gains(filtered)
-    T = z.shape[0]
-    if not isinstance(data, Sequences):
-        times = query_times(queries, T)
-        prior, weights, norms = _explain_one(hmm, k, z, F, times, dtype)
-        return Explanation(times, prior, weights, norms, result=_balance(prior, weights, filtered.states[times], F))
-    if isinstance(queries, str) and queries == "all":
-        times = np.tile(np.arange(T + 1), (data.number, 1))
-    elif np.ndim(queries) == 0 and not isinstance(queries, str) and int(queries) == -1:
-        times = np.asarray(data.lengths)[:, None]
-    else:
-        raise ConfigurationError('For several sequences queries are -1 (the end of each) or "all".')
-    parts = [_explain_one(hmm, k[:, i], z[:, i], F, times[i], dtype) for i in range(data.number)]
-    prior, weights, norms = (jnp.stack(part) for part in zip(*parts, strict=True))
-    states = filtered.predicted[np.arange(data.number)[:, None], times]
-    return Explanation(times, prior, weights, norms, result=_balance(prior, weights, states, F))
+    explain_one = lambda k, z, times: _explain_one(hmm, k, z, F, times, dtype)
+    return explained(filtered, data, queries, F, _gains(filtered), explain_one)
 
 
 def explain_norms(
     hmm: HiddenMarkovModel, tokens: Array | np.ndarray, target: str | Any = "state", *, on_impossible: str = "raise"
 ) -> Explanation:
     """`explain_tokens` of one sequence for all queries, with `norms` only: `[T+1 T k]` numbers are never held."""
-    F = _target(hmm, target)
+    F = target_of(target, hmm.n_states, hmm.emission)
     filtered = filter_tokens(hmm, tokens, on_impossible)
     z = jnp.asarray(filtered.tokens)
-    prior, norms = control_norms(_gains(filtered), *hmm.arrays, z, _unless_identity(F))
+    prior, norms = control_norms(_gains(filtered), *hmm.arrays, z, unless_identity(F))
     large = norms.max(initial=0) > 1 / jnp.sqrt(jnp.finfo(norms.dtype).eps)  # rounding in such terms shows in any sum
     result = RESULTS.where(large, RESULTS.breakdown, RESULTS.successful)
     return Explanation(np.arange(len(z) + 1), prior, None, norms, result=result)
-
-
-@jax.jit
-def _balance(
-    prior: Float[Array, "*n q k"],
-    weights: Float[Array, "*n q T k"],
-    states: Float[Array, "*n q d"],
-    F: Float[Array, "d k"],
-) -> RESULTS:
-    """Whether the terms add up to the prediction. They are unbounded: on a chain that nearly cannot return, a run of tokens
-    that it hardly emits makes terms so large that their sum says nothing."""
-    exact = states @ F
-    room = jnp.sqrt(jnp.finfo(weights.dtype).eps) * jnp.maximum(jnp.abs(exact).max(initial=0), 1)
-    wrong = jnp.abs(prior + weights.sum(-2) - exact).max(initial=0) > room
-    return RESULTS.where(wrong, RESULTS.breakdown, RESULTS.successful)
 
 
 def _gains(filtered: FilteredTokens) -> Float[Array, "T *batch d"]:
@@ -109,22 +79,8 @@ def _explain_one(hmm: HiddenMarkovModel, k, z, F: Float[Array, "d k"], times: np
     # Backward passes share their matrix products among queries, but each costs the whole past and all columns; forward
     # gains carry one row per past token and give every query and column.
     if len(times) * F.shape[1] > T:
-        parts = all_controls(k, *hmm.arrays, z, _unless_identity(F), dtype)
+        parts = all_controls(k, *hmm.arrays, z, unless_identity(F), dtype)
         return parts if len(times) == T + 1 else tuple(part[times] for part in parts)
     prior, weights = controls_of(k, *hmm.arrays, z, F, jnp.asarray(times))
     weights = weights.astype(dtype)
     return prior, weights, jnp.abs(weights).sum(-1)
-
-
-def _unless_identity(F: Float[Array, "d k"]) -> Float[Array, "d k"] | None:
-    return None if F.shape[0] == F.shape[1] and np.array_equal(F, np.eye(len(F))) else F
-
-
-def _target(hmm: HiddenMarkovModel, target: str | Any) -> Float[Array, "d k"]:
-    if isinstance(target, str):
-        check_choice("target", target, ("next", "state"))
-        return hmm.emission if target == "next" else jnp.eye(hmm.n_states, dtype=hmm.emission.dtype)
-    F = jnp.asarray(target, hmm.emission.dtype)
-    if F.ndim != 2 or F.shape[0] != hmm.n_states:
-        raise DataError(f"The target has shape {F.shape}; functions of {hmm.n_states} states are [{hmm.n_states} k].")
-    return F

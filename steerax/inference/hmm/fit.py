@@ -22,7 +22,7 @@ from ...runs.files import content_hash
 from ...runs.folder import RunFolder
 from ..kinds import HMM
 from ..results import Fitted
-from .filter import as_codes
+from ..tokens import as_codes
 from .kernels.em import Pseudocounts, as_pseudocounts
 from .restarts import EMLoop, Prepared, Record, Restart
 from .select import n_parameters

@@ -18,7 +18,8 @@ from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...runs.folder import RunFolder
 from ...runs.progress import Progress
-from .filter import as_codes, filter_tokens
+from ..tokens import as_codes
+from .filter import filter_tokens
 from .kernels.counts import SMALLEST_MASS, chunk_blocks
 from .kernels.em import Pseudocounts, em_step
 from .kernels.recursions import row_numbers

@@ -6,12 +6,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..._errors import ConfigurationError
 from ..._results import is_traced
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
 from ..results import Smoothed
-from .filter import Tokens, as_codes, batch_first, filter_tokens
+from ..tokens import Tokens, as_codes, batch_first
+from .filter import filter_tokens
 from .kernels.recursions import emission_table, row_numbers
 from .kernels.scaled import smooth_scaled
 
@@ -60,8 +62,10 @@ def most_likely_states(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*bat
     `[T]`, or `[B T]` for a `Sequences`, with −1 beyond a sequence's end. $O(d^2T)$; ties go to the lower state.
 
     **Raises:** `ImpossibleTokenError` if the tokens (inside `jit` the path is −1 then) have probability zero; `DataError` if they are not codes of the
-    model.
+    model; `ConfigurationError` for a model without hidden states.
     """
+    if not isinstance(hmm, HiddenMarkovModel):
+        raise ConfigurationError(f"most_likely_states takes a HiddenMarkovModel, not a {type(hmm).__name__}.")
     z = jnp.asarray(as_codes(hmm, data))
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)

@@ -125,7 +125,7 @@ def filter_scaled(
     def step(p, row):
         joint = p * table[row]
         q = joint.sum(-1, keepdims=True)
-        after = _choose(q.m > 0, joint / q, p)
+        after = choose(q.m > 0, joint / q, p)
         return _forward(after, cube), (p, q.log[..., 0])
 
     last, (states, log_q) = lax.scan(step, _start(mu, z), row_numbers(z))
@@ -167,7 +167,7 @@ def next_log_probabilities(
     return lax.cond(lost, exact, lambda: jnp.log(states @ C))
 
 
-def _choose(where: Bool[Array, "..."], a: Scaled, b: Scaled) -> Scaled:
+def choose(where: Bool[Array, "..."], a: Scaled, b: Scaled) -> Scaled:
     return Scaled(jnp.where(where, a.m, b.m), jnp.where(where, a.e, b.e))
 
 
@@ -255,11 +255,11 @@ def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Float[Array, "d V"],
         Cz, key = seen[row], keys[row]
         joint, apart, here = rho * Cz, rho * key, p * key
         q, r, u = (part.sum(-1, keepdims=True) for part in (joint, apart, here))
-        plus = _choose(q.m > 0, joint / q, Cz / totals[row])
-        u = _choose(r.m > 0, u, Scaled.of(jnp.zeros_like(u.m)))
-        new = _add(p * Cz, plus * u, here, apart * (u / r))
+        plus = choose(q.m > 0, joint / q, Cz / totals[row])
+        u = choose(r.m > 0, u, Scaled.of(jnp.zeros_like(u.m)))
+        new = add(p * Cz, plus * u, here, apart * (u / r))
         total = new.sum(-1, keepdims=True)
-        after = _forward(_choose(total.m > 0, new / total, p), cube)
+        after = _forward(choose(total.m > 0, new / total, p), cube)
         return after, after
 
     first = _start(mu, z)
@@ -267,7 +267,7 @@ def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Float[Array, "d V"],
     return jax.tree.map(lambda f, s: jnp.concatenate([f[None], s]), first, found)
 
 
-def _add(a: Scaled, b: Scaled, c: Scaled, d: Scaled) -> Scaled:
+def add(a: Scaled, b: Scaled, c: Scaled, d: Scaled) -> Scaled:
     """$\\max(a+b+(c-d),0)$; the difference is exact where both are equal."""
     e = jnp.maximum(jnp.maximum(a.e, b.e), jnp.maximum(c.e, d.e))
     at = lambda x: x.m * _power(x.e - e, x.m.dtype)

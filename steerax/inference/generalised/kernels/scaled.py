@@ -1,0 +1,122 @@
+"""The recursions of models without negative entries in which no mass can underflow, on arrays; see `hmm/kernels/scaled.py`.
+
+Several times slower than `recursions.py`, which is valid unless `may_have_lost_mass` says otherwise.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ...hmm.kernels.recursions import Limits
+from ...hmm.kernels.scaled import Scaled, add, choose
+from .recursions import (
+    filter_linear,
+    may_have_lost_mass,
+    next_probabilities,
+    operator_table,
+    other_operators,
+    row_numbers,
+)
+
+
+def _moved(p: Scaled, M: Scaled) -> Scaled:
+    """$pM$."""
+    return (p.reshape(*p.m.shape, 1) * M).sum(-2)
+
+
+def _weighed(p: Scaled, w: Float[Array, " d"]) -> Scaled:
+    """$pw$, with an axis of length one."""
+    return (p * Scaled.of(w)).sum(-1, keepdims=True)
+
+
+def _start(p0: Float[Array, " d"], z: Int[Array, "T *batch"]) -> Scaled:
+    return Scaled.of(jnp.broadcast_to(p0, (*z.shape[1:], p0.shape[0])))
+
+
+@jax.jit
+def filter_scaled(p0, T, w, z: Int[Array, "T *batch"]) -> tuple[Scaled, Float[Array, "T *batch"]]:
+    """`(states [T+1 … d], log q [T …])` as `filter_linear`."""
+    table = Scaled.of(operator_table(T))
+
+    def step(p, row):
+        after, ahead = _moved(p, table[row]), _moved(p, table[0])
+        q = _weighed(after, w)
+        new = choose(q.m > 0, after / q, ahead / _weighed(ahead, w))
+        return new, (p, jnp.where(row == 0, 0, q.log[..., 0]))
+
+    last, (states, log_q) = lax.scan(step, _start(p0, z), row_numbers(z))
+    return jax.tree.map(lambda s, l: jnp.concatenate([s, l[None]]), states, last), log_q
+
+
+@jax.jit
+def filter_traced(
+    p0, T, w, z: Int[Array, "T *batch"]
+) -> tuple[Float[Array, "T1 *batch d"], Float[Array, "T *batch"], Bool[Array, ""]]:
+    """`(states, log q, whether mass would have been lost)`, decided while it runs: for use inside `jit` and `grad`."""
+    states, log_q = filter_linear(p0, T, w, z)
+    found = lax.stop_gradient((states, log_q))
+    respected = Limits.of(states.dtype).respected(*found)
+    lost = lax.cond(respected, lambda: jnp.asarray(False), lambda: may_have_lost_mass(p0, T, w, z, *found))
+
+    def again():
+        exact, log_q = filter_scaled(p0, T, w, z)
+        return exact.linear, log_q
+
+    return *lax.cond(lost, again, lambda: (states, log_q)), lost
+
+
+@jax.jit
+def next_log_probabilities(p0, T, w, z: Int[Array, "T *batch"]) -> Float[Array, "T1 *batch V"]:
+    """Logarithms of the distributions of the next token after every prefix. Impossible tokens are stepped over."""
+    states, _, lost = filter_traced(p0, T, w, z)
+    columns = Scaled.of(jnp.einsum("zij,j->iz", T, w))
+    at = lambda p: (p.reshape(*p.m.shape, 1) * columns).sum(-2).log
+    exact = lambda: lax.map(at, filter_scaled(p0, T, w, z)[0])
+    return lax.cond(lost, exact, lambda: jnp.log(next_probabilities(states, T, w)))
+
+
+@jax.jit
+def posterior_scaled(states: Scaled, T, w, z: Int[Array, "T *batch"]) -> Scaled:
+    """The distribution of the state that emits, given its token too, `[T … d]`."""
+    joint = states[:-1] * Scaled.of(operator_table(T) @ w)[row_numbers(z)]
+    return joint / joint.sum(-1, keepdims=True)
+
+
+@jax.jit
+def gains_scaled(states: Scaled, T, w, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
+    """`gains` of `layers.py`."""
+    table, others = Scaled.of(operator_table(T)), Scaled.of(other_operators(T))
+
+    def at(x):
+        rho, row = x
+        seen, unseen = _moved(rho, table[row]), _moved(rho, others[row])
+        q, r = _weighed(seen, w), _weighed(unseen, w)
+        return jnp.where((q.m > 0) & (r.m > 0), ((seen / q).linear - (unseen / r).linear) / 2, 0)
+
+    return lax.map(at, (states[:-1], row_numbers(z)))
+
+
+@jax.jit
+def layer_scaled(rho: Scaled, p0, T, w, z: Int[Array, "T *batch"]) -> Scaled:
+    """`layer` of `layers.py`, whose formula it follows term by term; the change is a difference of two sums."""
+    table, others = Scaled.of(operator_table(T)), Scaled.of(other_operators(T))
+    nothing = lambda x: Scaled.of(jnp.zeros_like(x.m))
+
+    def step(p, x):
+        rho, row = x
+        seen, unseen, here, apart = (_moved(x, M) for x in (rho, p) for M in (table[row], others[row]))
+        q, r, q_here, u = (_weighed(part, w) for part in (seen, unseen, here, apart))
+        ahead = _moved(p, table[0])
+        plus = choose(q_here.m > 0, here / q_here, ahead)
+        plus = choose(q.m > 0, seen / q, plus)
+        certain = r.m == 0
+        share = choose(certain, nothing(u), u / r)
+        new = add(here, choose(certain, nothing(plus), plus * u), apart, unseen * share)
+        mass = _weighed(new, w)
+        p = choose(mass.m > 0, new / mass, plus)
+        return p, p
+
+    first = _start(p0, z)
+    found = lax.scan(step, first, (rho[:-1], row_numbers(z)))[1]
+    return jax.tree.map(lambda f, s: jnp.concatenate([f[None], s]), first, found)

@@ -1,0 +1,154 @@
+"""Dual-filter layers applied until they change nothing, or a number of times: what both rooms for tokens share."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from .._errors import ConfigurationError, DataError
+from .._results import RESULTS, is_traced, successful_if
+from .hmm.kernels.scaled import Scaled
+from .results import DualFiltered
+from .tokens import AbstractFilteredTokens, batch_first, check_choice
+
+_Beliefs = Array | Scaled  # `[T+1 … d]`
+_Layer = Callable[[Any, tuple, Array], Any]  # (beliefs, arrays of the model, tokens) -> beliefs
+
+
+def check_kept(layers: int | None, keep: bool) -> None:
+    """Raises `ConfigurationError` for a history of a number of layers that is not given."""
+    if keep and layers is None:
+        raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
+
+
+def start_of(
+    filtered: AbstractFilteredTokens, initial: str | Any, laws: dict[str, Callable[[], Array]]
+) -> Float[Array, "T1 *batch d"]:
+    """The beliefs that the first layer reads: `"filter"`, one of the named `laws` (`[d]` or `[T+1 d]`), or an array.
+
+    **Raises:** `DataError` for an array of another shape; `ConfigurationError` for an unknown name.
+    """
+    shape, dtype = filtered.states.shape, filtered.states.dtype
+    if not isinstance(initial, str):
+        rho = jnp.asarray(initial, dtype)
+        if rho.shape != filtered.predicted.shape:
+            raise DataError(
+                f"The initial distributions have shape {rho.shape}, but {filtered.predicted.shape} is needed."
+            )
+        return jnp.moveaxis(rho, 0, 1) if rho.ndim == 3 else rho
+    check_choice("initial", initial, ("filter", *laws))
+    if initial == "filter":
+        return filtered.states
+    law = laws[initial]()
+    if law.ndim == 2:
+        law = jnp.expand_dims(law, tuple(range(1, len(shape) - 1)))
+    return jnp.broadcast_to(law, shape)
+
+
+def stationary_of(model: Any) -> Float[Array, " d"]:
+    """The stationary belief. **Raises:** `ConfigurationError` for a model without values."""
+    if is_traced(model):
+        raise ConfigurationError('Inside jit initial="stationary" needs a model with values; pass the distributions.')
+    return model.stationary()
+
+
+def dual_filtered(
+    layer: _Layer,
+    filtered: AbstractFilteredTokens,
+    start: tuple[str | Any, Float[Array, "T1 *batch d"]],
+    layers: int | None,
+    tolerance: float | None,
+    max_layers: int | None,
+    keep: bool,
+) -> DualFiltered:
+    """What layers make of `start`, the name of the first beliefs and their values; the options are those of
+    `dual_filter_tokens`.
+
+    `layer` is a function of the module, so that it is compiled once, and takes beliefs as arrays or as scaled numbers: the
+    latter where the filter would lose mass otherwise.
+    """
+    initial, rho = start
+    z, arrays = jnp.asarray(filtered.tokens), filtered.model.arrays
+    tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance
+
+    def applied(rho):
+        if layers is None:
+            cap = len(z) + 1 if max_layers is None else max_layers
+            rho, residuals, used = _until_fixed(layer, rho, arrays, z, tolerance, cap)
+            return _linear(rho), residuals, used
+        if keep:
+            outputs, residuals = _history(layer, rho, arrays, z, layers)
+            return _linear(outputs), residuals, jnp.asarray(layers)
+        rho, residuals = _a_number_of(layer, rho, arrays, z, layers)
+        return _linear(rho), residuals, jnp.asarray(layers)
+
+    scaled = lambda states: applied(states if isinstance(initial, str) and initial == "filter" else Scaled.of(rho))
+    rho, residuals, used = filtered.either(lambda: applied(rho), scaled)
+    history = None
+    if keep:
+        rho, history = rho[-1], jnp.moveaxis(rho, 2, 1) if z.ndim > 1 else rho
+    if is_traced(residuals):
+        residuals = jnp.where(jnp.arange(len(residuals)) < used, residuals, jnp.nan)
+        reached = residuals[used - 1] <= tolerance if len(residuals) else False
+    else:
+        residuals, used = np.asarray(residuals)[: int(used)], int(used)
+        reached = bool(used) and residuals[-1] <= tolerance
+    result = successful_if(reached, RESULTS.max_steps_reached)
+    return DualFiltered(batch_first(rho), residuals, used, result, history)
+
+
+def _linear(rho: _Beliefs) -> Float[Array, "*n d"]:
+    return rho.linear if isinstance(rho, Scaled) else rho
+
+
+def _change(new: _Beliefs, old: _Beliefs) -> Float[Array, ""]:
+    return jnp.max(jnp.sum(jnp.abs(_linear(new) - _linear(old)), -1))
+
+
+def _until_fixed(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, cap: int):
+    def refuse(*_):
+        raise ConfigurationError("How many layers dual_filter needs has no derivative; pass layers=… for gradients.")
+
+    iterated = jax.custom_vjp(lambda rho, *arrays: _iterated(layer, rho, arrays, z, tolerance, cap))
+    iterated.defvjp(refuse, refuse)
+    return iterated(rho, *arrays)
+
+
+@functools.partial(jax.jit, static_argnames=("layer", "cap"))
+def _iterated(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, cap: int):
+    def unfinished(carry):
+        _, residuals, n = carry
+        return (n < cap) & ((n == 0) | (residuals[n - 1] > tolerance))
+
+    def apply(carry):
+        rho, residuals, n = carry
+        new = layer(rho, arrays, z)
+        return new, residuals.at[n].set(_change(new, rho)), n + 1
+
+    return lax.while_loop(unfinished, apply, (rho, jnp.zeros(cap, arrays[0].dtype), 0))
+
+
+@functools.partial(jax.jit, static_argnames=("layer", "layers"))
+def _a_number_of(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], layers: int):
+    def apply(rho, _):
+        new = layer(rho, arrays, z)
+        return new, _change(new, rho)
+
+    return lax.scan(apply, rho, None, length=layers)
+
+
+@functools.partial(jax.jit, static_argnames=("layer", "layers"))
+def _history(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], layers: int):
+    """The start and the output of every layer, and the residuals."""
+
+    def apply(rho, _):
+        new = layer(rho, arrays, z)
+        return new, (new, _change(new, rho))
+
+    outputs, residuals = lax.scan(apply, rho, None, length=layers)[1]
+    return jax.tree.map(lambda start, rest: jnp.concatenate([start[None], rest]), rho, outputs), residuals
