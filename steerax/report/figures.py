@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..runs.json import plain
+from .clouds import arranged
 
 ROLES = ("filter", "dual", "transformer", "baseline", "floor", "accent")
 """Colours by meaning: exact filter, dual filter, transformer, simple baselines, a floor or bound, anything else."""
@@ -124,6 +125,41 @@ def graph(title: str, caption: str, labels: Sequence[str], transition: Any, fill
     edges = [[i, j, float(p)] for (i, j), p in np.ndenumerate(np.asarray(transition, float)) if p > 0]
     content = {"title": title, "caption": caption, "labels": labels, "edges": edges, "filled": filled}
     return _figure("graph", content, digits=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cloud:
+    """One panel of a belief picture: a label, the places `points [n 2]` of the n strings, and a few words below it."""
+
+    label: str
+    points: Any
+    note: str = ""
+
+
+def clouds(
+    title: str,
+    caption: str,
+    panels: Sequence[Cloud],
+    colors: Any,
+    outline: Any = None,
+    corners: Sequence[tuple] = (),
+    point_labels: Sequence[str] | None = None,
+) -> dict:
+    """The same points at other places, panel beside panel on one scale, so that the eye follows a colour across them.
+
+    **Arguments:** `panels`; `colors [n k]`, weights that add up to one for each point (its exact belief), by which k
+    colours of the page are mixed after a common stretch about the middle that makes differences visible; or numbers
+    `[n]` or `[n 1]` between 0 and 1 for a ramp; `outline`, a polygon `[[x, y], …]` behind the points, "disc" for the
+    unit disc, or None; `corners`, (x, y, text) for labels outside the outline, which show the colours of the weights if
+    there are as many; `point_labels`, a short text per point.
+
+    Points far outside of the outline and of all other points stand on the border and are counted in the panel's note.
+
+    **Raises:** `DataError` for points, weights or labels that do not fit together or are not finite;
+    `ConfigurationError` for an unknown outline.
+    """
+    content = arranged(panels, colors, outline, corners, point_labels)
+    return _figure("clouds", {"title": title, "caption": caption, **content}, digits=4)
 
 
 def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict:

@@ -34,6 +34,8 @@ def render(title: str, lead: str, sections: Sequence[Section], facts: Sequence[t
     """
     style, script = asset("page.css"), asset("page.js")
     drawn = [figure for section in sections for figure in section.figures if figure["kind"] != "table"]
+    if any(figure["kind"] == "clouds" for figure in drawn):
+        style, script = style + asset("clouds.css"), script + asset("clouds.js")
     numbers = iter(range(len(drawn)))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(asset("page.html")).render(

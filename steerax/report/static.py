@@ -1,4 +1,4 @@
-"""Figures as files for a paper: the same data as on the page, drawn by matplotlib as SVG or PDF.
+"""Figures as files for a paper: the same data as on the page, drawn by matplotlib as SVG, PDF or PNG.
 
 matplotlib is optional (`pip install "steerax[plot]"`). Colours are those of the page, read from its style sheet; several
 curves of one role differ by their dashes, as on the page.
@@ -15,9 +15,11 @@ import numpy as np
 
 from .._errors import ConfigurationError
 from ..runs.files import write_whole
+from .clouds import mixed
 from .page import asset
 
-_FORMATS = ("svg", "pdf")
+_FORMATS = ("svg", "pdf", "png")
+_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}, "png": {"Software": None}}
 _DASHES = ((), (6, 2), (2, 2), (6, 2, 2, 2))
 _STYLE = {
     "font.size": 8,
@@ -39,19 +41,22 @@ def export(figure: dict, path: str | Path) -> None:
     """Write one figure (see `steerax.report.figures`) to `path`, whole or not at all; its suffix names the format.
 
     Tables have no drawing; a matrix with several choices becomes panels side by side; a profile shows its last query.
+    In SVG and PDF more than 2000 points of a belief picture are one image of 300 dots per inch, as is all of a PNG.
 
-    **Raises:** `ConfigurationError` if matplotlib is not installed or the suffix is neither `.svg` nor `.pdf`.
+    **Raises:** `ConfigurationError` if matplotlib is not installed or the suffix is not `.svg`, `.pdf` or `.png`.
     """
     path = Path(path)
     kind = path.suffix.removeprefix(".")
     if kind not in _FORMATS or figure["kind"] not in _DRAW:
-        raise ConfigurationError(f"{path} cannot be drawn: figures that are no tables are written as .svg or .pdf.")
+        raise ConfigurationError(
+            f"{path} cannot be drawn: figures that are no tables are written as .svg, .pdf or .png."
+        )
     matplotlib = _matplotlib()
     with matplotlib.rc_context(_STYLE):
         drawn = _DRAW[figure["kind"]](figure)
         stream = io.BytesIO()
-        undated = {"Date": None} if kind == "svg" else {"CreationDate": None, "ModDate": None}
-        drawn.savefig(stream, format=kind, bbox_inches="tight", metadata=undated)
+        dpi = 300 if kind == "png" or figure["kind"] == "clouds" else "figure"
+        drawn.savefig(stream, format=kind, bbox_inches="tight", metadata=_UNDATED[kind], dpi=dpi)
     write_whole(path, stream.getvalue())
 
 
@@ -71,7 +76,9 @@ def check(formats: Sequence[str]) -> None:
     """**Raises:** `ConfigurationError` for an unknown format, or if matplotlib is not installed."""
     for kind in formats:
         if kind not in _FORMATS:
-            raise ConfigurationError(f"Figures are written as {' or '.join(_FORMATS)}, not as {kind!r}.")
+            raise ConfigurationError(
+                f"Figures are written as {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}, not as {kind!r}."
+            )
     _matplotlib()
 
 
@@ -242,6 +249,57 @@ def _draw_graph(figure: dict) -> Any:
     return drawn
 
 
+def _draw_clouds(figure: dict) -> Any:
+    """Panels on one scale: the outline, the points in the colours of their weights, labels outside the corners."""
+    from matplotlib.patches import Circle, Polygon
+
+    panels, colour, (low, high) = figure["panels"], colours(), np.array(figure["view"])
+    columns = 3 if len(panels) == 3 else min(len(panels), 2)
+    rows, size = -(-len(panels) // columns), high - low
+    side = 2.2 if columns == 3 else 2.8
+    drawn, axes = _canvas(side * columns, (side * size[1] / size[0] + 0.55) * rows, rows, columns)
+    drawn.get_layout_engine().set(w_pad=0.14)
+    shades = mixed(figure["colors"], [colour[role] for role in figure["roles"]])
+    area = np.clip(28 / np.sqrt(len(shades)), 0.45, 2) ** 2 * 2
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        if (outline := figure["outline"]) is not None:
+            shape = Circle((0, 0), 1) if outline == "disc" else Polygon(outline)
+            shape.set(
+                facecolor="none", edgecolor=colour["rule"], linewidth=0.8, joinstyle="round", zorder=0, clip_on=False
+            )
+            ax.add_patch(shape)
+        places = np.clip(panel["points"], low, high)
+        ax.scatter(*places.T, s=area, c=shades, alpha=0.8, lw=0, rasterized=len(places) > 2000, clip_on=False)
+        _label_corners(ax, figure, colour)
+        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+        above = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        ax.annotate(panel["label"], (0, 1), xytext=(0, 28), fontweight="bold", **above)
+        ax.annotate(panel["note"], (0, 1), xytext=(0, 18), fontsize=7, color=colour["soft"], **above)
+        ax.set_axis_off()
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    return drawn
+
+
+def _label_corners(ax: Any, figure: dict, colour: dict[str, str]) -> None:
+    """A label outside of every corner, with the colour of its weight if there are as many corners as weights."""
+    corners, roles, middle = figure["corners"], figure["roles"], np.mean(figure["view"], axis=0)
+    for i, (x, y, text) in enumerate(corners):
+        ux, uy = np.subtract((x, y), middle) / (np.hypot(*np.subtract((x, y), middle)) or 1)
+        if len(corners) == len(roles) and "card" not in roles:
+            ax.plot(x, y, "o", ms=3.5, color=colour[roles[i]], mec="white", mew=0.5, zorder=1, clip_on=False)
+        level = abs(uy) < 0.4
+        ax.annotate(
+            text,
+            (x, y),
+            xytext=(6 * np.sign(ux), 0) if level else (0, 6 * np.sign(uy)),
+            textcoords="offset points",
+            ha=("left" if ux > 0 else "right") if level else "center",
+            va="center" if level else ("bottom" if uy > 0 else "top"),
+            fontsize=7,
+        )
+
+
 # kind of figure -> its drawing
 _DRAW = {
     "lines": draw_lines,
@@ -249,4 +307,5 @@ _DRAW = {
     "matrix": _draw_matrix,
     "profile": _draw_profile,
     "graph": _draw_graph,
+    "clouds": _draw_clouds,
 }

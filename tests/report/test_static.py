@@ -37,18 +37,26 @@ EXAMPLES = {
         [True, False, False],
     ),
     "graph": figures.graph("Graph", "c", ["0", "1"], [[0.5, 0.5], [1, 0]], [True, False]),
+    "clouds": figures.clouds(
+        "Clouds",
+        "c",
+        [figures.Cloud("exact", [[0, 0], [1, 1]], "of two"), figures.Cloud("network", [[1, 0], [0, 1]])],
+        [[0.2, 0.8], [1, 0]],
+        "disc",
+        [(1, 0, "north"), (-1, 0, "south")],
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
-def test_every_kind_is_drawn_as_svg_and_pdf_and_is_the_same_twice(kind, tmp_path):
+def test_every_kind_is_drawn_as_svg_pdf_and_png_and_is_the_same_twice(kind, tmp_path):
     pytest.importorskip("matplotlib")
-    for suffix in ("svg", "pdf"):
+    for suffix, start in (("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")):
         for name in ("once", "again"):
             static.export(EXAMPLES[kind], tmp_path / f"{name}.{suffix}")
         once, again = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("once", "again"))
         assert once == again
-    assert once.startswith(b"%PDF")
+        assert once.startswith(start)
 
 
 def test_curves_are_labelled_and_coloured_as_on_the_page(tmp_path):
@@ -75,6 +83,6 @@ def test_without_matplotlib_there_is_one_sentence(tmp_path, monkeypatch):
         static.check(["svg"])
     with pytest.raises(ConfigurationError, match="matplotlib"):
         static.export(EXAMPLES["lines"], tmp_path / "a.svg")
-    with pytest.raises(ConfigurationError, match="svg or pdf"):
-        static.check(["png"])
+    with pytest.raises(ConfigurationError, match="svg, pdf or png"):
+        static.check(["jpg"])
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ const figures = JSON.parse(document.getElementById("figures").textContent);
 const links = {}; // link name -> {row, draw: [functions to call when the row changes]}
 
 function node(tag, attributes, parent, text) {
-  const html = ["div", "label", "select", "option", "input", "span", "output"].includes(tag);
+  const html = ["div", "label", "select", "option", "input", "span", "output", "canvas"].includes(tag);
   const made = html ? document.createElement(tag) : document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
   if (text !== undefined) made.textContent = text;
@@ -306,4 +306,4 @@ function drawAll() {
 }
 let drawn = 0;
 new ResizeObserver(() => { if (drawn !== document.body.clientWidth) { drawn = document.body.clientWidth; drawAll(); } }).observe(document.body);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+matchMedia("screen and (prefers-color-scheme: dark)").addEventListener("change", drawAll);
