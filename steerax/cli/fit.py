@@ -11,7 +11,7 @@ from .._errors import ConfigurationError
 from ..data.sequences import Sequences
 from ..inference.kinds import Start
 from ..runs.files import free_place, try_place
-from ..runs.folder import discard
+from ..runs.folder import Lock, discard
 from .answers import Answer, in_words, standard_error
 from .inputs import read_series, read_tokens
 from .options import PACKAGED, Data, Overwrite, Seed, TableOptions, command
@@ -35,6 +35,7 @@ class _Options(TableOptions):
     held_out: Annotated[float, "share of the sequences kept to measure the model", Range(0, 1)] = 0.1
     out: Annotated[str | None, "folder for the model  [default: runs/DATA-MODEL]"] = None
     overwrite: Overwrite = False
+    save_every: Annotated[float, "seconds between checkpoints (hmm)", NOT_NEGATIVE] = 30.0
     resume: Annotated[bool, "go on with a stopped fit of the same data and options (hmm)"] = False
     seed: Seed = 0
 
@@ -58,23 +59,26 @@ def fit(options: _Options) -> Answer:
     if options.resume and not is_hmm:
         raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
     try_place(options.folder, folder=True)
-    free_place(options.folder, options.overwrite)
+    stopped = any(options.unfinished.glob("checkpoints/[0-9]*"))
+    free_place(options.folder, options.overwrite or (options.resume and stopped))
     data = (read_tokens if is_hmm else read_series)(options.data, options)
     data = data if options.cut is None else data.cut(options.cut)
     training, held_out = data, None
     if options.held_out > 0 and data.number > 1:
         training, held_out = data.split(options.held_out, options.seed)
     if not options.resume:
-        if not options.overwrite and any(options.unfinished.glob("checkpoints/[0-9]*")):
+        if stopped and not options.overwrite:
             raise ConfigurationError(
                 f"{options.unfinished} holds a stopped fit; go on with --resume, or discard it with --overwrite."
             )
         discard(options.unfinished)
+    lock = Lock(options.unfinished)
     fitted = (_fit_tokens if is_hmm else _fit_series)(training, options)
     interrupted = fitted.result == sx.RESULTS.interrupted
     kept = interrupted and is_hmm  # with all that a fit needs to go on; a linear model is saved as far as it came
     if not kept:
         sx.save(fitted.model, options.folder, overwrite=True, format=options.given)
+        del lock
         discard(options.unfinished)
     outcome, n_iterations = sx.RESULTS[fitted.result], len(fitted.log_likelihoods) - 1
     record = {"model": None if kept else str(options.folder), "iterations": n_iterations, "outcome": outcome}
@@ -96,6 +100,7 @@ def _fit_tokens(training: Sequences, options: _Options) -> Any:
         pseudocounts=options.pseudocount,
         run_folder=options.unfinished,
         resume=options.resume,
+        save_every=options.save_every,
     )
 
 

@@ -36,19 +36,19 @@ def solve(options: _Options) -> Answer:
     """
     from .. import lifted
     from ..lifted.certificate.certificate import weights_to_dict
-    from ..lifted.certificate.export import weights_to_bytes, write_network
-    from ..runs.files import free_place, try_place, write_whole
+    from ..runs.folder import Lock, discard
     from ..runs.progress import Progress
 
     tasks, out = lifted.tasks.TASKS, options.out
     if out is not None:
-        try_place(free_place(out, options.overwrite), folder=True)
+        _check_place(out, options.overwrite)
     if options.task in tasks:
         problem = tasks[options.task](options.n)
     elif Path(options.task).exists():
         problem = lifted.read_table(options.task, options.label, options.weight)
     else:
         raise ConfigurationError(f"{options.task!r} is neither a file nor a task; the tasks are {', '.join(tasks)}.")
+    lock = None if out is None else Lock(Path(f"{out}.unfinished"))
     with Progress(f"{problem.name}, depth {options.depth}", total=1000, shown=not options.json) as bar:
         solution = lifted.solve(
             problem,
@@ -62,9 +62,9 @@ def solve(options: _Options) -> Answer:
         told = lambda done, states: bar.update(1000 * done // states, f"{done} of {states} states")
         checked = lifted.check(solution, options.check, progress=told)
     if out is not None:
-        solution.save(out / "certificate", overwrite=True)
-        write_network(solution.network, out, overwrite=True)
-        write_whole(out / "network.trits", weights_to_bytes(problem.model, solution.weights))
+        _write(solution, out)
+        del lock
+        discard(Path(f"{out}.unfinished"))
     record = {
         "task": problem.name,
         "depth": options.depth,
@@ -77,8 +77,36 @@ def solve(options: _Options) -> Answer:
         "network": weights_to_dict(solution.weights),
         **solution.statistics,
     }
-    files = f"\nwritten  {out}/certificate, network.json, run_network.py, network.h, network.trits"
+    files = f"\nwritten  {out}/{', '.join(_FILES)}"
     return Answer(record, _text(record) + (files if out is not None else ""))
+
+
+_FILES = ("certificate", "network.json", "run_network.py", "network.h", "network.trits")
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    """A place for a solution, or one that holds an earlier solution and nothing else, if it may be replaced.
+
+    **Raises:** `ConfigurationError`.
+    """
+    from ..runs.files import free_place, try_place
+
+    try_place(free_place(out, overwrite), folder=True)
+    if strange := sorted(path.name for path in out.glob("*") if path.name not in _FILES):
+        raise ConfigurationError(f"{out} holds {strange[0]!r}, which is no part of a solution; choose another place.")
+
+
+def _write(solution: Any, out: Path) -> None:
+    """The certificate and the exported network, all or nothing."""
+    from ..lifted.certificate.export import weights_to_bytes, write_network
+    from ..runs.files import write_folder, write_whole
+
+    def fill(beside: Path) -> None:
+        solution.save(beside / "certificate")
+        write_network(solution.network, beside)
+        write_whole(beside / "network.trits", weights_to_bytes(solution.problem.model, solution.weights))
+
+    write_folder(out, fill)
 
 
 def _text(record: dict[str, Any]) -> str:

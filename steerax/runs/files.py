@@ -25,6 +25,8 @@ from .._errors import CheckpointError, ConfigurationError
 def free_place(path: str | os.PathLike, overwrite: bool = False) -> Path:
     """A path that nothing has yet, unless that may be replaced. **Raises:** `ConfigurationError`."""
     path = Path(path)
+    if path.absolute() == Path.cwd():
+        raise ConfigurationError(f"{path} is the folder you are in; give the name of one inside it.")
     if not overwrite and os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         raise ConfigurationError(f"{path} exists already; choose another place, or pass overwrite=True to replace it.")
     return path
@@ -134,9 +136,12 @@ def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
     try:
         os.chmod(beside, 0o755)
         fill(beside)
-        for file in beside.iterdir():
-            with open(file, "rb") as opened:
-                os.fsync(opened.fileno())
+        for inside in beside.rglob("*"):
+            if inside.is_dir():
+                _flush_folder(inside)
+            else:
+                with open(inside, "rb") as opened:
+                    os.fsync(opened.fileno())
         _flush_folder(beside)
         if not path.exists():
             os.replace(beside, path)

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import time
 import weakref
 from collections.abc import Mapping
@@ -74,12 +75,19 @@ class Lock:
 
 
 def discard(folder: Path) -> None:
-    """Remove what a run folder holds. **Raises:** `CheckpointError` if another process works in it."""
+    """Remove what a run folder holds. **Raises:** `CheckpointError` if another process works in it.
+
+    Folders lose their name before their content, and files go last: what is left if the process dies can be used again.
+    """
     if folder.exists():
         lock = Lock(folder)
-        for inside in folder.iterdir():
-            if inside.is_dir():
-                shutil.rmtree(inside)
+        for inside in sorted(folder.iterdir(), key=lambda path: path.is_file()):
+            if inside.is_dir() and not inside.is_symlink():
+                hidden = inside
+                if not inside.name.startswith("."):
+                    hidden = Path(tempfile.mkdtemp(prefix=f".{inside.name}.", dir=folder))
+                    os.replace(inside, hidden)
+                shutil.rmtree(hidden)
             elif inside.name != ".lock":
                 inside.unlink()
         del lock

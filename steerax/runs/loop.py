@@ -112,7 +112,8 @@ def run(
     keep_few()
     state, step, done = _resumed(state, store)
     pieces = [done] if done else []
-    since: list[dict[str, np.ndarray]] = []
+    into = step % every  # a resumed run tells its hooks what an undisturbed one does
+    since = [{name: values[len(values) - into :] for name, values in done.items()}] if into and done else []
     result, count, saved = RESULTS.successful, 1, step
     with interruptible() as interrupted, Progress(title, steps, step, shown) as bar:
         while step < steps and result == RESULTS.successful:

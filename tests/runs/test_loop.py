@@ -58,6 +58,26 @@ def test_a_stopped_run_resumes_to_the_same_end(tmp_path):
     np.testing.assert_array_equal(done.metrics["x"], WHOLE[1]["x"])
 
 
+@pytest.mark.parametrize("every", [7, 15, 23, 100])
+def test_hooks_of_a_resumed_run_see_what_those_of_an_undisturbed_one_see(tmp_path, every):
+    seen = []
+    note = lambda s: seen.append((s.step, s.metrics["x"].tolist()))
+    loop.run(advance, 1, STEPS, every=every, hooks=[note])
+    whole = [*seen]
+    seen.clear()
+
+    def dies(state, first, count):
+        if first >= 30:
+            raise MemoryError
+        return advance(state, first, count)
+
+    with pytest.raises(MemoryError):
+        loop.run(dies, 1, STEPS, every=every, hooks=[note], store=store(tmp_path))
+    seen[:] = [call for call in seen if call[0] <= 30]  # the log is cut back to the checkpoint too
+    loop.run(advance, 1, STEPS, every=every, hooks=[note], store=store(tmp_path, resume=True))
+    assert seen == whole
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_after_the_step_and_leaves_a_checkpoint(tmp_path, number):
     def interrupt(state, first, count):
