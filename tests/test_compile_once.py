@@ -1,5 +1,6 @@
 """The second call of every public verb with the same shapes compiles nothing and leaves nothing behind."""
 
+import functools
 import gc
 import inspect
 import os
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numba
 import numpy as np
 import pytest
+from numba.core import event
 
 import steerax as sx
 from steerax import _compiled
+from steerax.lifted.bounds import near_optimality
+from steerax.lifted.bounds.generalisation import generalisation_bound
 from steerax.models import conditional_entropy, entropy_rate
 
 CHAIN = sx.models.random_hmm(jax.random.key(0), 3, 4)
@@ -100,20 +105,49 @@ OF_DEPTH = {
     "loss_range": lambda: sx.depth.loss_range(GPT),
     "risk_bound": lambda: sx.depth.risk_bound("fixed", number=10, range_=2.0),
 }
+LIFTED = sx.lifted
+LABELLED = LIFTED.Problem.create(LIFTED.tasks.all_strings(4), np.random.default_rng(0).integers(0, 2, 16))
+certificate = functools.cache(lambda: LIFTED.solve(LIFTED.tasks.parity(3), 2))
+EMBEDDING = LIFTED.classes.embed_levels(3, 2, 2)
+FINITE = LIFTED.FiniteProblem(
+    EMBEDDING,
+    LIFTED.Distribution.embedded(EMBEDDING, LIFTED.tasks.all_strings(3), np.arange(8) % 2),
+    tuple(LIFTED.classes.attention_stages(2, LIFTED.alphabet.hard_attention())),
+    LIFTED.classes.threshold_readings(2),
+)
+OF_LIFTED = {
+    "solve": lambda: [
+        LIFTED.solve(LABELLED, 2, backend=backend, time_limit=limit).lower
+        for backend, limit in (("numpy", None), ("numba", None), ("numba", 60.0))
+    ],
+    "check": lambda: [LIFTED.check(certificate(), level) for level in ("witness", "sample", "full", None)],
+    "census": lambda: [LIFTED.census(3, depth).values for depth in (1, 2)],
+    "solve_dynamic": lambda: LIFTED.solve_dynamic(FINITE).network(LIFTED.tasks.all_strings(3)),
+    "input_dependent_value": lambda: LIFTED.input_dependent_value(FINITE),
+    "bounds": lambda: [
+        near_optimality.measure(near_optimality.Instance.random(), 2),
+        generalisation_bound(10, 100).width.value,
+    ],
+}
 # of the depth wing: files, records and what training calls
 WITHOUT_A_SECOND_CALL = {"write_html", "telemetry", "Report", "Resampled", "GroupedGPT", "Pruned"}
 # names that read or write files, or build something without computing
-NOT_COMPUTING = {"read", "load", "save", "load_gpt", "save_gpt", "support", "next_token_predictor"}
+NOT_COMPUTING = {"read", "read_table", "load", "save", "load_gpt", "save_gpt", "support", "next_token_predictor"}
 
 
 def test_the_table_below_is_the_public_one():
     verbs = {name for name in sx.__all__ if inspect.isroutine(getattr(sx, name))}
     assert verbs - NOT_COMPUTING <= {*OF_CHAINS, *OF_SERIES}
     assert set(sx.depth.__all__) - WITHOUT_A_SECOND_CALL == set(OF_DEPTH)
+    assert {name for name in LIFTED.__all__ if inspect.isroutine(getattr(LIFTED, name))} - NOT_COMPUTING <= set(
+        OF_LIFTED
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("table", [OF_CHAINS, OF_SERIES, OF_DEPTH], ids=["chains", "series", "depth"])
+@pytest.mark.parametrize(
+    "table", [OF_CHAINS, OF_SERIES, OF_DEPTH, OF_LIFTED], ids=["chains", "series", "depth", "lifted"]
+)
 def test_a_second_call_compiles_nothing_and_leaves_nothing(table):
     compiled, wait = _heard(), lambda result: jax.block_until_ready(_arrays(result))
     again, left = {}, {}
@@ -127,15 +161,28 @@ def test_a_second_call_compiles_nothing_and_leaves_nothing(table):
     assert not {name: count for name, count in again.items() if count}
     assert not {name: count for name, count in left.items() if count > 0}
     jax.jit(lambda x: x * 3 + len(table))(jnp.arange(7.0))
-    assert compiled  # the listener does hear
+    numba.njit(lambda x: x * 3 + 1)(7.0)
+    assert {"numba", "jax"} == set(compiled)  # the listeners do hear
 
 
 def _heard():
-    """A list that grows by one with every compilation."""
+    """A list that grows by one with every compilation by JAX or numba."""
     compiled = []
-    listen = lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    listen = lambda name, *_, **__: compiled.append("jax") if "backend_compile" in name else None
     jax.monitoring.register_event_duration_secs_listener(listen)
+    event.register("numba:compile", _Listener(compiled))
     return compiled
+
+
+class _Listener(event.Listener):
+    def __init__(self, compiled):
+        self.compiled = compiled
+
+    def on_start(self, event):
+        self.compiled.append("numba")
+
+    def on_end(self, event):
+        pass
 
 
 def _arrays(result):
