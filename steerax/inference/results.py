@@ -181,7 +181,7 @@ class Fitted(eqx.Module):
 class Candidate(eqx.Module):
     """One kind that `select` compared: `kind`, its `fitted` result, and nats per observation on held-out data, if any."""
 
-    kind: Any = eqx.field(static=True)
+    kind: Any
     fitted: Fitted
     held_out: float | None = None
     held_out_standard_error: float | None = None
