@@ -1,6 +1,6 @@
 r"""Predictors: whatever gives the distribution of the next token after every prefix of a string.
 
-A predictor is a hidden Markov model, a network of dual-filter layers, a network that maps tokens `[T]` to logits
+A predictor is a hidden Markov model, plain or generalised, a network of dual-filter layers, a network that maps tokens `[T]` to logits
 `[T V]` (a GPT, a grouped or pruned one), an object with `log_probabilities(tokens) -> [T V]`, or a plain function of
 either form (log-probabilities are their own log-softmax). Row $t$ belongs to the token after `tokens[t]`.
 """
@@ -15,7 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError
+from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
+from .generalised.kernels import scaled as operators
 from .hmm.kernels.scaled import filter_traced, next_log_probabilities
 from .hmm.network import DualFilterNetwork
 
@@ -52,6 +54,8 @@ def as_predictor(predictor: Any) -> Predictor:
         return predictor
     if isinstance(predictor, HiddenMarkovModel):
         return Predictor(predictor, _of_filter, predictor.n_tokens, True, True)
+    if isinstance(predictor, GeneralisedHMM):
+        return Predictor(predictor, _of_operators, predictor.n_tokens, True, True)
     if isinstance(predictor, DualFilterNetwork):
         return Predictor(predictor, _of_layers, predictor.n_tokens, True, True)
     if hasattr(predictor, "log_probabilities"):
@@ -72,6 +76,11 @@ def as_predictor(predictor: Any) -> Predictor:
 def _of_filter(model: HiddenMarkovModel, strings: Int[Array, "n T"]) -> Float[Array, "n T1 V"]:
     """Impossible and missing tokens are stepped over."""
     return jnp.swapaxes(next_log_probabilities(*model.arrays, strings.T), 0, 1)
+
+
+@eqx.filter_jit
+def _of_operators(model: GeneralisedHMM, strings: Int[Array, "n T"]) -> Float[Array, "n T1 V"]:
+    return jnp.swapaxes(operators.next_log_probabilities(*model.arrays, strings.T), 0, 1)
 
 
 @eqx.filter_jit
@@ -100,13 +109,14 @@ class NextToken(eqx.Module):
     token: int = eqx.field(static=True)
 
     @property
-    def model(self) -> HiddenMarkovModel | None:
-        """The hidden Markov model whose filter predicts, if there is one."""
-        return self.predictor.source if isinstance(self.predictor.source, HiddenMarkovModel) else None
+    def model(self) -> HiddenMarkovModel | GeneralisedHMM | None:
+        """The process whose filter predicts, if there is one."""
+        source = self.predictor.source
+        return source if isinstance(source, HiddenMarkovModel | GeneralisedHMM) else None
 
     def __call__(self, strings: Int[Any, "n T"]) -> Float[np.ndarray, " n"]:
         strings = np.asarray(strings)
-        if self.model is not None:
+        if isinstance(self.model, HiddenMarkovModel):
             last = _last_belief(*self.model.arrays, jnp.asarray(strings))
             return np.asarray(last @ self.model.emission[:, self.token])
         if strings.shape[1] == 0 and not self.predictor.predicts_first:

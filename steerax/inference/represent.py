@@ -77,8 +77,9 @@ def represent(
     - `support(process)`: uniform over the tokens that the process admits next. Where only one is admissible $w_t=0$;
     - a process: its predictive distribution. Then $S_{t+1}-S_t$ is the *news* in token `t`, and only contributions exist.
 
-    `None` is the support of the predictor's own hidden Markov model if it has one, else `"uniform"`. Compare predictors
-    under one reference. Exact where few beliefs or strings are reachable; otherwise sampled, with common random numbers
+    `None` is the support of the predictor's own process if it is a (generalised) hidden Markov model, else `"uniform"`. Compare predictors
+    under one reference. Exact where few beliefs (of
+    processes without negative entries) or strings are reachable; otherwise sampled, with common random numbers
     and stratified (Latin) columns, so that every token occurs equally often in every position. A missing token has
     contribution zero.
 
@@ -102,7 +103,8 @@ def represent(
         raise ConfigurationError("Weights exist for uniform references only; a process gives contributions.")
     drawn.along(z)  # names a token that the reference forbids
     if samples is None:
-        for merge in (False,) if own is None else (True, False):
+        may_merge = own is not None and Beliefs((own, drawn.process)).may_merge
+        for merge in (True, False) if may_merge else (False,):
             exact = _exact(predictor, z, drawn, merge, batch)
             if exact is not None:
                 return _assemble(*exact, z, drawn, weights, "merged beliefs" if merge else "enumeration")
@@ -158,7 +160,7 @@ def _exact(predictor: Target, z: np.ndarray, drawn: Reference, merge: bool, batc
     if own is None:
         S = _evaluate(predictor, strings, batch)
     else:
-        S = np.exp(world.split(nodes)[0]) @ np.asarray(own.emission, np.float64)[:, predictor.token]
+        S = world.next(nodes)[:, predictor.token]
     last, branches = float(S[path[-1]]), np.full((len(z), drawn.process.n_tokens), np.nan)
     for t, (share, child) in reversed(list(enumerate(levels))):
         if z[t] >= 0:

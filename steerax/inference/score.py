@@ -11,7 +11,9 @@ from ..data.chunks import chunks
 from ..data.convert import as_sequences
 from ..data.scores import TokenScores
 from ..data.sequences import Sequences
+from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
+from .generalised.filter import score_tokens as score_tokens_of_operators
 from .hmm.filter import score_tokens
 from .predictor import as_predictor
 
@@ -24,12 +26,15 @@ def score_predictor(predictor: Any, data: Sequences, *, on_impossible: str = "ra
     Hidden Markov models and dual-filter networks predict the first token of a sequence; other networks do not.
     `compare_predictors` scores several on the same tokens.
 
-    **Arguments:** `predictor`, anything that `as_predictor` takes; `on_impossible`, for a hidden Markov model.
+    **Arguments:** `predictor`, anything that `as_predictor` takes; `on_impossible`, for a hidden Markov model, plain
+    or generalised.
 
     **Raises:** `DataError` for data that are not tokens of the predictor, or gaps it cannot read.
     """
     if isinstance(predictor, HiddenMarkovModel):
         return score_tokens(predictor, data, on_impossible=on_impossible)
+    if isinstance(predictor, GeneralisedHMM):
+        return score_tokens_of_operators(predictor, data, on_impossible=on_impossible)
     common = as_predictor(predictor)
     if not data.is_tokens:
         raise DataError("Predictors of tokens are scored on tokens; these data are observations.")

@@ -16,6 +16,7 @@ from .._results import RESULTS
 from ..data.chunks import chunks
 from ..data.scores import TokenScores
 from ..data.sequences import Sequences, without_mask
+from ..models.hmm import HiddenMarkovModel
 from .results import Filtered, check_coverage
 
 Tokens = Array | np.ndarray | Sequences
@@ -113,6 +114,12 @@ def raise_if_impossible(log_q, z) -> None:
 def batch_first(x: Array, features: int = 2) -> Array:
     """`[T B …]` as `[B T …]`, where the last `features` axes (time among them) belong to one sequence."""
     return jnp.moveaxis(x, 0, -features) if x.ndim > features else x
+
+
+def check_hidden(verb: str, model: Any) -> None:
+    """Raises `ConfigurationError` unless a model is a `HiddenMarkovModel`."""
+    if not isinstance(model, HiddenMarkovModel):
+        raise ConfigurationError(f"{verb} takes a HiddenMarkovModel, not a {type(model).__name__}.")
 
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:

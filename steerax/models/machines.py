@@ -174,4 +174,4 @@ def _parts(verb: str, models: Sequence[Any]) -> list[GeneralisedHMM]:
 def _block_diagonal(blocks: list[Float[np.ndarray, "d d"]]) -> Float[np.ndarray, "D D"]:
     from scipy.linalg import block_diag
 
-    return block_diag(*blocks)
+    return np.asarray(block_diag(*blocks))

@@ -66,7 +66,7 @@ def random_quantum(key, n_levels: int = 2, n_tokens: int = 3) -> GeneralisedHMM:
     shape = n_levels * n_tokens, n_levels
     Q, R = np.linalg.qr(rng.normal(size=shape) + 1j * rng.normal(size=shape))
     isometry = Q * (np.diag(R) / np.abs(np.diag(R)))
-    return instrument(isometry.reshape(n_tokens, n_levels, n_levels))
+    return instrument(list(isometry.reshape(n_tokens, n_levels, n_levels)))
 
 
 @bounded(alpha=POSITIVE, beta=POSITIVE)

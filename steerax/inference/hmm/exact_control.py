@@ -26,6 +26,7 @@ from ..._bounds import COUNT_OR_ZERO, bounded
 from ..._errors import ConfigurationError, DataError
 from ...maths.encoding import mean_and_slope, token_vectors
 from ...models.hmm import HiddenMarkovModel
+from ..tokens import check_hidden
 
 MAX_STRINGS = 2**20  # that a tree may hold
 
@@ -68,6 +69,7 @@ def optimal_control(
 
     **Raises:** `ConfigurationError` if the tree is too large; `DataError` for a target or controls of another shape.
     """
+    check_hidden("optimal_control", hmm)
     d, V = hmm.n_states, hmm.n_tokens
     if length < 0 or V**length > MAX_STRINGS:
         raise ConfigurationError(f"A tree of {V}^{length} strings is outside 1 … {MAX_STRINGS}; use a shorter length.")

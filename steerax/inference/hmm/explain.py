@@ -10,7 +10,7 @@ from ..._results import RESULTS
 from ...models.hmm import HiddenMarkovModel
 from ..explained import explained, target_of, unless_identity
 from ..results import Explanation
-from ..tokens import Tokens
+from ..tokens import Tokens, check_hidden
 from .filter import FilteredTokens, filter_tokens
 from .kernels.controls import all_controls, control_norms, controls_of
 from .kernels.layers import gains
@@ -58,6 +58,7 @@ def explain_norms(
     hmm: HiddenMarkovModel, tokens: Array | np.ndarray, target: str | Any = "state", *, on_impossible: str = "raise"
 ) -> Explanation:
     """`explain_tokens` of one sequence for all queries, with `norms` only: `[T+1 T k]` numbers are never held."""
+    check_hidden("explain_norms", hmm)
     F = target_of(target, hmm.n_states, hmm.emission)
     filtered = filter_tokens(hmm, tokens, on_impossible)
     z = jnp.asarray(filtered.tokens)

@@ -11,6 +11,7 @@ from ..._errors import ConfigurationError, DataError
 from ...data.convert import as_sequences
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
+from ..tokens import check_hidden
 from .kernels.em import Counts, Pseudocounts, as_pseudocounts, counts_of, maximise
 from .restarts import Prepared
 
@@ -50,6 +51,7 @@ def fit_online(
     **Raises:** `ConfigurationError` for an exponent outside (1/2, 1]; `DataError` for an empty stream;
     `ImpossibleTokenError` if the model gives a batch probability zero.
     """
+    check_hidden("fit_online", start)
     if not 0.5 < exponent <= 1:
         raise ConfigurationError(f"The exponent of the step sizes lies in (1/2, 1], but {exponent} was given.")
     extra, model, mean, scores = as_pseudocounts(pseudocounts), start, None, []

@@ -6,13 +6,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ..._errors import ConfigurationError
 from ..._results import is_traced
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
 from ..results import Smoothed
-from ..tokens import Tokens, as_codes, batch_first
+from ..tokens import Tokens, as_codes, batch_first, check_hidden
 from .filter import filter_tokens
 from .kernels.recursions import emission_table, row_numbers
 from .kernels.scaled import smooth_scaled
@@ -64,8 +63,7 @@ def most_likely_states(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*bat
     **Raises:** `ImpossibleTokenError` if the tokens (inside `jit` the path is −1 then) have probability zero; `DataError` if they are not codes of the
     model; `ConfigurationError` for a model without hidden states.
     """
-    if not isinstance(hmm, HiddenMarkovModel):
-        raise ConfigurationError(f"most_likely_states takes a HiddenMarkovModel, not a {type(hmm).__name__}.")
+    check_hidden("most_likely_states", hmm)
     z = jnp.asarray(as_codes(hmm, data))
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)
