@@ -70,6 +70,7 @@ _HOME: dict[str, str] = {
 }
 # namespace -> package
 _WINGS = {
+    "beliefs": "steerax.beliefs",
     "depth": "steerax.depth",
     "lifted": "steerax.lifted",
     "models": "steerax.models",

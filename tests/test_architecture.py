@@ -35,9 +35,9 @@ MAY_IMPORT |= {"experiments": EVERYTHING, "cli": EVERYTHING | {"experiments"}}
 TWINS = {"filter", "smoother", "dual", "explain", "forecast", "fit", "select"}
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
-LONGEST_PACKAGE = (
-    27_500  # lines; 20 500 is the aim, without what exactness at the edges and faults of the outer world need
-)
+# lines; the aim of 20 500 was for the rooms of the first edition, before exactness at the edges, faults of the outer world,
+# operators and beliefs
+LONGEST_PACKAGE = 30_500
 
 
 def module_of(path: pathlib.Path) -> str:

@@ -19,7 +19,8 @@ def flops_per_token(gpt: GPT) -> float:
     (PaLM, arXiv 2204.02311, appendix B; recomputation is not counted).
     """
     c = gpt.config
-    return 6.0 * (gpt.n_parameters - gpt.position_embedding.size) + 12.0 * c.n_layer * c.n_embd * c.block_size
+    placed = 0 if gpt.position_embedding is None else gpt.position_embedding.size
+    return 6.0 * (gpt.n_parameters - placed) + 12.0 * c.n_layer * c.n_embd * c.block_size
 
 
 def describer(

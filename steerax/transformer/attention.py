@@ -24,6 +24,18 @@ def scores(
     return s.astype(dtype) + mask.astype(dtype)[None]
 
 
+def rotated(x: Float[Array, "H T K"], start: int | Int[Array, ""]) -> Float[Array, "H T K"]:
+    r"""Rotary positions: the numbers $j$ and $j+K/2$ of the row at position $t$ are turned by the angle $t\,10000^{-2j/K}$, so that
+    scores depend on differences of positions only [SuEtAl2021]."""
+    half = x.shape[-1] // 2
+    frequency = 10000.0 ** (-np.arange(half) / half)
+    t = (start + jnp.arange(x.shape[-2])).astype(jnp.float32)
+    angle = t[:, None] * frequency.astype(np.float32)[None]
+    c, s = jnp.cos(angle).astype(x.dtype)[None], jnp.sin(angle).astype(x.dtype)[None]
+    a, b = x[..., :half], x[..., half:]
+    return jnp.concatenate([a * c - b * s, a * s + b * c], -1)
+
+
 def attention_weights(
     q: Float[Array, "H q K"], k: Float[Array, "H s K"], offset: int | Int[Array, ""] = 0
 ) -> Float[Array, "H q s"]:

@@ -30,9 +30,10 @@ from .._bounds import COUNT, NOT_NEGATIVE, Range
 from .._errors import ConfigurationError, DataError
 from ..maths.keys import as_key
 from ..runs.models import fill
-from .attention import attend, attention_weights, dropout
+from .attention import attend, attention_weights, dropout, rotated
 
 _ACTIVATIONS = ("gelu", "gelu_tanh")
+_POSITIONS = ("learned", "rotary", "none")
 _ONE_HOT_LIMIT = 256  # below this many tokens a product with one-hot rows beats gather and its scattered gradient
 
 
@@ -44,6 +45,9 @@ class GPTConfig:
     multiple of $H$; `bias`, in the linear maps and LayerNorms; `dropout`, a rate in $[0,1)$ used only where a key is
     given; `tied`, whether the unembedding is the token embedding; `missing`, whether there is an input row for missing
     tokens (−1); `activation`, "gelu" (nanoGPT) or "gelu_tanh" (Hugging Face GPT-2); `epsilon` of the LayerNorms.
+
+    Three arguments leave the architecture for experiments: `mlp=False` (attention only), `norm=False` (no LayerNorm anywhere) and
+    `positions`, "learned", "rotary" (queries and keys turned by their position [SuEtAl2021]) or "none".
 
     **Raises:** `ConfigurationError` for a number out of its range or an unknown activation.
     """
@@ -59,6 +63,9 @@ class GPTConfig:
     missing: bool = False
     activation: str = "gelu"
     epsilon: float = 1e-5
+    mlp: bool = True
+    norm: bool = True
+    positions: str = "learned"
 
     def __post_init__(self):
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
@@ -72,6 +79,18 @@ class GPTConfig:
             raise ConfigurationError("dropout is 1, which would drop everything; it must be below.")
         if self.activation not in _ACTIVATIONS:
             raise ConfigurationError(f"activation is {self.activation!r}; choose one of {', '.join(_ACTIVATIONS)}.")
+        if self.positions not in _POSITIONS:
+            raise ConfigurationError(f"positions is {self.positions!r}; choose one of {', '.join(_POSITIONS)}.")
+        if self.positions == "rotary" and self.n_embd // self.n_head % 2:
+            raise ConfigurationError(
+                f"Rotary positions turn pairs of numbers; a head has {self.n_embd // self.n_head}, which is odd."
+            )
+
+    @property
+    def variant(self) -> str:
+        """In what the architecture differs from GPT-2, in words; empty if in nothing."""
+        parts = ["no MLP"] * (not self.mlp) + ["no LayerNorm"] * (not self.norm)
+        return ", ".join(parts + [f"positions={self.positions!r}"] * (self.positions != "learned"))
 
 
 class LayerNorm(eqx.Module):
@@ -110,19 +129,21 @@ def gelu(x: Float[Array, "..."], kind: str) -> Float[Array, "..."]:
 class Block(eqx.Module):
     """One layer: an attention half-step, then an MLP half-step. `gpt.blocks` is all of them, stacked."""
 
-    ln_attention: LayerNorm
+    ln_attention: Any  # a LayerNorm; without norm the identity
     qkv: Linear  # [D 3D]: the columns are q, k, v, each head after head
     out: Linear  # [D D]: the rows are head after head
-    ln_mlp: LayerNorm
-    up: Linear  # [D 4D]
-    down: Linear  # [4D D]
+    ln_mlp: Any
+    up: Linear | None  # [D 4D]
+    down: Linear | None  # [4D D]
     config: GPTConfig = eqx.field(static=True)
 
-    def project(self, x: Float[Array, "T D"]) -> tuple[Float[Array, "H T K"], ...]:
-        """Queries, keys and values of every head."""
+    def project(self, x: Float[Array, "T D"], start: int | Int[Array, ""] = 0) -> tuple[Float[Array, "H T K"], ...]:
+        """Queries, keys and values of every head; the first row stands at position `start`."""
         heads = (x.shape[0], self.config.n_head, -1)
         parts = jnp.split(self.qkv(self.ln_attention(x)), 3, axis=-1)
         q, k, v = (part.reshape(heads).swapaxes(0, 1) for part in parts)
+        if self.config.positions == "rotary":
+            q, k = rotated(q, start), rotated(k, start)
         return q, k, v
 
     def attention_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
@@ -133,11 +154,15 @@ class Block(eqx.Module):
         return dropout(self.out(read.transpose(1, 0, 2).reshape(x.shape)), self.config.dropout, on_output)
 
     def mlp_increment(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
-        """$M(X)$: what the MLP half-step adds to the residual stream."""
+        """$M(X)$: what the MLP half-step adds to the residual stream; zero if there is none."""
+        if self.down is None:
+            return jnp.zeros_like(x)
         return dropout(self.down(self.neurons(x)), self.config.dropout, key)
 
     def neurons(self, x: Float[Array, "T D"]) -> Float[Array, "T W"]:
         """The activations inside the perceptron, $W=4D$ of them."""
+        if self.up is None:
+            raise ConfigurationError("This network has no MLP, so it has no neurons.")
         return gelu(self.up(self.ln_mlp(x)), self.config.activation)
 
     def __call__(self, x: Float[Array, "T D"], key: Key[Array, ""] | None = None) -> Float[Array, "T D"]:
@@ -158,8 +183,15 @@ class Block(eqx.Module):
     def head_outputs(self, x: Float[Array, "T D"]) -> Float[Array, "H T D"]:
         """What each head adds: their sum plus `out.bias` is `attention_increment(x)`."""
         read = attend(*self.project(x))
-        weight = self.out.weight.reshape(self.config.n_head, -1, self.config.n_embd)
-        return jnp.einsum("htk,hkd->htd", read, weight)
+        return jnp.einsum("htk,hkd->htd", read, self._out_by_head)
+
+    def offered(self, x: Float[Array, "T D"]) -> Float[Array, "H T D"]:
+        """What each head would add to a position that looked at this token alone: $v_hW_h$."""
+        return jnp.einsum("htk,hkd->htd", self.project(x)[2], self._out_by_head)
+
+    @property
+    def _out_by_head(self) -> Float[Array, "H K D"]:
+        return self.out.weight.reshape(self.config.n_head, -1, self.config.n_embd)
 
 
 class GPT(eqx.Module):
@@ -174,10 +206,10 @@ class GPT(eqx.Module):
     """
 
     token_embedding: Float[Array, "V D"]
-    position_embedding: Float[Array, "block_size D"]
+    position_embedding: Float[Array, "block_size D"] | None
     missing_embedding: Float[Array, "D"] | None
     blocks: Block
-    ln_final: LayerNorm
+    ln_final: Any
     unembedding: Float[Array, "V D"] | None
     config: GPTConfig = eqx.field(static=True)
 
@@ -186,18 +218,22 @@ class GPT(eqx.Module):
         keys = iter(jax.random.split(as_key(key), 8))
         normal = lambda *shape, scale=0.02: np.float32(scale) * jax.random.normal(next(keys), shape, jnp.float32)
         zeros = lambda *shape: jnp.zeros(shape, jnp.float32) if config.bias else None
-        norm = lambda *shape: LayerNorm(jnp.ones(shape, jnp.float32), zeros(*shape), config.epsilon)
+        ones = lambda *shape: jnp.ones(shape, jnp.float32)
+        norm = lambda *shape: (
+            LayerNorm(ones(*shape), zeros(*shape), config.epsilon) if config.norm else eqx.nn.Identity()
+        )
         into_residual = 0.02 / (2 * L) ** 0.5
         self.config = config
         self.token_embedding = normal(config.vocab_size, D)
-        self.position_embedding = normal(config.block_size, D)
+        positions = normal(config.block_size, D)
+        self.position_embedding = positions if config.positions == "learned" else None
         self.blocks = Block(
             ln_attention=norm(L, D),
             qkv=Linear(normal(L, D, 3 * D), zeros(L, 3 * D)),
             out=Linear(normal(L, D, D, scale=into_residual), zeros(L, D)),
-            ln_mlp=norm(L, D),
-            up=Linear(normal(L, D, 4 * D), zeros(L, 4 * D)),
-            down=Linear(normal(L, 4 * D, D, scale=into_residual), zeros(L, D)),
+            ln_mlp=norm(L, D) if config.mlp else None,
+            up=Linear(normal(L, D, 4 * D), zeros(L, 4 * D)) if config.mlp else None,
+            down=Linear(normal(L, 4 * D, D, scale=into_residual), zeros(L, D)) if config.mlp else None,
             config=config,
         )
         self.ln_final = norm(D)
@@ -225,7 +261,13 @@ class GPT(eqx.Module):
             raise ConfigurationError(
                 f"The input has {T} tokens; cut it into windows of at most {self.config.block_size}."
             )
-        return dropout(self.token_rows(tokens) + self.position_embedding[:T], self.config.dropout, key)
+        return dropout(self.placed(self.token_rows(tokens), 0), self.config.dropout, key)
+
+    def placed(self, rows: Float[Array, "T D"], start: int | Int[Array, ""]) -> Float[Array, "T D"]:
+        """Token rows with their positions, the first of which is `start`."""
+        if self.position_embedding is None:
+            return rows
+        return rows + jax.lax.dynamic_slice_in_dim(self.position_embedding, start, rows.shape[0])
 
     def token_rows(self, tokens: Int[Array, "T"]) -> Float[Array, "T D"]:
         """$E[z]$. Token −1 gets the missing-token embedding; if the model has none, its row is undefined."""

@@ -39,13 +39,13 @@ def read_token(gpt: GPT, cache: _Cache, token: Int[Array, ""], t: Int[Array, ""]
 
     def step(x, layer):
         block, past = layer
-        q, k, v = block.project(x)
+        q, k, v = block.project(x, t)
         put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, t, axis=1)
         now = _Cache(put(past.k, k), put(past.v, v))
         x = x + block.out(attend(q, now.k, now.v, t).transpose(1, 0, 2).reshape(x.shape))
         return x + block.mlp_increment(x), now
 
-    x = gpt.token_rows(token[None]) + gpt.position_embedding[t][None]
+    x = gpt.placed(gpt.token_rows(token[None]), t)
     x, cache = jax.lax.scan(step, x, (gpt.blocks, cache))
     return gpt.unembed(x)[0], cache
 

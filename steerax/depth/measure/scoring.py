@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..._errors import DataError
+from ..._errors import ConfigurationError, DataError
 from ...data.convert import converted
 from ...data.sequences import Sequences
 from ...maths.nll import nll
@@ -32,9 +32,12 @@ def scored_tokens(network: Any, data: Any, targets: Any = None) -> tuple[Int[Arr
     a row) is read as token 0 and never scored, which no earlier position can see.
 
     **Raises:** `DataError` for observations, wrong shapes, foreign tokens, gaps the model has no input row for, rows
-    longer than the model reads, or nothing to predict.
+    longer than the model reads, or nothing to predict; `ConfigurationError` for a network without MLP, LayerNorm or learned
+    positions.
     """
     config = network.config
+    if variant := getattr(config, "variant", ""):
+        raise ConfigurationError(f"The analysis of depth reads the architecture of GPT-2; this network has {variant}.")
     data = converted(data, "tokens")
     tokens = np.asarray(data.values if isinstance(data, Sequences) else data)
     if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
