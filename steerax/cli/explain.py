@@ -11,6 +11,7 @@ from .._bounds import COUNT, Range
 from .answers import Answer, symbols_of
 from .inputs import one, opened
 from .options import ModelOptions, Number, command
+from .regressors import Effects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +29,9 @@ def explain(options: _Options) -> Answer:
 
     Example: `steerax explain runs/text-hmm text.txt`.
     """
-    model, data = opened(options)
-    return (_of_tokens if data.is_tokens else _of_series)(model, one(data, options.number), options)
+    model, data, effects = opened(options)
+    z = one(data, options.number)
+    return _of_tokens(model, z, options) if data.is_tokens else _of_series(model, z, options, effects)
 
 
 def _of_tokens(model: Any, z: np.ndarray, options: _Options) -> Answer:
@@ -49,18 +51,25 @@ def _of_tokens(model: Any, z: np.ndarray, options: _Options) -> Answer:
     return _answer(record, text, observed, terms, "{!r:>8} {:+.6f}", options.top)
 
 
-def _of_series(model: Any, z: np.ndarray, options: _Options) -> Answer:
-    """The terms of the mean of the first channel."""
+def _of_series(model: Any, z: np.ndarray, options: _Options, effects: Effects) -> Answer:
+    """The terms of the mean of the first channel; those of the observations are of what the known inputs leave of them."""
     from .._results import name_of
 
     found = sx.explain(model, z, options.query)
     prior, terms = _terms(found)
-    mean = prior + terms.sum()
+    known = effects.between(options.number, 0, len(terms) + 1)[:, 0]
+    mean = prior + terms.sum() + known[-1]
     name = f" of {model.channels[0]}" if model.channels else ""
-    text = f"prediction{name} {mean:.6g} = prior {prior:.6g} + {terms.sum():.6g} from {len(terms)} observations"
+    of_inputs = f" + {known[-1]:.6g} from {', '.join(effects.regressors.names)}" if effects.regressors.names else ""
+    text = (
+        f"prediction{name} {mean:.6g} = prior {prior:.6g}{of_inputs} + {terms.sum():.6g} from {len(terms)} observations"
+    )
     text += _fault(found)
     record = {"prediction": mean, "prior": prior, "result": name_of(found.result)}
-    return _answer(record, text, {"observation": z[:, 0]}, terms, "{:12.6g} {:+.6g}", options.top)
+    record |= {"of_inputs": known[-1]} if of_inputs else {}
+    return _answer(
+        record, text, {"observation": z[: len(terms), 0] + known[:-1]}, terms, "{:12.6g} {:+.6g}", options.top
+    )
 
 
 def _terms(explanation: Any) -> tuple[float, np.ndarray]:

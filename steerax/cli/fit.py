@@ -15,6 +15,7 @@ from ..runs.folder import Lock, discard
 from .answers import Answer, in_words, standard_error
 from .inputs import read_series, read_tokens
 from .options import PACKAGED, Data, Overwrite, Seed, TableOptions, command
+from .regressors import Regressors, input_columns, split_columns, without_effect
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class _Options(TableOptions):
     start: Annotated[str, "first state of a linear model: stationary, diffuse (no level of its own) or free"] = (
         "stationary"
     )
+    inputs: Annotated[str | None, "columns of known inputs, such as price,holiday (linear)"] = None
     restarts: Annotated[int, "random starts; the best one is kept (hmm)", COUNT] = 3
     iterations: Annotated[int, "largest number of iterations", COUNT] = 200
     tolerance: Annotated[float, "stop at a smaller gain, in nats per observation", NOT_NEGATIVE] = 1e-6
@@ -58,10 +60,13 @@ def fit(options: _Options) -> Answer:
     is_hmm = options.model == "hmm"
     if options.resume and not is_hmm:
         raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
+    if options.inputs is not None and is_hmm:
+        raise ConfigurationError("Known inputs are for series of numbers; leave out --inputs, or say --model linear.")
+    inputs = input_columns(options.inputs, options.names)
     try_place(options.folder, folder=True)
     stopped = any(options.unfinished.glob("checkpoints/[0-9]*"))
     free_place(options.folder, options.overwrite or (options.resume and stopped))
-    data = (read_tokens if is_hmm else read_series)(options.data, options)
+    data = read_tokens(options.data, options) if is_hmm else read_series(options.data, options, inputs=inputs)
     data = data if options.cut is None else data.cut(options.cut)
     training, held_out = data, None
     if options.held_out > 0 and data.number > 1:
@@ -73,24 +78,28 @@ def fit(options: _Options) -> Answer:
             )
         discard(options.unfinished)
     lock = Lock(options.unfinished)
-    fitted = (_fit_tokens if is_hmm else _fit_series)(training, options)
+    fitted, regressors = _fit_tokens(training, options) if is_hmm else _fit_series(training, options, inputs)
     interrupted = fitted.result == sx.RESULTS.interrupted
     kept = interrupted and is_hmm  # with all that a fit needs to go on; a linear model is saved as far as it came
     if not kept:
-        sx.save(fitted.model, options.folder, overwrite=True, format=options.given)
+        sx.save(fitted.model, options.folder, overwrite=True, format=options.given, inputs=regressors.record)
         del lock
         discard(options.unfinished)
     outcome, n_iterations = sx.RESULTS[fitted.result], len(fitted.log_likelihoods) - 1
     record = {"model": None if kept else str(options.folder), "iterations": n_iterations, "outcome": outcome}
     record |= {"states": options.states, "order": options.order}
-    measured, lines = (_measure_tokens if is_hmm else _measure_series)(fitted, training, held_out)
+    if is_hmm:
+        measured, lines = _measure_tokens(fitted, training, held_out)
+    else:
+        held_out = None if held_out is None else without_effect(held_out, regressors)
+        measured, lines = _measure_series(fitted, training, held_out)
     lines += [outcome] if outcome else []
     lines += ["nothing is lost: go on with --resume" if kept else f"model in {options.folder}"]
     return Answer(record | measured, "\n".join(lines), code=130 if interrupted else 0)
 
 
-def _fit_tokens(training: Sequences, options: _Options) -> Any:
-    return sx.fit(
+def _fit_tokens(training: Sequences, options: _Options) -> tuple[Any, Regressors]:
+    fitted = sx.fit(
         sx.HMM(options.states, order=options.order),
         training,
         options.seed,
@@ -102,11 +111,16 @@ def _fit_tokens(training: Sequences, options: _Options) -> Any:
         resume=options.resume,
         save_every=options.save_every,
     )
+    return fitted, Regressors()
 
 
-def _fit_series(training: Sequences, options: _Options) -> Any:
-    kind = sx.LinearGaussian(options.states, options.order, start=_start(options.start))
-    return sx.fit(kind, training, options.seed, max_iterations=options.iterations, tolerance=options.tolerance)
+def _fit_series(training: Sequences, options: _Options, inputs: list[str]) -> tuple[Any, Regressors]:
+    known = None
+    if inputs:
+        training, known = split_columns(training, len(inputs))
+    kind = sx.LinearGaussian(options.states, options.order, known, start=_start(options.start))
+    fitted = sx.fit(kind, training, options.seed, max_iterations=options.iterations, tolerance=options.tolerance)
+    return fitted, Regressors(tuple(inputs), fitted.input_weights) if inputs else Regressors()
 
 
 def _start(name: str) -> Start:

@@ -24,12 +24,16 @@ class _Options(ModelOptions):
 @command
 def forecast(options: _Options) -> Answer:
     """Forecast the next observations of a sequence. Example: `steerax forecast runs/text-hmm text.txt --steps 5`."""
-    model, data = opened(options)
+    model, data, effects = opened(options)
     z = one(data, options.number)
     skip = {"on_impossible": options.on_impossible} if data.is_tokens else {}
     ahead = sx.forecast(model, z, options.steps, **skip)
     sets = np.asarray(ahead.interval(options.coverage))
-    steps, lines, table = _tokens(model, ahead, sets) if data.is_tokens else _series(model, ahead, sets)
+    if data.is_tokens:
+        steps, lines, table = _tokens(model, ahead, sets)
+    else:
+        known = effects.after(options.number, options.steps)
+        steps, lines, table = _series(model, np.asarray(ahead.mean) + known, sets + known[..., None])
     return Answer({"coverage": options.coverage, "steps": steps}, "\n".join(lines), table)
 
 
@@ -47,10 +51,10 @@ def _tokens(model: Any, ahead: Any, sets: np.ndarray) -> tuple[list, list[str], 
     return steps, lines, table
 
 
-def _series(model: Any, ahead: Any, ends: np.ndarray) -> tuple[list, list[str], list]:
+def _series(model: Any, means: np.ndarray, ends: np.ndarray) -> tuple[list, list[str], list]:
     """Mean and interval of each of the next observations."""
     steps, lines, table = [], [], [["step", "channel", "mean", "low", "high"]]
-    for step, (mean, interval) in enumerate(zip(np.asarray(ahead.mean), ends, strict=True), start=1):
+    for step, (mean, interval) in enumerate(zip(means, ends, strict=True), start=1):
         rows = [(m, low, high) for m, (low, high) in zip(mean, interval, strict=True)]
         steps.append({"mean": mean, "interval": interval})
         shown = [f"{m:.6g} [{low:.6g}, {high:.6g}]" for m, low, high in rows]

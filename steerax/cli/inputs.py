@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,26 @@ from ..data.table import read_text
 from ..data.vocabulary import Vocabulary
 from .answers import say
 from .options import PACKAGED, ModelOptions
+from .regressors import Effects, Regressors
 
 CODES = (".npy", ".bin")  # the endings of files of token codes
 
 
-def opened(options: ModelOptions) -> tuple[Any, Sequences]:
-    """A saved model, and data that it can read.
+def opened(options: ModelOptions) -> tuple[Any, Sequences, Effects]:
+    """A saved model, data that it can read, and what known inputs add to them, which is taken off the data.
 
     **Raises:** `CheckpointError` or `DataError` if one cannot be read; `ConfigurationError` for another kind of model.
     """
-    from ..runs.models import kind_of, load
+    from ..runs.models import kind_of, load, read_record
 
     model = load(options.model)
     match kind_of(model):
         case "hidden_markov_model":
-            return model, read_tokens(options.data, remembered(options), model.vocabulary)
+            return model, read_tokens(options.data, remembered(options), model.vocabulary), Effects()
         case "linear_gaussian_model" | "time_varying_linear_gaussian_model":
-            return model, read_series(options.data, remembered(options), model.channels)
+            regressors = Regressors.of_record(read_record(options.model).get("inputs"), model.n_channels)
+            data = read_series(options.data, remembered(options), model.channels, regressors.names)
+            return model, *Effects.taken_off(data, regressors)
         case kind:
             raise ConfigurationError(f"{options.model} holds a model of kind {kind!r}, which this command cannot use.")
 
@@ -58,8 +61,11 @@ def read_tokens(path: str, table: Format, vocabulary: Vocabulary | None = None) 
     return said(table.read(path, vocabulary=vocabulary))
 
 
-def read_series(path: str, table: Format, channels: tuple[str, ...] | None = None) -> Sequences:
-    """Series of numbers; in a table `--tokens a,b` names their columns, which a model of some `channels` reads in its order.
+def read_series(
+    path: str, table: Format, channels: tuple[str, ...] | None = None, inputs: Sequence[str] = ()
+) -> Sequences:
+    """Series of numbers; in a table `--tokens a,b` names their columns, which a model of some `channels` reads in its order;
+    columns of `inputs` stand behind them.
 
     **Raises:** `DataError` if there are none, or they are not those of the model.
     """
@@ -68,6 +74,9 @@ def read_series(path: str, table: Format, channels: tuple[str, ...] | None = Non
         if table.tokens is not None and sorted(columns) != sorted(channels) and table.tokens != ",".join(channels):
             raise DataError(f"The model was fitted to {', '.join(channels)}; it cannot read {table.tokens}.")
         columns = list(channels)
+    if inputs and pathlib.Path(path).suffix in (".npy", ".npz"):
+        raise DataError(f"{path} has no names of columns; the inputs {', '.join(inputs)} are columns of a table.")
+    columns = [*columns, *inputs]
     if path.startswith(PACKAGED):
         return said(_packaged(path.removeprefix(PACKAGED), columns))
     return said(table.read(path, columns))

@@ -65,13 +65,15 @@ def fill(template: Any, arrays: Mapping[str, np.ndarray], where: str = "the chec
 
 
 def save(
-    model: Any, folder: str | os.PathLike, vocabulary: Any = None, *, overwrite: bool = False, format: Any = None
-) -> None:
+    model: Any, folder: str | os.PathLike, vocabulary: Any = None, *, overwrite: bool = False, format: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Write a model to a folder, whole or not at all.
 
     **Arguments:** `model`, of a registered kind; `folder`; `vocabulary`, a `Vocabulary` (kept as the list of its symbols) or
     another JSON value, kept beside the model; `overwrite`, whether a model in the folder is replaced; `format`, how the file it
-    was fitted to is read (JSON values), which the commands do again.
+    was fitted to is read (JSON values), which the commands do again; `inputs`, the weights on the channels of each known input by
+    its name, of a linear model that belongs to the data less their effect.
 
     **Raises:** `CheckpointError` for what cannot be saved, or a folder that holds something else; `ConfigurationError` if it
     holds a model and `overwrite` is false.
@@ -88,7 +90,8 @@ def save(
         "kind": kind,
         "config": model.to_config(),
         "vocabulary": list(vocabulary.symbols) if hasattr(vocabulary, "symbols") else vocabulary,
-    } | ({"format_of_data": format} if format else {})
+    }
+    record |= ({"format_of_data": format} if format else {}) | ({"inputs": dict(inputs)} if inputs else {})
     arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(model).items()}
 
     def fill_folder(beside: Path) -> None:
