@@ -119,7 +119,7 @@ def as_generalised(model: Any) -> GeneralisedHMM:
         raise ConfigurationError(
             f"Beliefs belong to a HiddenMarkovModel or a GeneralisedHMM, not to a {type(model).__name__}."
         )
-    operators = model.emission.T[:, :, None] * model.dense_transition
+    operators = model.emission.T[:, :, None] * model.dense_transition[None]
     ones = jnp.ones(model.n_states, operators.dtype)
     return GeneralisedHMM(model.initial, operators, evaluation=ones, vocabulary=model.vocabulary)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
 
 from .._bounds import PROBABILITY, SHARE, bounded
 from .._errors import ConfigurationError, DataError
@@ -119,7 +119,7 @@ def mr_name(p: float = 0.4, q: float = 0.25) -> GeneralisedHMM:
         raise ConfigurationError(f"mr_name needs q > 0 and p + q <= 1, but got p={p}, q={q}.")
     stay = 1 - p - q
     rows = [[0, 0, 0, 1.0], [q, stay, p, 0], [q, p, stay, 0], [0, 0.5, 0.5, 0]]  # Mr., something, blah, name
-    edges = [(i, j, j, rows[i][j]) for i in range(4) for j in range(4)]
+    edges = [(i, j, j, float(rows[i][j])) for i in range(4) for j in range(4)]
     return _machine(4, *edges, symbols=("Mr.", "something", "blah", "name"))
 
 
@@ -145,7 +145,7 @@ def product(*models: Any) -> GeneralisedHMM:
     return GeneralisedHMM(p0, T, evaluation=w, vocabulary=Vocabulary(tuple(symbols)))
 
 
-def mixture(models: Sequence[Any], weights: ArrayLike | None = None) -> GeneralisedHMM:
+def mixture(models: Sequence[Any], weights: Any = None) -> GeneralisedHMM:
     """One of several processes with the same tokens, drawn once and kept: a process that is not ergodic.
 
     **Arguments:** `weights`, probabilities of the processes (equal by default).

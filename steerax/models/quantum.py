@@ -5,7 +5,6 @@ $\mathrm{tr}(K_z\rho K_z^\dagger)$. In real coordinates of Hermitian matrices, $
 generalised hidden Markov model with $w_k=\mathrm{tr}B_k$ [NielsenChuang2000, RiechersElliottShai2025].
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..maths.keys import generator
 from .generalised import GeneralisedHMM
 
 
-def instrument(kraus: Sequence[Any], density: Any = None) -> GeneralisedHMM:
+def instrument(kraus: Any, density: Any = None) -> GeneralisedHMM:
     r"""The process of outcomes of a repeated measurement.
 
     **Arguments:** `kraus`: $K_z$, `V` complex matrices `[n n]` with $\sum_zK_z^\dagger K_z=1$; `density`: the density matrix at the
@@ -66,7 +65,7 @@ def random_quantum(key, n_levels: int = 2, n_tokens: int = 3) -> GeneralisedHMM:
     shape = n_levels * n_tokens, n_levels
     Q, R = np.linalg.qr(rng.normal(size=shape) + 1j * rng.normal(size=shape))
     isometry = Q * (np.diag(R) / np.abs(np.diag(R)))
-    return instrument(list(isometry.reshape(n_tokens, n_levels, n_levels)))
+    return instrument(isometry.reshape(n_tokens, n_levels, n_levels))
 
 
 @bounded(alpha=POSITIVE, beta=POSITIVE)

@@ -33,7 +33,7 @@ def gains(states: Float[Array, "T1 *batch d"], T, w, z: Int[Array, "T *batch"]) 
     def at(x):
         rho, row = x
         seen, unseen = moved(rho, table[row]), moved(rho, others[row])
-        q, r = jnp.sum(seen * w, -1), jnp.sum(unseen * w, -1)
+        q, r = seen @ w, unseen @ w
         both = is_positive(q, rho, sizes[row]) & is_positive(r, rho, other_sizes[row])
         plus, minus = (part / jnp.where(both, mass, 1)[..., None] for part, mass in ((seen, q), (unseen, r)))
         return jnp.where(both[..., None], (plus - minus) / 2, 0)
@@ -59,13 +59,12 @@ def layer(
     sizes, keys = jnp.abs(table) @ jnp.abs(w), others @ w
     other_sizes, plain = jnp.abs(others) @ jnp.abs(w), has_no_signs(p0, T, w)
     eps = jnp.finfo(rho.dtype).eps
-    weigh = lambda x: jnp.sum(x * w, -1)
     over = lambda x, mass, ok: x / jnp.where(ok, mass, 1)[..., None]
 
     def step(p, x):
         rho, row = x
         seen, here = moved(rho, table[row]), moved(p, table[row])
-        q, q_here = weigh(seen), weigh(here)
+        q, q_here = seen @ w, here @ w
         known, own = is_positive(q, rho, sizes[row]), is_positive(q_here, p, sizes[row])
         ahead = moved(p, table[0])
         plus = jnp.where(own[..., None], over(here, q_here, own), ahead)
@@ -76,7 +75,7 @@ def layer(
         share = jnp.where(open_, jnp.where(equal, 1, u / jnp.where(open_, r, 1)), 0)[..., None]
         new = here + jnp.where(open_, u, 0)[..., None] * plus + moved(p - share * rho, others[row])
         new = jnp.where(plain, jnp.maximum(new, 0), new)
-        mass = weigh(new)
+        mass = new @ w
         kept = is_positive(mass, new, jnp.abs(w))
         p = jnp.where(kept[..., None], over(new, mass, kept), plus)
         return p, p

@@ -39,12 +39,17 @@ def row_numbers(z: Int[Array, "*n"]) -> Int[Array, "*n"]:
 
 def moved(p: Float[Array, "*n d"], M: Float[Array, "*m d d"]) -> Float[Array, "*n d"]:
     """$pM$, with sums of products: no matrix unit rounds its factors."""
-    return jnp.sum(p[..., None] * M, -2)
+    return jnp.sum(p[..., None] * ranked(M, p.ndim + 1), -2)
 
 
-def is_positive(q: Float[Array, "*n"], x: Float[Array, "*n d"], size: Float[Array, "*m d"]) -> Bool[Array, "*n"]:
+def ranked(a: Array, ndim: int) -> Array:
+    """An array with as many axes, the first of length one: what holds for all times or sequences meets one for each."""
+    return a.reshape((1,) * (ndim - a.ndim) + a.shape)
+
+
+def is_positive(q: Float[Array, "*n"], x: Float[Array, "..."], size: Float[Array, "..."]) -> Bool[Array, "*n"]:
     r"""Whether $q=xMw$ is more than rounding, where `size` is $|M||w|$."""
-    return q > _ROOM * jnp.finfo(q.dtype).eps * jnp.sum(jnp.abs(x) * size, -1)
+    return q > _ROOM * jnp.finfo(q.dtype).eps * jnp.sum(jnp.abs(x) * ranked(size, x.ndim), -1)
 
 
 def has_no_signs(p0, T, w) -> Bool[Array, ""]:
@@ -56,7 +61,7 @@ def has_no_signs(p0, T, w) -> Bool[Array, ""]:
 def next_probabilities(states: Float[Array, "*n d"], T: Float[Array, "V d d"], w) -> Float[Array, "*n V"]:
     r"""$\pi T^zw$ for every token; exactly zero where it is no more than rounding."""
     size = jnp.einsum("zij,j->zi", jnp.abs(T), jnp.abs(w))
-    q = jnp.sum(states[..., None, :] * jnp.einsum("zij,j->zi", T, w), -1)
+    q = jnp.sum(states[..., None, :] * ranked(jnp.einsum("zij,j->zi", T, w), states.ndim + 1), -1)
     return jnp.where(is_positive(q, states[..., None, :], size), q, 0)
 
 
@@ -70,10 +75,10 @@ def filter_linear(
 
     def step(p, row):
         after, ahead = moved(p, table[row]), moved(p, table[0])
-        q = jnp.sum(after * w, -1)
+        q = after @ w
         possible = is_positive(q, p, sizes[row])
         safe = jnp.where(possible, q, 1)
-        new = jnp.where(possible[..., None], after / safe[..., None], ahead / jnp.sum(ahead * w, -1, keepdims=True))
+        new = jnp.where(possible[..., None], after / safe[..., None], ahead / (ahead @ w)[..., None])
         return new, (p, jnp.where(row == 0, 0, jnp.where(possible, jnp.log(safe), -jnp.inf)))
 
     start = jnp.broadcast_to(p0, (*z.shape[1:], p0.shape[0]))
@@ -97,7 +102,7 @@ def may_have_lost_mass(
             before, after, row, log_q = x
             seen = moved((before > 0).astype(states.dtype), support[row])
             possible = jnp.isfinite(log_q)
-            denied = ~possible & (jnp.sum(seen * weighed, -1) > 0)  # a product of positive numbers was zero
+            denied = ~possible & (seen @ weighed > 0)  # a product of positive numbers was zero
             ahead = jnp.where(possible[..., None], seen, moved((before > 0).astype(states.dtype), support[0]))
             return denied.any() | ((after == 0) & (ahead > 0)).any()
 

@@ -16,18 +16,23 @@ from .recursions import (
     next_probabilities,
     operator_table,
     other_operators,
+    ranked,
     row_numbers,
 )
 
 
 def _moved(p: Scaled, M: Scaled) -> Scaled:
     """$pM$."""
-    return (p.reshape(*p.m.shape, 1) * M).sum(-2)
+    return (p.reshape(*p.m.shape, 1) * _ranked(M, p.m.ndim + 1)).sum(-2)
+
+
+def _ranked(a: Scaled, ndim: int) -> Scaled:
+    return Scaled(ranked(a.m, ndim), ranked(a.e, ndim))
 
 
 def _weighed(p: Scaled, w: Float[Array, " d"]) -> Scaled:
     """$pw$, with an axis of length one."""
-    return (p * Scaled.of(w)).sum(-1, keepdims=True)
+    return (p * _ranked(Scaled.of(w), p.m.ndim)).sum(-1, keepdims=True)
 
 
 def _start(p0: Float[Array, " d"], z: Int[Array, "T *batch"]) -> Scaled:
@@ -71,7 +76,7 @@ def next_log_probabilities(p0, T, w, z: Int[Array, "T *batch"]) -> Float[Array, 
     """Logarithms of the distributions of the next token after every prefix. Impossible tokens are stepped over."""
     states, _, lost = filter_traced(p0, T, w, z)
     columns = Scaled.of(jnp.einsum("zij,j->iz", T, w))
-    at = lambda p: (p.reshape(*p.m.shape, 1) * columns).sum(-2).log
+    at = lambda p: (p.reshape(*p.m.shape, 1) * _ranked(columns, p.m.ndim + 1)).sum(-2).log
     exact = lambda: lax.map(at, filter_scaled(p0, T, w, z)[0])
     return lax.cond(lost, exact, lambda: jnp.log(next_probabilities(states, T, w)))
 
