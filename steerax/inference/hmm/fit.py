@@ -58,7 +58,8 @@ def fit_tokens(
 
     **Arguments:**
 
-    - `kind`: an `HMM`, or a model to start from, whose zeros stay zeros.
+    - `kind`: an `HMM`, or a model to start from, whose zeros stay zeros. The row of a state whose expected count is below
+      1e-154 (1e-19 in single precision) may get zeros where underflow took single counts; no token needs it.
     - `restarts`: random starts, each run for `screening` iterations, side by side on a CPU; the best one goes on. The
       first and every other one has random transitions, the second and every other one states that mostly stay, which
       find regimes that the former miss.
