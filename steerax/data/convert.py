@@ -95,6 +95,8 @@ def _plain(data: Any, wanted: Wanted | None) -> Any:
     if hasattr(data, "detach") and hasattr(data, "cpu"):  # torch
         tensor = data.detach().cpu()
         return tensor.float().numpy() if "bfloat16" in str(tensor.dtype) else tensor.numpy()
+    if hasattr(data, "collect_schema") and hasattr(data, "collect"):  # a lazy frame of polars
+        data = data.collect()
     if hasattr(data, "column_names") and hasattr(data, "column"):  # Arrow
         check_names(data.column_names)
         return _frame(list(data.column_names), [data.column(i).to_pylist() for i in range(data.num_columns)], wanted)
@@ -126,6 +128,10 @@ def _frame(names: list[str], columns: list[list], wanted: Wanted | None) -> Any:
     all_floats = all(isinstance(v, float) for v in columns[0] if v is not None) if columns else False
     if len(columns) == 1 and (wanted == "tokens" or (wanted is None and not all_floats)):
         return columns[0]
+    if wanted == "tokens" and columns:
+        raise DataError(
+            f"The frame has the columns {', '.join(names)}; tokens are one column, such as frame[{names[0]!r}]."
+        )
     values = []
     for name, column in zip(names, columns, strict=True):
         wrong = next((v for v in column if not _is_missing(v) and not _is_number(v)), None)

@@ -10,6 +10,10 @@ from steerax.data.convert import as_sequences, converted
 
 pd = pytest.importorskip("pandas", reason="pandas is absent")
 pa = pytest.importorskip("pyarrow", reason="pyarrow (extra `parquet`) is absent")
+try:
+    import polars as pl
+except ImportError:
+    pl = None
 SYMBOLS = sx.Vocabulary(("a", "b", "c"))
 CHAIN = sx.models.random_hmm(jax.random.key(0), 2, 3)
 CHAIN = sx.HiddenMarkovModel(CHAIN.initial, CHAIN.transition, CHAIN.emission, SYMBOLS)
@@ -76,6 +80,25 @@ ONE_OF_NUMBERS = {
     "arrow": pa.array([1.0, 2.0, None, -1.0]),
     "arrow table": pa.table({"y": [1, 2, None, -1]}),
 }
+TOKENS_OF_POLARS = {
+    "codes": lambda: pl.Series([0, 2, None, 1]),
+    "small integers": lambda: pl.Series([0, 2, None, 1], dtype=pl.Int8),
+    "texts": lambda: pl.Series(["a", "c", None, "b"]),
+    "categories": lambda: pl.Series(["a", "c", None, "b"], dtype=pl.Categorical),
+    "declared categories": lambda: pl.Series(["a", "c", None, "b"], dtype=pl.Enum(["c", "a", "b"])),
+    "frame": lambda: pl.DataFrame({"token": ["a", "c", None, "b"]}),
+    "frame of codes": lambda: pl.DataFrame({"token": [0, 2, None, 1]}),
+    "lazy frame": lambda: pl.LazyFrame({"token": ["a", "c", None, "b"]}),
+}
+NUMBERS_OF_POLARS = {
+    "numbers": lambda: pl.Series([1.0, 2.0, None, -1.0]),
+    "NaN": lambda: pl.Series(NUMBERS),
+    "whole numbers": lambda: pl.Series([1, 2, None, -1]),
+    "float32": lambda: pl.Series([1.0, 2.0, None, -1.0], dtype=pl.Float32),
+    "decimals": lambda: pl.Series(["1", "2", None, "-1"]).cast(pl.Decimal(10, 2)),
+    "frame": lambda: pl.DataFrame({"y": [1, 2, None, -1]}),
+    "lazy frame": lambda: pl.LazyFrame({"y": [1.0, 2.0, None, -1.0]}),
+}
 VERBS_OF_TOKENS = {
     "filter": lambda d: sx.filter(CHAIN, d).predicted,
     "smooth": lambda d: sx.smooth(CHAIN, d).smoothed,
@@ -108,6 +131,36 @@ def test_numbers_come_in_as_anything(verb):
     right = np.asarray(VERBS_OF_NUMBERS[verb](NUMBERS))
     for name, data in ONE_OF_NUMBERS.items():
         np.testing.assert_allclose(np.asarray(VERBS_OF_NUMBERS[verb](data)), right, rtol=1e-6, err_msg=name)
+
+
+def test_data_of_polars_come_in_as_those_of_pandas():
+    pytest.importorskip("polars", reason="polars is absent")
+    right = np.asarray(sx.filter(CHAIN, CODES).predicted)
+    for name, make in TOKENS_OF_POLARS.items():
+        np.testing.assert_array_equal(sx.filter(CHAIN, make()).predicted, right, err_msg=name)
+    right = sx.filter(LINEAR, NUMBERS).log_likelihood
+    for name, make in NUMBERS_OF_POLARS.items():
+        np.testing.assert_allclose(sx.filter(LINEAR, make()).log_likelihood, right, rtol=1e-6, err_msg=name)
+    frame = pl.DataFrame({"x": [1.0, None, 0.5], "y": [2.0, 3.0, -1.0]})
+    for data in (frame, frame.lazy()):
+        np.testing.assert_array_equal(sx.filter(WIDE, data).predicted.mean, sx.filter(WIDE, PAIRS).predicted.mean)
+    with pytest.raises(sx.DataError, match="fitted to x, y"):
+        sx.filter(WIDE, frame.select("y", "x"))
+    several = [pl.Series(["a", "c", "b"]), pl.Series(["b"])]
+    np.testing.assert_array_equal(converted(several, "tokens", SYMBOLS).values, [[0, 2, 1], [1, -1, -1]])
+    assert sx.fit(sx.LinearGaussian(1), pl.concat([frame] * 20), max_iterations=2, progress=False).model.channels == (
+        "x",
+        "y",
+    )
+
+
+def test_a_frame_of_several_columns_is_no_sequence_of_tokens():
+    columns = {"x": [1.0, 0.0], "y": [2.0, 1.0]}
+    frames = [pd.DataFrame(columns), pa.table(columns), *([pl.DataFrame(columns)] if pl else [])]
+    for frame in frames:
+        for verb in (*VERBS_OF_TOKENS.values(), lambda d: sx.fit(sx.HMM(2), d)):
+            with pytest.raises(sx.DataError, match="the columns x, y; tokens are one column"):
+                verb(frame)
 
 
 def test_strings_are_sequences_of_characters():
@@ -185,7 +238,7 @@ def test_models_remember_what_they_were_fitted_on(tmp_path):
         (["a", "z"], "'z' at position 1"),
         (["a", 1], "stands 1 of type int"),
         ([[0, 1], ["a"]], "some are symbols"),
-        (pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), "frame\\['b'\\]"),
+        (pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), "frame\\['a'\\]"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns"),
         (object(), "no sequence|integer codes"),
         ({"a": [1]}, "no sequence|integer codes"),
