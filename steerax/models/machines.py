@@ -32,7 +32,7 @@ def coin(p: float = 0.5) -> GeneralisedHMM:
 
 @bounded(p=SHARE)
 def zero_one_random(p: float = 0.5) -> GeneralisedHMM:
-    """Z1R: a 0, a 1, then a token that is 1 with probability `p`, and again [Shai2024]. Entropy rate $H(p)/3$."""
+    """Z1R: a 0, a 1, then a token that is 1 with probability `p`, and again [ShaiEtAl2024]. Entropy rate $H(p)/3$."""
     return _machine(3, (0, 0, 1, 1.0), (1, 1, 2, 1.0), (2, 0, 0, 1 - p), (2, 1, 0, p))
 
 
