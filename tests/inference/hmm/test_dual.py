@@ -191,9 +191,9 @@ def test_gains_of_a_batch_are_those_of_its_sequences():
 
 def test_gains_without_a_posterior_are_what_the_docstring_says():
     """A token that no state emits moves nothing; one that only states of no mass emit puts them in its place."""
-    C = jnp.asarray([[0.5, 0.5, 0.0, 0.0], [0.2, 0.8, 0.0, 0.0], [0.1, 0.2, 0.7, 0.0], [0.3, 0.4, 0.3, 0.0]])
+    C = jnp.asarray([[0.5, 0.5, 0.0, 0.0], [0.2, 0.8, 0.0, 0.0], [0.1, 0.3, 0.6, 0.0], [0.3, 0.5, 0.2, 0.0]])
     rho = jnp.asarray([[0.25, 0.75, 0.0, 0.0]] * 4)
     none, only_others, certain = gains(rho, C, jnp.asarray([3, 2, -1]))
     np.testing.assert_array_equal(none, np.zeros(4))
     np.testing.assert_array_equal(certain, np.zeros(4))
-    np.testing.assert_allclose(only_others, (np.array([0, 0, 0.7, 0.3]) - [0.25, 0.75, 0, 0]) / 2)
+    np.testing.assert_allclose(only_others, (np.array([0, 0, 0.75, 0.25]) - [0.25, 0.75, 0, 0]) / 2)
