@@ -1,6 +1,9 @@
 """The `steerax` command: its subcommands, and how errors reach a user."""
 
+import contextlib
 import errno
+import functools
+import glob
 import importlib
 import io
 import os
@@ -8,7 +11,9 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -111,3 +116,15 @@ def _keep_compiled() -> None:
     if os.access(folder, os.W_OK):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        warnings.showwarning = functools.partial(_mend, folder, warnings.showwarning)
+
+
+def _mend(folder: Path, shown: Any, message: Any, *rest: Any, **more: Any) -> None:
+    """Show a warning; but a compiled function that is torn, since a process was killed as it wrote it, is removed instead,
+    and compiled again."""
+    if torn := re.match("Error reading persistent compilation cache entry for '(.*?)'", str(message)):
+        for path in folder.glob(f"{glob.escape(torn[1])}-*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    else:
+        shown(message, *rest, **more)

@@ -12,6 +12,8 @@ import os
 import random
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +48,11 @@ JOBS = {
     "fit": Job(
         "fit t.txt --states 8 --cut 64 --iterations 400 --tolerance 0 --restarts 2 --save-every 0.2 --out out",
         "--resume",
+        "out.unfinished/.lock",
+    ),
+    "fit of series": Job(
+        "fit y.csv --model linear --tokens y --states 3 --iterations 300 --tolerance 0 --out out",
+        "",
         "out.unfinished/.lock",
     ),
     "solve": Job("solve parity --n 5 --depth 2 --check witness --out out", "", "out.unfinished/.lock"),
@@ -88,12 +95,17 @@ def at_work(process, lock):
 
 
 def prepared(folder):
-    """A folder with a text."""
+    """A folder with a text and a series."""
     folder.mkdir()
     draw = random.Random(0)
     (folder / "t.txt").write_text(
         "".join(draw.choice(["the cat ", "sat on ", "the mat. ", "a dog "]) for _ in range(600))
     )
+    x, rows = 0.0, ["y"]
+    for _ in range(300):
+        x = 0.9 * x + draw.gauss(0, 1)
+        rows.append(f"{x + draw.gauss(0, 1):.4f}")
+    (folder / "y.csv").write_text("\n".join(rows) + "\n")
     return folder
 
 
@@ -172,3 +184,50 @@ def test_kills_leave_the_bytes_of_an_undisturbed_run(name, tmp_path, environment
         assert [path for path in right if found[path] != right[path]] == []
         shutil.rmtree(folder)
     print(f"{name}: {done} kills in {runs} runs of {seconds:.1f} s")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", JOBS)
+def test_a_second_process_in_the_folder_is_told_who_works_there(name, tmp_path, environment):
+    job, folder = JOBS[name], prepared(tmp_path / "here")
+    first = start(job, folder, environment)
+    assert at_work(first, folder / job.lock), first.communicate()[0]
+    first.send_signal(signal.SIGSTOP)  # it stays at work
+    try:
+        second = start(job, folder, environment, go_on=True)
+        said = second.communicate()[0]
+        without = start(job, folder, environment)
+        also = without.communicate()[0]
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert (second.returncode, without.returncode) == (2, 2), (said, also)
+    sentence = said.strip().splitlines()[-1]
+    assert f"is in use by process {first.pid} on {socket.gethostname()} since" in sentence
+    assert (
+        "is in use by" in also or "unfinished" in also
+    )  # a comparison, or a fit, says first that it can be gone on with
+    out = first.communicate()[0]
+    assert first.returncode == 0, out
+    assert not (folder / job.lock).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled_functions_that_a_kill_tore_are_compiled_again(tmp_path, environment):
+    environment = environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    job = Job("fit y.csv --model linear --tokens y --states 1 --iterations 3 --overwrite --out out", "", "")
+    prepared(tmp_path / "here")
+
+    def answer():
+        process = start(job, tmp_path / "here", environment)
+        said = process.communicate()[0]
+        assert process.returncode == 0, said
+        return said, [path for path in (tmp_path / "cache").rglob("*-cache") if path.stat().st_size < 1000]
+
+    right, torn = answer()
+    assert not torn
+    for size in (0, 1, 700):
+        for path in (tmp_path / "cache").rglob("*-cache"):
+            os.truncate(path, size)
+        assert answer() == (right, [])
