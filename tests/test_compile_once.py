@@ -23,6 +23,7 @@ from steerax.lifted.bounds.generalisation import generalisation_bound
 from steerax.models import conditional_entropy, entropy_rate
 
 CHAIN = sx.models.random_hmm(jax.random.key(0), 3, 4)
+PROCESS = sx.models.tom_quantum()
 TOKENS = np.array([0, 1, 2, 3, 1, 0] * 5)
 BATCH = sx.Sequences.from_arrays([TOKENS, TOKENS[:7]])
 LINEAR = sx.LinearGaussianModel(
@@ -64,6 +65,18 @@ OF_CHAINS = {
     ],
     "optimal_control": lambda: sx.optimal_control(CHAIN, 3, np.ones(3)),
     "entropies": lambda: (conditional_entropy(CHAIN, 4), entropy_rate(CHAIN, samples=4, length=32)),
+    "operators": lambda: [
+        sx.filter(PROCESS, TOKENS).next_all(),
+        sx.filter(PROCESS, BATCH).predicted,
+        *(sx.dual_filter(PROCESS, TOKENS, **options) for options in ({}, {"layers": 3, "keep": True})),
+        *(sx.explain(PROCESS, TOKENS, queries) for queries in ("all", -1)),
+        sx.forecast(PROCESS, BATCH, 3),
+        sx.score(PROCESS, BATCH),
+        sx.sample(PROCESS, 0, 20, 3),
+        conditional_entropy(PROCESS, 4),
+        entropy_rate(PROCESS, samples=4, length=32),
+        sx.represent(sx.next_token_predictor(PROCESS, 1), TOKENS[:4], 4),
+    ],
     "align_states": lambda: sx.align_states(CHAIN, CHAIN),
     "sample_tokens": lambda: sx.sample_tokens(GPT, np.array([1, 2]), 4, jax.random.key(0)),
     "score of a network": lambda: sx.score(GPT, WINDOWS),
