@@ -19,7 +19,7 @@ from .recursions import operator_table, row_numbers
 
 def _costs(T, w, z: Int[Array, " T"]) -> Float[Array, "T d"]:
     """$c_t$; the gain of a missing token is zero, whatever stands here."""
-    return (2 * operator_table(T) @ w - w)[row_numbers(z)]
+    return (2 * operator_table(T) @ w - w[None])[row_numbers(z)]
 
 
 @jax.jit
