@@ -13,10 +13,9 @@ from .._bounds import COUNT, POSITIVE, bounded
 from .._errors import ConfigurationError, DataError
 from ..data.convert import as_sequences
 from ..inference.predictor import as_predictor
-from ..inference.score import next_token_log_probabilities
 from ..maths.keys import generator
 from ..models.generalised import GeneralisedHMM
-from .spectral import spectral_start
+from .spectral import asked, spectral_start
 
 KINDS = ("generalised", "hmm")
 _LEAST = 1e-4  # below this probability the loss goes on as a straight line
@@ -126,7 +125,7 @@ def extract(
         tried = [starts[d - 1]] if kind == "generalised" else [rng.normal(size=d * V * d + d) for _ in range(_STARTS)]
         unpack = _free(d, V) if kind == "generalised" else _classical(d, V)
         found = min((_fit(problem, unpack, start, iterations) for start in tried), key=lambda pair: pair[0])[1]
-        p0, T = (np.asarray(a, np.float64) for a in unpack(jnp.asarray(found)))
+        p0, T = (np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(found)))
         w = np.eye(d)[0] if kind == "generalised" else np.ones(d)
         excess, error = _excess(p0, T, w, judged, said[id(judged)])
         candidates.append(Machine(d, _model(p0, T, w, getattr(predictor, "vocabulary", None)), excess, error))
@@ -136,19 +135,22 @@ def extract(
 
 
 def _strings(data: Any, common: Any) -> tuple[Int[np.ndarray, "N T"], int]:
-    sequences = as_sequences(data, "tokens")
+    sequences = as_sequences(data, "tokens", getattr(common.source, "vocabulary", None))
     if not sequences.is_tokens or sequences.has_gaps or int(sequences.lengths.min()) != sequences.max_length:
         raise DataError("extract reads strings of one length without gaps; cut the sequences, or leave out the others.")
     if sequences.max_length < 4 or sequences.number < 16:
         raise DataError(
             f"extract needs at least 16 strings of 4 tokens; got {sequences.number} of {sequences.max_length}."
         )
-    return np.asarray(sequences.values, np.int32), common.n_tokens or sequences.n_tokens
+    V = common.n_tokens or sequences.n_tokens
+    if sequences.n_tokens > V:
+        raise DataError(f"The strings hold token {sequences.n_tokens - 1}; the predictor knows 0 to {V - 1}.")
+    return np.asarray(sequences.values, np.int32), V
 
 
 def _said(common: Any, strings: Int[np.ndarray, "N T"]) -> Float[np.ndarray, "N T1 V"]:
     """The network's distributions of the tokens 1 … T−1."""
-    return np.exp(next_token_log_probabilities(common, strings[:, :-1])[:, -(strings.shape[1] - 1) :])
+    return np.exp(asked(common, strings)[:, :-1])
 
 
 class _Problem:
@@ -229,7 +231,7 @@ def _fit(
         return _LOSS * float(value), _LOSS * _STEP * moved * np.asarray(slope, np.float64)
 
     # the start of the chain first: the spectral method says nothing of it
-    d = unpack(jnp.asarray(start))[0].shape[0]
+    d = jax.eval_shape(unpack, start)[0].shape[0]
     belief = (np.arange(len(start)) >= len(start) - d).astype(float)
     y = np.zeros_like(start)
     for moved, most in ((belief, 100), (np.ones_like(start), iterations)):
@@ -240,7 +242,7 @@ def _fit(
 
 
 def _excess(p0, T, w, strings, said) -> tuple[float, float]:
-    q = np.asarray(_along(*(jnp.asarray(a) for a in (p0, T, w)), jnp.asarray(strings)), np.float64)
+    q = np.asarray(jax.jit(_along)(*(jnp.asarray(a) for a in (p0, T, w)), jnp.asarray(strings)), np.float64)
     q = np.maximum(q, 1e-12)
     q /= q.sum(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):

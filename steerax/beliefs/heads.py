@@ -16,9 +16,9 @@ def missed_by_heads(
     """
     from scipy.optimize import nnls
 
-    Y = (lags[1:] * np.sqrt(p)).reshape(len(lags) - 1, -1)
+    Y = (lags * np.sqrt(p)).reshape(len(lags), -1)[1:]
     size = (Y**2).sum()
-    if size < 1e-20 or min(Y.shape) <= 0:
+    if size < 1e-20:
         return 0.0
     best = 1.0
     for seed in range(tries):

@@ -69,7 +69,7 @@ def mixed_states(
         possible = q > 64 * np.finfo(float).eps * np.abs(after) @ np.abs(w)
         possible &= q > 0
         entropy.append(float(-(weights[:, None] * np.where(possible, q * np.log(np.where(possible, q, 1)), 0)).sum()))
-        if depth is not None and len(counts) > depth:
+        if closed if depth is None else len(counts) > depth:
             break
         row, z = np.nonzero(possible)
         reached = after[row, z] / q[row, z][:, None]
@@ -87,8 +87,6 @@ def mixed_states(
         weights = masses[level]
         counts.append(len(level))
         closed = followed.issuperset(level.tolist())
-        if depth is None and closed:
-            break
     closed = closed or followed.issuperset(range(len(known)))
     none = np.zeros((0, 3), int)
     return MixedStates(known, np.array(depths), np.array(counts), np.concatenate([none, *edges]),
@@ -101,15 +99,15 @@ def _numbered(
     """The number of each belief, and which of them are the first with a new one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     old, new = _coordinates(known, classical), _coordinates(reached, classical)
-    distance, number = cKDTree(old).query(new, p=np.inf)
+    distance, number = KDTree(old).query(new, p=np.inf)
     to = np.where(distance <= tolerance, number, -1)
     left = np.flatnonzero(to < 0)
     if len(left) == 0:
         return to, left
-    pairs = cKDTree(new[left]).query_pairs(tolerance, p=np.inf, output_type="ndarray")
+    pairs = KDTree(new[left]).query_pairs(tolerance, p=np.inf, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(left),) * 2)
     group = connected_components(graph, directed=False)[1]
     _, first, group = np.unique(group, return_index=True, return_inverse=True)

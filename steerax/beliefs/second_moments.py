@@ -140,7 +140,7 @@ def wiener(model: Any, length: int = 16, heads: int = 1, *, key: Any = 0) -> Wie
     """
     process = stationary_process(model)
     F, H, G, first = _moments(process)
-    room = 1e-12 * np.abs(first).max()
+    room, nothing = 1e-12 * np.abs(first).max(), 1e-24 * np.abs(np.asarray(process.initial)).max() ** 2
     gains, sigma = [], np.zeros_like(F)
     for _ in range(length):
         K, sigma = _step(F, H, G, first, sigma, room)
@@ -148,12 +148,12 @@ def wiener(model: Any, length: int = 16, heads: int = 1, *, key: Any = 0) -> Wie
     K, settled = gains[-1], sigma
     for _ in range(10_000):
         K, new = _step(F, H, G, first, settled, room)
-        if np.abs(new - settled).max() <= 1e-15 * np.abs(new).max():
+        if np.abs(new - settled).max() <= 1e-15 * np.abs(new).max() + nothing:
             break
         settled = new
     w = np.asarray(process.evaluation, np.float64)
     plane = np.linalg.svd(w[None])[2][1:].T
-    spectrum = lambda M: np.array(sorted(np.linalg.eigvals(plane.T @ M @ plane).astype(complex), key=lambda x: -abs(x)))
+    spectrum = lambda M: np.array(sorted(np.linalg.eigvals(plane.T @ M @ plane), key=lambda x: -abs(x)), complex)
     lags, M = np.zeros((length, *gains[0].shape)), np.eye(len(F))
     for k in range(length):
         lags[k] = M @ gains[-1 - k]

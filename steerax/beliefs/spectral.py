@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..inference.score import next_token_log_probabilities
+from .._errors import DataError
+from ..inference.predictor import as_predictor
+from ..inference.score import STRINGS, next_token_log_probabilities
 
 _FUTURES = 48  # at most so many strings after each history
 
@@ -94,7 +96,18 @@ def _probability(
     read = np.zeros((len(history), len(tails), length), np.int32)
     read[:, :, :t], read[:, :, t : t + L] = history[:, None], tails
     read = read.reshape(-1, length)
-    log_p = next_token_log_probabilities(predictor, read)
-    log_p = log_p[:, log_p.shape[1] - length :][:, t - 1 : t - 1 + L]  # row i belongs to the token after position i
+    log_p = asked(predictor, read)[:, t - 1 : t - 1 + L]
     along = np.take_along_axis(log_p, read[:, t : t + L, None].astype(np.int64), 2)[..., 0].sum(1)
     return np.exp(along).reshape(len(history), len(tails))
+
+
+def asked(predictor: Any, strings: Int[np.ndarray, "n T"]) -> Float[np.ndarray, "n T V"]:
+    """The predictor's log-probabilities of the token after each position; few strings are filled up, so that one shape is
+    compiled. **Raises:** `DataError` for a predictor that gives no numbers."""
+    n, T = strings.shape
+    if as_predictor(predictor).compiled and n < STRINGS:
+        strings = np.concatenate([strings, np.zeros((STRINGS - n, T), strings.dtype)])
+    log_p = next_token_log_probabilities(predictor, strings)[:n]
+    if np.isnan(log_p).any():
+        raise DataError("The predictor gave a probability that is not a number.")
+    return log_p[:, log_p.shape[1] - T :]
