@@ -184,7 +184,9 @@ def test_a_search_for_beliefs_stops_where_it_is_told():
     p0, T, w = oracles.operators_of(sx.models.even(0.3))
     both = cloud.reachable(np.stack([p0, p0 * (1 + 1e-14)]), T, w)
     assert len(both[0]) == 4
-    assert len(cloud.reachable(p0[None], T, w, tolerance=0.9)[0]) < 4
+    p0, T, w = oracles.operators_of(sx.models.sns())
+    assert not cloud.reachable(p0[None], T, w, max_beliefs=200)[2]
+    assert cloud.reachable(p0[None], T, w, max_beliefs=200, tolerance=0.01)[2]
 
 
 def test_beliefs_on_the_line_of_a_grid_are_one():

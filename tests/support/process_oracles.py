@@ -4,6 +4,7 @@ import itertools
 
 import jax
 import numpy as np
+import pytest
 
 import steerax as sx
 
@@ -38,6 +39,14 @@ SIGNED = {
     "mixture of quantum processes": lambda: MODELS.mixture([MODELS.random_quantum(0), MODELS.random_quantum(1)]),
 }
 ALL = CLASSICAL | SIGNED
+
+
+_OFTEN = {"even", "tom_quantum", "mixture", "casino"}  # the others are tried with the slow tests
+
+
+def cases(names):
+    """Names of processes for `parametrize`, most of them slow: each compiles functions of its own shapes."""
+    return [pytest.param(name, marks=() if name in _OFTEN else pytest.mark.slow) for name in names]
 
 
 def operators_of(model):
