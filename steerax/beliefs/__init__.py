@@ -5,14 +5,16 @@ from typing import Any
 
 _HOME = {
     "attention_report": "attention",
-    "constrained_belief": "probing",
+    "constrained_belief": "targets",
     "extract": "extraction",
+    "knowledge_of": "knowledge",
     "mixed_states": "presentation",
     "picture": "simplex",
     "probe": "probing",
     "second_order": "second_moments",
     "swap": "intervene",
     "wiener": "second_moments",
+    "write_html": "page",
 }
 __all__ = sorted(_HOME)
 

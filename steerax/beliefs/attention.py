@@ -13,10 +13,10 @@ from .._errors import ConfigurationError, DataError
 from ..data.chunks import chunks
 from ..maths.keys import as_key, generator
 from ..models.generalised import as_generalised
-from .probing import strings_of, targets_of
 from .readout import CUTOFF_OF_WEIGHTS, fit_map, folds_of, held_out, score_of
-from .second_moments import WienerFilter
+from .second_moments import WienerFilter, wiener
 from .streams import untrained
+from .targets import strings_of, targets_of
 
 _AT_ONCE = 512
 _FITTED_LAGS = 12  # the rate is fitted on lags 1 … 11
@@ -65,13 +65,13 @@ class AttentionReport:
 
 
 def attention_report(
-    network: Any, model: Any, tokens: Any, *, heads: int | None = None, key: Any = 0
+    network: Any, model: Any, tokens: Any, *, filter: WienerFilter | None = None, key: Any = 0
 ) -> AttentionReport:
     """Measure the first attention layer of a network on strings of a process, and set it beside the Wiener filter.
 
     **Arguments:** `network`, of the house (`hidden_states`, `block(0)`, `config`); `model`, the process; `tokens`, strings of one
-    length without gaps, some thousands; `heads`, of the prediction (those of the network by default); `key`, of the halves and
-    of the untrained network that is the null.
+    length without gaps, some thousands; `filter`, `wiener(model, T, heads)` if it is there already; `key`, of the halves and of the
+    untrained network that is the null.
 
     **Raises:** `ConfigurationError` for a network without blocks; `DataError` for strings that do not fit.
     """
@@ -83,8 +83,8 @@ def attention_report(
     if T < 3:
         raise DataError("An attention report needs strings of at least three tokens.")
     rng = generator(key)
-    targets, filter = targets_of(process, strings)
-    filter = dataclasses.replace(filter, heads=min(4, heads or network.config.n_head))
+    filter = wiener(process, T, min(4, network.config.n_head)) if filter is None else filter
+    targets = targets_of(process, strings, filter)
     last = {name: values[:, -1:] for name, values in targets.items()}
     twin = untrained(network, as_key(int(rng.integers(2**31))))
     half, ones = folds_of(strings, int(rng.integers(2**31))), np.ones((n, 1))

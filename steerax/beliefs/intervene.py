@@ -14,9 +14,9 @@ from ..data.convert import as_sequences
 from ..inference.verbs import filter as exact_filter
 from ..maths.keys import generator
 from ..models.generalised import as_generalised
-from .probing import strings_of
 from .readout import fit_map
 from .streams import half_steps, hidden_states, is_network
+from .targets import strings_of
 
 CONTROLS = {
     "no change": "the network on its own string",
@@ -46,9 +46,10 @@ class Swapped:
 
     @property
     def effect(self) -> float:
-        """The part of the way from "no change" to the floor that writing the belief goes: 1 is all of it."""
-        start, end = self.controls["no change"][0], self.floor[0]
-        return float((start - self.divergence[-1]) / (start - end)) if start > end else float("nan")
+        """The part of the way from "no change" to the floor that writing the belief goes: 1 is all of it. NaN where there is no
+        way to go: the two are within five standard errors."""
+        (start, error), end = self.controls["no change"], self.floor[0]
+        return float((start - self.divergence[-1]) / (start - end)) if start > end + 5 * error else float("nan")
 
     def summary(self) -> str:
         """The test in lines of text."""
@@ -57,7 +58,8 @@ class Swapped:
         rows.append(("floor: reads the other string", *self.floor))
         width = max(len(name) for name, *_ in rows)
         lines = [f"{name:<{width}}  {value:.5f} ± {error:.5f} nats" for name, value, error in rows]
-        return "\n".join([f"after {self.place}; {self.effect:.0%} of the way", *lines])
+        reached = "" if np.isnan(self.effect) else f"; {self.effect:.0%} of the way"
+        return "\n".join([f"after {self.place}{reached}", *lines])
 
 
 def swap(

@@ -9,14 +9,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .._bounds import SHARE, bounded
-from .._errors import ConfigurationError, DataError
+from .._errors import ConfigurationError
 from ..data.convert import as_sequences
 from ..inference.verbs import filter as exact_filter
 from ..maths.keys import as_key, generator
 from ..models.generalised import GeneralisedHMM, as_generalised
 from .readout import CUTOFF, Score, folds_of, held_out, score_of
-from .second_moments import WienerFilter, wiener
+from .second_moments import wiener
 from .streams import is_network, streams_of, untrained
+from .targets import TARGETS, strings_of, targets_of, weights_of
 
 NULLS = {
     "wiener": "the best function that is linear in the one-hot history",
@@ -25,7 +26,6 @@ NULLS = {
     "last_token": "the last token alone",
     "next_token": "the exact distribution of the next token",
 }
-TARGETS = ("exact", "wiener", "remainder", "constrained")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Probed:
 
     def summary(self) -> str:
         """A table for a terminal: every number beside its nulls."""
-        head = ["layer", "exact", "± s.e.", "rmse", "remainder", "wiener", *self.nulls]
+        head = ["layer", "exact", "± s.e.", "rmse", "remainder", "Wiener", *(f"null:{name}" for name in self.nulls)]
         rows = [head]
         for i, layer in enumerate(self.layers):
             numbers = [self.r2[i], self.r2_error[i], self.rmse[i], self.remainder[i], self.scores["wiener"][i].r2]
@@ -98,7 +98,7 @@ class Probed:
         widths = [max(len(row[c]) for row in rows) for c in range(len(head))]
         lines = ["  ".join(cell.ljust(w) if c == 0 else cell.rjust(w) for c, (cell, w) in enumerate(zip(row, widths, strict=True)))
                  for row in rows]  # fmt: skip
-        return "\n".join([lines[0].replace("wiener", "linear", 1), *lines[1:]])
+        return "\n".join(lines)
 
     def plot(self, **options: Any) -> Any:
         """The belief picture as a matplotlib figure; options of `picture`."""
@@ -109,9 +109,10 @@ class Probed:
 
     def to_html(self, path: str | Path, *, overwrite: bool = False) -> None:
         """The table, the picture and what they mean as one HTML file. **Raises:** `ConfigurationError` if there is one."""
-        from .page import write_probe
+        from .page import write_html
+        from .record import Knowledge
 
-        write_probe(self, path, overwrite=overwrite)
+        write_html(Knowledge(self), path, "the process", overwrite=overwrite)
 
 
 @bounded(cutoff=SHARE)
@@ -154,7 +155,8 @@ def probe(
         raise ConfigurationError(f"There is no null {unknown[0]!r}; choose among {', '.join(NULLS)}.")
     w = weights_of(weights, strings)
     half = folds_of(strings, int(rng.integers(2**31)))
-    targets, linear = targets_of(process, strings)
+    linear = wiener(process, strings.shape[1])
+    targets = targets_of(process, strings, linear)
     d = process.n_states
     columns = np.concatenate(list(targets.values()), -1)
     read = lambda X: held_out(X, columns, w, half, cutoff)
@@ -170,51 +172,6 @@ def probe(
     predicted = np.stack([of(each, "exact") for each in found.values()])
     exact, wiener_belief = targets["exact"], targets["wiener"]
     return Probed(tuple(streams), scores, spread(bare), spread(remainder), predicted, exact, wiener_belief, strings, process)  # fmt: skip
-
-
-def strings_of(tokens: Any, process: GeneralisedHMM) -> Int[np.ndarray, "B T"]:
-    """Strings of one length without gaps. **Raises:** `DataError` for others."""
-    data = as_sequences(tokens, "tokens", process.vocabulary)
-    if not data.is_tokens or data.has_gaps or int(data.lengths.min()) != data.max_length:
-        raise DataError("Probes read strings of one length without gaps; cut the sequences, or leave out the others.")
-    if data.number < 4:
-        raise DataError(f"A probe is fitted on half of the strings; {data.number} are too few.")
-    if data.n_tokens > process.n_tokens:
-        raise DataError(f"The strings hold token {data.n_tokens - 1}; the process has 0 … {process.n_tokens - 1}.")
-    return np.asarray(data.values)
-
-
-def weights_of(weights: Any, strings: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
-    """Weights of strings and positions, equal by default. **Raises:** `DataError` for some that cannot be weights."""
-    if weights is None:
-        return np.ones(strings.shape)
-    w = np.asarray(weights, np.float64)
-    if w.shape not in (strings.shape, strings.shape[1:], (len(strings), 1)):
-        raise DataError(f"Weights have the shape of the strings, {strings.shape}, not {w.shape}.")
-    if not np.isfinite(w).all() or (w < 0).any() or not w.any():
-        raise DataError("Weights are finite, not negative, and not all zero.")
-    return np.array(np.broadcast_to(w, strings.shape))
-
-
-def targets_of(process: GeneralisedHMM, strings: Int[np.ndarray, "B T"]) -> tuple[dict[str, np.ndarray], WienerFilter]:
-    """The beliefs after each token, `[B T d]`, by the names of `TARGETS`, and the Wiener filter of the process."""
-    filter = wiener(process, strings.shape[1])
-    exact = np.asarray(exact_filter(process, as_sequences(strings, "tokens")).predicted, np.float64)[:, 1:]
-    linear = filter.belief(strings)[:, 1:]
-    values = exact, linear, exact - linear, constrained_belief(filter.model, strings)
-    return dict(zip(TARGETS, values, strict=True)), filter
-
-
-def constrained_belief(process: GeneralisedHMM, strings: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B T d"]:
-    r"""$r_{t+1}=\pi+(r_t-\pi+\pi T^{z}/p_z-\pi)$ moved by the transition: each token adds its own news, which then decays by
-    the eigenvalues of the transition [PiotrowskiRiechersFilanShai2025]."""
-    pi, T, w = (np.asarray(a, np.float64) for a in process.arrays)
-    news = np.einsum("i,zij->zj", pi, T) / np.maximum(pi @ (T @ w).T, 1e-300)[:, None] - pi
-    r, out = np.zeros((len(strings), len(pi))), []
-    for z in strings.T:
-        r = r @ T.sum(0) + news[z]
-        out.append(pi + r)
-    return np.stack(out, 1)
 
 
 def _null(name, activations, process, strings, streams, linear, rng, key) -> list[np.ndarray]:

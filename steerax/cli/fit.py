@@ -10,7 +10,7 @@ from .._bounds import COUNT, NOT_NEGATIVE, Range
 from .._errors import ConfigurationError
 from ..data.sequences import Sequences
 from ..inference.kinds import Start
-from ..runs.files import free_place, try_place
+from ..runs.files import try_place
 from ..runs.folder import Lock, discard
 from .answers import Answer, in_words, standard_error
 from .inputs import read_series, read_tokens
@@ -55,6 +55,8 @@ class _Options(TableOptions):
 @command
 def fit(options: _Options) -> Answer:
     """Learn a model from sequences and save it. Example: `steerax fit text.txt --states 16 --cut 256`."""
+    from ..runs.models import check_place
+
     if options.model not in ("hmm", "linear"):
         raise ConfigurationError(f"There is no model called {options.model!r}; choose hmm or linear.")
     is_hmm = options.model == "hmm"
@@ -65,7 +67,7 @@ def fit(options: _Options) -> Answer:
     inputs = input_columns(options.inputs, options.names)
     try_place(options.folder, folder=True)
     stopped = any(options.unfinished.glob("checkpoints/[0-9]*"))
-    free_place(options.folder, options.overwrite or (options.resume and stopped))
+    check_place(options.folder, options.overwrite or (options.resume and stopped))
     data = read_tokens(options.data, options) if is_hmm else read_series(options.data, options, inputs=inputs)
     data = data if options.cut is None else data.cut(options.cut)
     training, held_out = data, None

@@ -22,7 +22,19 @@ from .answers import Answer, say
 from .options import Options, command
 
 # each is the function of the same name in the module of the same name
-_COMMANDS = ("compare", "fit", "predict", "explain", "forecast", "train", "sample", "analyse", "solve", "reproduce")
+_COMMANDS = (
+    "compare",
+    "fit",
+    "predict",
+    "explain",
+    "forecast",
+    "train",
+    "sample",
+    "analyse",
+    "beliefs",
+    "solve",
+    "reproduce",
+)
 
 app = typer.Typer(
     name="steerax",

@@ -25,8 +25,18 @@ EXPERIMENTS = (
     "lifting",
     "triple-quantisation",
     "optimality",
+    "wiener-attention",
 )
 # started first where several run side by side, longest first, so that a short one is the last to end
-LONG = ("dimension", "undercomplete", "higher-dimension", "real-data", "training-curves", "perturbation", "optimality")
+LONG = (
+    "wiener-attention",
+    "dimension",
+    "undercomplete",
+    "higher-dimension",
+    "real-data",
+    "training-curves",
+    "perturbation",
+    "optimality",
+)
 # these measure how long something takes, which others beside them would change: they run last and alone
 ALONE = ("complexity",)

@@ -124,6 +124,11 @@ def as_generalised(model: Any) -> GeneralisedHMM:
     return GeneralisedHMM(model.initial, operators, evaluation=ones, vocabulary=model.vocabulary)
 
 
+def token_columns(model: Any) -> Float[Array, "d V"]:
+    r"""$F$ with $\pi_tF$ the distribution of the next token: $C$ of a hidden Markov model, $T^zw$ of a generalised one."""
+    return (model.operators @ model.evaluation).T if isinstance(model, GeneralisedHMM) else model.emission
+
+
 @functools.partial(jax.jit, static_argnames="length")
 def _sample(p0, T, w, key, length: int):
     weigh = T @ w  # [V d]

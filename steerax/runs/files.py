@@ -161,7 +161,7 @@ def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
 
 def recover(path: str | os.PathLike) -> None:
     """Bring back a folder that a process moved away and died before the new one took its place."""
-    path = Path(path)
+    path = Path(path).absolute()
     old = path.with_name(f".{path.name}.old")
     if old.is_dir():
         if path.exists():

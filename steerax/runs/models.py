@@ -80,10 +80,7 @@ def save(
     """
     folder = Path(folder)
     kind = kind_of(model)
-    files.recover(folder)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "model.json").exists())):
-        raise CheckpointError(f"{folder} exists and is not a model folder; choose another place.")
-    files.free_place(folder, overwrite)
+    check_place(folder, overwrite)
     record = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -99,6 +96,15 @@ def save(
         files.write_whole(beside / "model.json", json.dumps(record, indent=1))
 
     files.write_folder(folder, fill_folder)
+
+
+def check_place(folder: str | os.PathLike, overwrite: bool = False) -> None:
+    """See whether a model may be written there. **Raises:** as `save`."""
+    folder = Path(folder)
+    files.recover(folder)
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "model.json").exists())):
+        raise CheckpointError(f"{folder} exists and is not a model folder; choose another place.")
+    files.free_place(folder, overwrite)
 
 
 def load(folder: str | os.PathLike) -> Any:

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from ...inference.score import next_token_log_probabilities
-from ...models.hmm import HiddenMarkovModel
 from ...transformer.gpt import GPT
-from .sources import Source
+from .sources import Process, Source
 from .window import Window
 
 
@@ -64,7 +63,7 @@ def correlation(a: Float[np.ndarray, "*n"], b: Float[np.ndarray, "*n"]) -> float
     return float((a * b).sum() / size) if size > 0 else float("nan")
 
 
-def facts_about(source: Source, hmm: HiddenMarkovModel, gpt: GPT, window: Window) -> dict[str, float | int]:
+def facts_about(source: Source, hmm: Process, gpt: GPT, window: Window) -> dict[str, float | int]:
     """Sentence → number: differences of the predictions on all held-out sequences, and the control in the window."""
     strings, mask = source.held_out.values[:, :-1], source.held_out.mask[:, 1:]
     log_p = next_token_log_probabilities(hmm, strings)[:, 1:]

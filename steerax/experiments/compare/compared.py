@@ -1,18 +1,19 @@
 """What a comparison returns: every number of the report."""
 
 import dataclasses
+import textwrap
 from typing import Any
 
 from ..._results import RESULTS, name_of
+from ...beliefs.record import Knowledge
 from ...inference.score import Comparison
-from ...models.hmm import HiddenMarkovModel
 from ...runs.json import plain
 from .agreement import Agreement
 from .config import Config
 from .layers import ByLayers
 from .learned import TrainedGPT
 from .scores import EXACT
-from .sources import Source
+from .sources import Process, Source
 from .window import Window
 
 
@@ -22,13 +23,14 @@ class Compared:
 
     **Attributes:** `hmm` and `gpt`, the two models; `scores` of all predictors on the held-out sequences; `floor`, the
     entropy floor in nats per token (`None` for data); `dual_filter`, by its number of layers; `window`, one
-    sequence in detail; `agreements` of the weights in it; `facts`, sentence → number; `seconds`, by part; `versions`,
+    sequence in detail; `agreements` of the weights in it; `facts`, sentence → number; `beliefs`, what the network
+    knows; `seconds`, by part; `versions`,
     of the software.
     """
 
     config: Config
     source: Source
-    hmm: HiddenMarkovModel
+    hmm: Process
     gpt: TrainedGPT
     scores: Comparison
     floor: float | None
@@ -36,6 +38,7 @@ class Compared:
     window: Window
     agreements: list[Agreement]
     facts: dict[str, float | int]
+    beliefs: Knowledge
     seconds: dict[str, float]
     versions: dict[str, str]
 
@@ -76,6 +79,7 @@ class Compared:
                 "dual_filter": self.dual_filter,
                 "agreement": self.agreements,
                 "facts": self.facts,
+                "beliefs": self.beliefs.numbers,
                 "training": {"steps": self.gpt.steps, "result": name_of(self.result)},
                 "seconds": self.seconds,
                 "versions": self.versions,
@@ -97,5 +101,6 @@ class Compared:
             f"dual filter = exact filter to {dual.difference_to_filter:.1e} after {dual.layers_needed} layers; "
             f"{sum(self.seconds.values()):.0f} s in all"
         )
+        lines += [textwrap.fill(text, 110) for text in (self.beliefs.sentence, self.beliefs.prediction) if text]
         lines.append(f"report: {self.config.folder / 'compare.html'}")
         return "\n".join(lines)

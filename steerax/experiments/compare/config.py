@@ -2,37 +2,40 @@
 
 import dataclasses
 import pathlib
+import re
 from typing import Annotated, NamedTuple
 
 from ..._bounds import COUNT, SEED, SHARE, Range, check_fields
 from ..._errors import ConfigurationError
 from ...data.read import Format
 
-PROCESSES = ("two-cycle", "casino", "mess3")
 REFERENCES = {
     "support": "uniform over the tokens that can come next under the process",
     "uniform": "uniform over all tokens",
     "hmm": "drawn from the hidden Markov model",
 }
-_KEY_USES = ("held out", "counts", "baum-welch", "gpt", "entropy")
+_TRAINED = ("layers", "heads", "width", "steps")
+_KEY_USES = ("held out", "counts", "baum-welch", "gpt", "entropy", "beliefs")
 
 
 class _Network(NamedTuple):
-    """The size of a GPT and its training steps."""
+    """The size of a GPT, its training steps, and the tokens of a window."""
 
     layers: int
     heads: int
     width: int
     steps: int
+    length: int
 
 
-# one head of width 8 for the binary process, as in the paper; a small language model for data
+# two-cycle as in the paper; one layer where one attention layer is what is looked at; a small language model for data
 _NETWORKS = {
-    "two-cycle": _Network(1, 1, 8, 4000),
-    "casino": _Network(1, 1, 16, 3000),
-    "mess3": _Network(2, 2, 32, 2500),
+    "two-cycle": _Network(1, 1, 8, 4000, 64),
+    "casino": _Network(1, 1, 16, 3000, 32),
+    "mess3": _Network(1, 1, 16, 2500, 32),
 }
-_NETWORK_FOR_DATA = _Network(2, 4, 64, 2000)
+_NETWORK_FOR_A_PROCESS = _Network(2, 2, 32, 2500, 32)
+_NETWORK_FOR_DATA = _Network(2, 4, 64, 2000, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +45,12 @@ class Config(Format):
     **Raises:** `ConfigurationError` for a value that cannot work.
     """
 
-    source: Annotated[str, "two-cycle, casino, mess3, pydoc, or a file"] = "two-cycle"
+    source: Annotated[str, "a process (mess3, two-cycle, rrxor, …), pydoc, or a file"] = "mess3"
     _: dataclasses.KW_ONLY
+    process: Annotated[
+        str | None, "own process: a model folder, or a JSON file of matrices (with a data file: the model behind it)"
+    ] = None
+    network: Annotated[str | None, "own network: a checkpoint to compare instead of training one"] = None
     out: Annotated[str | None, "folder to write to  [default: compare/SOURCE]"] = None
     states: Annotated[int | None, "hidden states to learn, 16 for data; a named process keeps its own model", COUNT] = (
         None
@@ -54,7 +61,9 @@ class Config(Format):
         int, "largest number of Baum-Welch steps per start; it stops when it no longer gains", COUNT
     ] = 200
     # four to ten cycles of the default process
-    length: Annotated[int, "tokens in a window, and the block size of the GPT", Range(2, 10**9, whole=True)] = 64
+    length: Annotated[int | None, "tokens in a window, and the block size of the GPT", Range(2, 10**9, whole=True)] = (
+        None
+    )
     layers: Annotated[int | None, "layers of the GPT", COUNT] = None
     heads: Annotated[int | None, "heads of the GPT", COUNT] = None
     width: Annotated[int | None, "embedding dimension of the GPT", COUNT] = None
@@ -76,16 +85,30 @@ class Config(Format):
             raise ConfigurationError(f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.")
         if self.seed < 0:
             raise ConfigurationError(f"--seed must not be negative, not {self.seed}.")
+        if self.network is not None and (given := [n for n in _TRAINED if getattr(self, n) is not None]):
+            raise ConfigurationError(f"--network brings its own sizes; leave out --{given[0]}.")
 
     @property
     def is_process(self) -> bool:
-        """True for a named process, False for data."""
-        return self.source in PROCESSES
+        """Whether the data are drawn from a process: a named one, or one of a file where no data are named."""
+        from ...models.catalogue import is_named  # the command line is read before JAX is imported
+
+        return is_named(self.source)
+
+    @property
+    def name(self) -> str:
+        """What the comparison is called."""
+        chosen = self.process if self.process is not None and self.is_process else self.source
+        return pathlib.Path(chosen).stem if chosen == self.process or not self.is_process else chosen
 
     @property
     def folder(self) -> pathlib.Path:
         """Where everything is written."""
-        return pathlib.Path(self.out) if self.out else pathlib.Path("compare") / pathlib.Path(self.source).stem
+        return (
+            pathlib.Path(self.out)
+            if self.out
+            else pathlib.Path("compare") / re.sub(r"[^\w.-]+", "-", self.name).strip("-")
+        )
 
     def key(self, use: str):
         """The random key for one use of the seed."""
@@ -94,9 +117,11 @@ class Config(Format):
         return jax.random.fold_in(jax.random.key(self.seed), _KEY_USES.index(use))
 
     @property
-    def network(self) -> _Network:
-        """Layers, heads, width and steps of the GPT: the options, and what suits the source for the others."""
-        sizes = _NETWORKS.get(self.source, _NETWORK_FOR_DATA)
+    def shape(self) -> _Network:
+        """Layers, heads, width, steps and length: the options, and what suits the source for the others."""
+        usual = _NETWORK_FOR_A_PROCESS if self.is_process else _NETWORK_FOR_DATA
+        named = self.process is None and self.is_process
+        sizes = _NETWORKS.get(self.source.partition("(")[0], usual) if named else usual
         if self.quick:
             sizes = sizes._replace(steps=sizes.steps // 5)
         return _Network(*(getattr(self, name) or value for name, value in sizes._asdict().items()))

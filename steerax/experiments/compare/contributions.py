@@ -8,14 +8,14 @@ $$\text{prediction}_q=S_0^q+\sum_{t<q}(S_{t+1}^q-S_t^q).$$
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ...inference.hmm.kernels.scaled import filter_traced
 from ...inference.reference import Reference
 from ...inference.represent import REPLICATES, branching_strings, continued_strings, latin_table
-from ...models.hmm import HiddenMarkovModel
+from ...inference.score import next_token_log_probabilities
 
 # strings -> probability of the target of query q after their first q tokens, for q = 1 … T
 _OfTargets = Callable[[Int[np.ndarray, "n T"]], Float[np.ndarray, "n T"]]
@@ -69,12 +69,11 @@ def adapted_weights(
     return weights
 
 
-def hmm_predictor(hmm: HiddenMarkovModel, targets: Int[np.ndarray, " T1"]) -> _OfTargets:
+def hmm_predictor(hmm: Any, targets: Int[np.ndarray, " T1"]) -> _OfTargets:
     """The exact filter as the predictor of one target per query."""
-    columns = np.asarray(hmm.emission, np.float64)[:, targets[1:]]
 
     def predict(strings: np.ndarray) -> np.ndarray:
-        states = np.asarray(filter_traced(*hmm.arrays, strings.T)[0][1:], np.float64)
-        return np.einsum("tnd,dt->nt", states, columns)
+        log_p = next_token_log_probabilities(hmm, strings)
+        return np.exp(log_p[:, np.arange(1, log_p.shape[1]), targets[1:]])
 
     return predict

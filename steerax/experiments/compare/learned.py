@@ -8,7 +8,6 @@ import numpy as np
 
 from ..._errors import ConfigurationError
 from ..._results import RESULTS
-from ...models.hmm import HiddenMarkovModel
 from ...models.sampling import sample_batch
 from ...runs import models
 from ...runs.files import read_json
@@ -16,7 +15,7 @@ from ...runs.folder import RunFolder
 from ...training.gradient import train_gpt
 from ...transformer.gpt import GPT, GPTConfig
 from .config import Config
-from .sources import Source
+from .sources import Process, Source
 
 _STATES_FOR_DATA = 16
 _PIECE = 256  # long sequences are cut for Baum-Welch, so that its recursions run side by side
@@ -33,7 +32,7 @@ class TrainedGPT:
     result: RESULTS
 
 
-def hidden_markov_model(config: Config, source: Source, folder: pathlib.Path) -> HiddenMarkovModel:
+def hidden_markov_model(config: Config, source: Source, folder: pathlib.Path) -> Process:
     """The true model of a named process, or one learned from the training sequences, which is kept in `folder`."""
     if source.process is not None and config.states is None:
         return source.process
@@ -57,9 +56,27 @@ def hidden_markov_model(config: Config, source: Source, folder: pathlib.Path) ->
 
 def gpt_shape(config: Config, source: Source) -> GPTConfig:
     """The shape of the GPT for a source. **Raises:** `ConfigurationError` for sizes that do not fit together."""
-    layers, heads, width, _ = config.network
+    layers, heads, width, _, length = config.shape
     missing = source.training.has_gaps or source.held_out.has_gaps
-    return GPTConfig(len(source.vocabulary), config.length, layers, heads, width, missing=missing)
+    tied = not source.drawn or config.source == "two-cycle"  # few tokens leave a tied unembedding little room
+    return GPTConfig(len(source.vocabulary), length, layers, heads, width, missing=missing, tied=tied)
+
+
+def given_gpt(config: Config, source: Source) -> TrainedGPT:
+    """The network of `--network`. **Raises:** `ConfigurationError` if it reads other tokens or too few of them."""
+    from ...transformer.checkpoint import open_checkpoint
+
+    assert config.network is not None
+    found = open_checkpoint(config.network).gpt
+    if found.config.vocab_size != len(source.vocabulary):
+        raise ConfigurationError(
+            f"The network {config.network} has {found.config.vocab_size} tokens, the data {len(source.vocabulary)}."
+        )
+    if found.config.block_size < config.shape.length:
+        raise ConfigurationError(
+            f"The network {config.network} reads {found.config.block_size} tokens; choose --length {found.config.block_size}."
+        )
+    return TrainedGPT(found, np.zeros(0), 0, RESULTS.successful)
 
 
 def trained_gpt(config: Config, source: Source, shape: GPTConfig, folder: pathlib.Path) -> TrainedGPT:
@@ -67,9 +84,9 @@ def trained_gpt(config: Config, source: Source, shape: GPTConfig, folder: pathli
 
     **Raises:** `ConfigurationError` if the training diverges.
     """
-    process, data, steps = source.process, source.training, config.network.steps
-    if process is not None:
-        data = lambda key, step: sample_batch(process, key, config.batch, config.length + 1)
+    process, data, steps = source.process, source.training, config.shape.steps
+    if process is not None and source.drawn:
+        data = lambda key, step: sample_batch(process, key, config.batch, config.shape.length + 1)
     keys = jax.random.split(config.key("gpt"))
     run = train_gpt(
         GPT(shape, key=keys[0]),

@@ -11,21 +11,26 @@ import numpy as np
 from ... import __version__
 from ..._errors import ConfigurationError
 from ..._results import RESULTS
-from ...models.hmm import HiddenMarkovModel
+from ...beliefs.knowledge import FEWEST, knowledge_of
+from ...models.sampling import sample_sequences
 from ...report import page
 from ...runs import models
 from ...runs.clock import Clock
 from ...runs.files import content_hash, free_place, try_place, write_whole
 from ...runs.folder import RunFolder, discard
+from ...transformer.gpt import GPT
 from .agreement import agreements, facts_about
 from .compared import Compared
 from .config import Config
 from .layers import by_layers
-from .learned import TrainedGPT, gpt_shape, gpt_so_far, hidden_markov_model, trained_gpt
+from .learned import TrainedGPT, given_gpt, gpt_shape, gpt_so_far, hidden_markov_model, trained_gpt
 from .scores import entropy_floor, held_out_scores
-from .sources import Source, resolve
+from .sources import Process, Source, resolve
 from .text import page_of
 from .window import window_of
+
+_STRINGS = 2048  # whose beliefs are read
+_MOST_NUMBERS = 40_000_000  # of all residual streams that are read
 
 
 class Interrupted(Exception):
@@ -47,8 +52,8 @@ def run(config: Config, resume: bool = False, overwrite: bool = False) -> Compar
     clock = Clock(_say)
     with clock("hidden Markov model"):
         hmm = hidden_markov_model(config, source, unfinished / "hmm")
-    with clock("training the GPT"):
-        gpt = trained_gpt(config, source, shape, unfinished / "gpt")
+    with clock("training the GPT" if config.network is None else "reading the network"):
+        gpt = given_gpt(config, source) if config.network else trained_gpt(config, source, shape, unfinished / "gpt")
     if gpt.result == RESULTS.interrupted:
         raise Interrupted(
             f"Interrupted after {gpt.steps:,} training steps; nothing is lost. Continue with --resume, or report on "
@@ -102,7 +107,7 @@ def _identity(config: Config, source: Source) -> dict[str, Any]:
     return {"options": content_hash(options), "data": content_hash(source.training.values, source.held_out.values)}
 
 
-def _compared(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: TrainedGPT, clock: Clock) -> Compared:
+def _compared(config: Config, source: Source, hmm: Process, gpt: TrainedGPT, clock: Clock) -> Compared:
     """Everything that is measured with both models."""
     with clock("scores"):
         scores = held_out_scores(source, hmm, gpt.model)
@@ -111,11 +116,36 @@ def _compared(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: Train
         window = window_of(config, source, hmm, gpt.model)
         layers = by_layers(source, hmm, window.tokens)
         facts = facts_about(source, hmm, gpt.model, window)
+    with clock("beliefs"):
+        beliefs = knowledge_of(gpt.model, hmm, _strings(config, source, gpt.model), config.seed)
     versions = {"steerax": __version__, "jax": jax.__version__, "numpy": np.__version__}
     versions["python"] = sys.version.split()[0]
     return Compared(
-        config, source, hmm, gpt, scores, floor, layers, window, agreements(window), facts, clock.seconds, versions
+        config,
+        source,
+        hmm,
+        gpt,
+        scores,
+        floor,
+        layers,
+        window,
+        agreements(window),
+        facts,
+        beliefs,
+        clock.seconds,
+        versions,
     )
+
+
+def _strings(config: Config, source: Source, gpt: GPT) -> np.ndarray:
+    """As many strings of one length as can be read: fresh ones of a process, whole held-out windows of data."""
+    T = min(config.shape.length, gpt.config.block_size)
+    room = _MOST_NUMBERS // (T * gpt.config.n_embd * (2 * gpt.config.n_layer + 1))
+    most = max(FEWEST, min(_STRINGS, room))
+    if source.drawn:
+        return np.asarray(sample_sequences(source.process, config.key("beliefs"), most, T).values)
+    whole = [part[:T] for part in source.held_out if len(part) >= T and (np.asarray(part[:T]) >= 0).all()]
+    return np.asarray(whole[:most], np.int32).reshape(-1, T)
 
 
 def _write(compared: Compared) -> None:

@@ -8,24 +8,33 @@ from ..._errors import ConfigurationError, DataError
 from ...data.corpora import pydoc_text
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
+from ...models.catalogue import PROCESSES, named_process
+from ...models.generalised import GeneralisedHMM
 from ...models.hmm import HiddenMarkovModel
-from .config import PROCESSES, Config
+from ...models.matrices import read_process
+from ...models.sampling import sample_sequences
+from .config import Config
 
+_TO_BE_STATIONARY = ("casino", "random-hmm")  # the others start as their source says
 _HELD_OUT_OF_A_PROCESS = 512  # sequences: a standard error near 1 % of the loss of the default process
 _TRAINING_FOR_COUNTS = 4096  # sequences of a process from which unigram and bigram are counted
+
+
+Process = HiddenMarkovModel | GeneralisedHMM
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
     """`training` sequences, `held_out` sequences of at most `length + 1` tokens, and the process if it is known;
-    `vocabulary` names the tokens."""
+    `vocabulary` names the tokens; `drawn`, whether the data are drawn from the process, fresh at each training step."""
 
     name: str
     description: str
     training: Sequences
     held_out: Sequences
     vocabulary: Vocabulary
-    process: HiddenMarkovModel | None = None
+    process: Process | None = None
+    drawn: bool = False
 
 
 def resolve(config: Config) -> Source:
@@ -33,14 +42,15 @@ def resolve(config: Config) -> Source:
 
     **Raises:** `DataError` for data that cannot be used, `ConfigurationError` for an unknown name.
     """
+    process = None if config.process is None else read_process(config.process)
     if config.is_process:
-        return _from_process(config)
+        return _from_process(config, process)
     if config.source == "pydoc":
         text = pydoc_text()
         vocabulary = Vocabulary.collect(text)
         data = Sequences.from_arrays([vocabulary.encode(text)], vocabulary)
         return _from_data(config, data, "the text of Python's language reference (pydoc_data.topics), by character")
-    if "." not in config.source and "/" not in config.source:
+    if not any(sign in config.source for sign in "./\\"):
         raise ConfigurationError(
             f"{config.source!r} is not a known source; use {', '.join(PROCESSES)}, pydoc, or the path of a file."
         )
@@ -48,25 +58,35 @@ def resolve(config: Config) -> Source:
     if not data.is_tokens:
         raise DataError(f"{config.source} holds real numbers; compare needs tokens (integers or symbols).")
     remarks = "".join(f" ({remark})" for remark in data.source.split("; ")[1:])
-    return _from_data(config, data, f"the file {config.source}{remarks}")
+    return _from_data(config, data, f"the file {config.source}{remarks}", process)
 
 
-def _from_process(config: Config) -> Source:
-    from ... import models
-
-    process: HiddenMarkovModel = getattr(models, config.source.replace("-", "_"))()
-    draw = lambda use, number: models.sample_sequences(process, config.key(use), number, config.length + 1)
+def _from_process(config: Config, process: Process | None) -> Source:
+    known = process
+    if process is None:
+        process = named_process(config.source)
+        if config.source.partition("(")[0] in _TO_BE_STATIONARY:
+            process = process.started("stationary")
+    assert process is not None
+    length = config.shape.length
+    draw = lambda use, number: sample_sequences(process, config.key(use), number, length + 1)
+    kind = "generalised hidden Markov model" if isinstance(process, GeneralisedHMM) else "hidden Markov model"
+    where = f"of {config.process}" if known is not None else config.source
     return Source(
-        config.source,
-        f"the process {config.source}: {process.n_states} hidden states, {process.n_tokens} tokens",
+        config.name,
+        f"the process {where}, a {kind} with {process.n_states} state{'s' * (process.n_states > 1)} and {process.n_tokens} "
+        f"token{'s' * (process.n_tokens > 1)}",
         draw("counts", _TRAINING_FOR_COUNTS),
         draw("held out", _HELD_OUT_OF_A_PROCESS),
-        Vocabulary.of_codes(process.n_tokens),
+        process.vocabulary or Vocabulary.of_codes(process.n_tokens),
         process,
+        True,
     )
 
 
-def _from_data(config: Config, data: Sequences, description: str) -> Source:
+def _from_data(config: Config, data: Sequences, description: str, process: Process | None = None) -> Source:
+    if process is not None and process.vocabulary is not None:
+        data = data.in_codes_of(process.vocabulary)
     if int(data.lengths.max()) < 2:
         raise DataError(
             f"{config.source}: no sequence has two tokens, so there is nothing to predict; compare needs sequences of "
@@ -76,7 +96,7 @@ def _from_data(config: Config, data: Sequences, description: str) -> Source:
         training, held_out = data.split(config.held_out, config.seed)
     else:
         training, held_out = _split_along(data, config.held_out)
-    held_out = _with_something_to_predict(held_out.cut(config.length + 1))
+    held_out = _with_something_to_predict(held_out.cut(config.shape.length + 1))
     if held_out is None or _with_something_to_predict(training) is None:
         raise DataError(
             f"{config.source}: {data.total} tokens are too few to train on one part and compare on another; give "
@@ -85,7 +105,10 @@ def _from_data(config: Config, data: Sequences, description: str) -> Source:
     assert data.vocabulary is not None  # every reader sets it
     gaps = f", {data.total - data.n_observed:,} of them missing" if data.has_gaps else ""
     text = f"{description}: {data.number:,} sequence{'s' * (data.number > 1)}, {data.total:,} tokens{gaps}"
-    return Source(config.source, f"{text}, {data.n_tokens} distinct", training, held_out, data.vocabulary)
+    if process is not None and data.n_tokens > process.n_tokens:
+        raise DataError(f"The data hold {data.n_tokens} distinct tokens, the process {process.n_tokens}.")
+    words = f"{text}, {data.n_tokens} distinct"
+    return Source(config.source, words, training, held_out, data.vocabulary, process)
 
 
 def _split_along(data: Sequences, fraction: float) -> tuple[Sequences, Sequences]:

@@ -1,5 +1,6 @@
 """The page of the comparison: the words of `page.md`, with numbers filled in and figures put between."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._results import RESULTS
+from ...beliefs.page import page_of as page_of_beliefs
 from ...report import figures
 from ...report.figures import Dot, Line, Panel
 from ...report.words import Page, read, table
@@ -26,7 +28,11 @@ _Pictures = dict[str, Callable[..., dict]]  # name -> function of title, caption
 def page_of(compared: Compared) -> Page:
     """`page.md` with the numbers of a comparison; figures that it does not have are left out."""
     drawn = _losses(compared) | _layers(compared) | _weights(compared) | _agreement(compared) | _training(compared)
-    return read(pathlib.Path(__file__).with_name("page.md"), _names(compared), drawn)
+    page = read(pathlib.Path(__file__).with_name("page.md"), _names(compared), drawn)
+    known = page_of_beliefs(compared.beliefs, compared.source.name)
+    if known.sections:
+        known.sections[0].text.insert(0, known.lead)  # pyright: ignore[reportAttributeAccessIssue]
+    return dataclasses.replace(page, sections=[*page.sections[:1], *known.sections, *page.sections[1:]])
 
 
 def _names(c: Compared) -> dict[str, Any]:
@@ -45,6 +51,7 @@ def _names(c: Compared) -> dict[str, Any]:
         "k": c.agreements[0].k,
         "every": _steps_per_point(c),
         "above": c.excess("GPT")[0],
+        "far": c.excess("GPT")[0] / c.floor if c.floor and c.excess("GPT")[0] > 0.01 * c.floor else None,
         "gap": lambda name: _gap_text(*c.excess(name)),
         "loss": lambda name: f"{c.loss(name)[0]:.3f}",
         "beats": lambda name: "beats" if c.loss(name)[0] < c.loss("bigram")[0] else "does not beat",

@@ -11,15 +11,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ...data.sequences import Sequences
-from ...inference.hmm.explain import explain_norms, explain_tokens
-from ...inference.hmm.filter import filter_tokens
+from ...inference.hmm.explain import explain_norms
 from ...inference.reference import Reference, support
 from ...inference.score import next_token_log_probabilities
+from ...inference.verbs import explain
+from ...inference.verbs import filter as exact_filter
 from ...models.hmm import HiddenMarkovModel
 from ...transformer.gpt import GPT
 from .config import REFERENCES, Config
 from .contributions import adapted_weights, hmm_predictor, path_contributions
-from .sources import Source
+from .sources import Process, Source
 
 _SMALL_VOCABULARY = 8  # the adapted weights cost V times more
 _CERTAIN = 1 - 1e-12
@@ -59,24 +60,24 @@ class Window:
         return np.mean(list(self.attention.values()), axis=0)
 
 
-def window_of(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: GPT) -> Window:
+def window_of(config: Config, source: Source, hmm: Process, gpt: GPT) -> Window:
     """Control, contributions, attention and adapted weights on the first held-out window without gaps."""
     sequence = _fullest(source.held_out)
-    tokens = sequence[: config.length]
+    tokens = sequence[: config.shape.length]
     T = len(tokens)
-    predictive = np.asarray(filter_tokens(hmm, tokens).next_all())
+    predictive = np.asarray(exact_filter(hmm, tokens).next_all())
     targets = _targets(sequence, predictive)
-    weights = np.asarray(explain_tokens(hmm, tokens, queries="all", target="next").weights)
+    weights = np.asarray(explain(hmm, tokens, queries="all", target="next").weights)
     predictors = {
         "HMM": hmm_predictor(hmm, targets),
         "GPT": lambda strings: np.exp(next_token_log_probabilities(gpt, strings)[:, np.arange(T), targets[1:]]),
     }
-    kind = config.reference or ("support" if source.process is not None else "hmm")
+    kind = config.reference or ("support" if source.drawn else "hmm")
     contributions, errors, adapted = _contributions(config, kind, hmm, predictors, tokens)
     return Window(
         tokens=tokens,
         targets=targets,
-        control=np.asarray(explain_norms(hmm, tokens).norms),
+        control=_sizes(hmm, tokens),
         weights=np.take_along_axis(weights, targets[:, None, None], axis=2)[..., 0],
         probability={
             "HMM": predictive[np.arange(T + 1), targets],
@@ -89,6 +90,13 @@ def window_of(config: Config, source: Source, hmm: HiddenMarkovModel, gpt: GPT) 
         certain=(tokens < 0) | (predictive[np.arange(T), np.maximum(tokens, 0)] > _CERTAIN),
         reference=REFERENCES[kind],
     )
+
+
+def _sizes(hmm: Process, tokens: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T1 T"]:
+    """Sums over states of absolute weights."""
+    if isinstance(hmm, HiddenMarkovModel):
+        return np.asarray(explain_norms(hmm, tokens).norms)
+    return np.asarray(explain(hmm, tokens, queries="all", target="state").norms)
 
 
 def _fullest(held_out: Sequences) -> Int[np.ndarray, " T"]:
@@ -108,7 +116,7 @@ def _targets(sequence: Int[np.ndarray, " N"], predictive: Float[np.ndarray, "T1 
     return np.where(came >= 0, came, predictive.argmax(1))
 
 
-def _contributions(config: Config, kind: str, hmm: HiddenMarkovModel, predictors: dict, tokens: Int[np.ndarray, " T"]):
+def _contributions(config: Config, kind: str, hmm: Process, predictors: dict, tokens: Int[np.ndarray, " T"]):
     """(contributions, standard errors, adapted weights) by name; a window with gaps has none."""
     if (tokens < 0).any():
         return {}, {}, {}

@@ -13,6 +13,6 @@ def test_rejects_options_that_cannot_work(option):
 
 
 def test_a_given_size_replaces_the_preset_and_quick_divides_the_steps_by_five():
-    assert Config().network == (1, 1, 8, 4000)
-    assert Config(quick=True).network.steps == 800
-    assert Config("corpus.txt", width=128, steps=7, quick=True).network == (2, 4, 128, 7)
+    assert Config("two-cycle").shape == (1, 1, 8, 4000, 64)
+    assert Config("two-cycle", quick=True).shape.steps == 800
+    assert Config("corpus.txt", width=128, steps=7, quick=True).shape == (2, 4, 128, 7, 64)

@@ -16,7 +16,7 @@ from steerax._results import RESULTS
 from steerax.experiments.compare.config import Config
 from steerax.experiments.compare.pipeline import Interrupted, report_unfinished, run
 
-TINY = {"length": 16, "steps": 40, "samples": 8, "batch": 8}
+TINY = {"source": "two-cycle", "length": 16, "steps": 40, "samples": 8, "batch": 8}
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
         tokens[0] = "up"
         rows += [f"s{i},{t}" for t in tokens]
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
-    options = {**TINY, "states": 2, "restarts": 1, "iterations": 5, "heads": 1, "layers": 1, "width": 8}
-    compared = run(Config(source=str(tmp_path / "table.csv"), sequence="id", out=str(tmp_path / "out"), **options))
+    options = {**TINY, "source": str(tmp_path / "table.csv"), "states": 2, "restarts": 1, "iterations": 5, "heads": 1, "layers": 1, "width": 8}
+    compared = run(Config(sequence="id", out=str(tmp_path / "out"), **options))
     assert all(np.isfinite(compared.loss(name)).all() for name in compared.scores.scores)
     assert compared.floor is None
     assert "missing" in compared.source.description
