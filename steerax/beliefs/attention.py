@@ -158,7 +158,8 @@ def _rate(coefficients: Float[np.ndarray, "T D V"], p: Float[np.ndarray, " V"]) 
         return ((Y - np.outer(a, a @ Y / (a @ a))) ** 2).sum() / (Y**2).sum()
 
     start = min(np.linspace(-0.98, 0.98, 99), key=missed)
-    return float(minimize_scalar(missed, bounds=(start - 0.03, start + 0.03), method="bounded").x)
+    found: Any = minimize_scalar(missed, bounds=(start - 0.03, start + 0.03), method="bounded")
+    return float(found.x)
 
 
 def _by_lag_and_token(

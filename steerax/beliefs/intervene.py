@@ -1,6 +1,7 @@
 """A causal test: does the network use the belief that a probe reads? Write another one and compare with Bayes' answer."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 import equinox as eqx
@@ -105,7 +106,8 @@ def swap(
     changes = {"no change": 0 * change, "whole stream": X_other - X, "random direction": random, "wrong belief": wrong}
     controls = {name: said(goal, delta) for name, delta in changes.items()}
     floor = _divergence(goal, np.asarray(_finish(network, jnp.asarray(others[at]), jnp.zeros_like(others[at][:, 0]), at), np.float64))  # fmt: skip
-    return Swapped(names[at], shares, *np.array(curve).T, controls, floor)
+    divergence, error = np.array(curve).T
+    return Swapped(names[at], shares, divergence, error, controls, floor)
 
 
 def _place(layer: int | str, names: list[str]) -> int:
@@ -113,7 +115,7 @@ def _place(layer: int | str, names: list[str]) -> int:
         if layer not in names:
             raise ConfigurationError(f"There is no place {layer!r}; this network has {', '.join(names)}.")
         return names.index(layer)
-    if not -len(names) <= layer < len(names):
+    if not isinstance(layer, numbers.Integral) or not -len(names) <= layer < len(names):
         raise ConfigurationError(f"There is no half-step {layer}; this network has 0 to {len(names) - 1}.")
     return layer % len(names)
 

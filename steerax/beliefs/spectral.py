@@ -30,7 +30,7 @@ def spectral_start(
     F, joint = np.concatenate(F), np.concatenate(joint)
     scale = 1 / np.sqrt(np.maximum(F.mean(0), 1e-12))
     values, right = np.linalg.svd(F * scale, full_matrices=False)[1:]
-    begun = [np.unique(strings[:, :t], axis=0)[:_FUTURES] for t in (1, 2, 3)]
+    begun = [np.unique(strings[:, :t], axis=0)[:_FUTURES] for t in (1, 2, 3) if t + tails.shape[1] <= strings.shape[1]]
     first = [_probability(predictor, history, tails, strings.shape[1]) for history in begun]
     starts = []
     for d in range(1, min(most, len(values)) + 1):

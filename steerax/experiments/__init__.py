@@ -25,6 +25,8 @@ EXPERIMENTS = (
     "lifting",
     "triple-quantisation",
     "optimality",
+    "zoo",
+    "beliefs",
     "wiener-attention",
 )
 # started first where several run side by side, longest first, so that a short one is the last to end

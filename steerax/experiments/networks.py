@@ -11,7 +11,7 @@ from ..data.scores import TokenScores
 from ..data.sequences import Sequences
 from ..inference.hmm.filter import score_tokens
 from ..inference.score import score_predictor
-from ..models import conditional_entropy, sample_batch, sample_sequences
+from ..models import GeneralisedHMM, conditional_entropy, sample_batch, sample_sequences
 from ..models.hmm import HiddenMarkovModel
 from ..runs.files import content_hash
 from ..training.gradient import train_gpt
@@ -41,7 +41,7 @@ class Batches:
     """Fresh sequences of a process, `(key, step) -> tokens [B T]`; equal for equal processes, so that independent starts
     share one compiled training step."""
 
-    def __init__(self, process: HiddenMarkovModel, number: int, length: int):
+    def __init__(self, process: HiddenMarkovModel | GeneralisedHMM, number: int, length: int):
         self.process, self.number, self.length = process, number, length
         self.identity = content_hash(number, length, *(np.asarray(a) for a in process.arrays))
 

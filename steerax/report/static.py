@@ -53,11 +53,20 @@ def export(figure: dict, path: str | Path) -> None:
         )
     matplotlib = _matplotlib()
     with matplotlib.rc_context(_STYLE):
-        drawn = _DRAW[figure["kind"]](figure)
+        drawn = draw(figure)
         stream = io.BytesIO()
         dpi = 300 if kind == "png" or figure["kind"] == "clouds" else "figure"
         drawn.savefig(stream, format=kind, bbox_inches="tight", metadata=_UNDATED[kind], dpi=dpi)
     write_whole(path, stream.getvalue())
+
+
+def draw(figure: dict) -> Any:
+    """One figure as a matplotlib figure, which the caller shows or saves. **Raises:** `ConfigurationError` for a table, or without
+    matplotlib."""
+    if figure["kind"] not in _DRAW:
+        raise ConfigurationError("A table has no drawing.")
+    with _matplotlib().rc_context(_STYLE):
+        return _DRAW[figure["kind"]](figure)
 
 
 def export_all(figures: list[dict], folder: str | Path, stem: str, kind: str) -> list[Path]:

@@ -133,8 +133,8 @@ class Block(eqx.Module):
     qkv: Linear  # [D 3D]: the columns are q, k, v, each head after head
     out: Linear  # [D D]: the rows are head after head
     ln_mlp: Any
-    up: Linear | None  # [D 4D]
-    down: Linear | None  # [4D D]
+    up: Any  # a Linear [D 4D]; `None` without MLP
+    down: Any  # a Linear [4D D]
     config: GPTConfig = eqx.field(static=True)
 
     def project(self, x: Float[Array, "T D"], start: int | Int[Array, ""] = 0) -> tuple[Float[Array, "H T K"], ...]:

@@ -63,11 +63,7 @@ def resolve(config: Config) -> Source:
 
 def _from_process(config: Config, process: Process | None) -> Source:
     known = process
-    if process is None:
-        process = named_process(config.source)
-        if config.source.partition("(")[0] in _TO_BE_STATIONARY:
-            process = process.started("stationary")
-    assert process is not None
+    process = known or _named(config.source)
     length = config.shape.length
     draw = lambda use, number: sample_sequences(process, config.key(use), number, length + 1)
     kind = "generalised hidden Markov model" if isinstance(process, GeneralisedHMM) else "hidden Markov model"
@@ -82,6 +78,11 @@ def _from_process(config: Config, process: Process | None) -> Source:
         process,
         True,
     )
+
+
+def _named(text: str) -> Process:
+    process = named_process(text)
+    return process.started("stationary") if text.partition("(")[0].strip() in _TO_BE_STATIONARY else process
 
 
 def _from_data(config: Config, data: Sequences, description: str, process: Process | None = None) -> Source:

@@ -181,7 +181,8 @@ def rule(rows: list[Numbers]) -> Numbers:
     from scipy.stats import spearmanr
 
     right = [(r["missed"] > 0.01) == (r["gain"] > 1.5) for r in rows]
-    order = spearmanr([r["missed"] for r in rows], [r["gain"] for r in rows]).statistic if len(rows) > 2 else float("nan")  # fmt: skip
+    found: Any = spearmanr([r["missed"] for r in rows], [r["gain"] for r in rows]) if len(rows) > 2 else None
+    order = float("nan") if found is None else found.statistic
     return {"right": sum(right), "of": len(rows), "share": sum(right) / len(rows), "spearman": float(order)}
 
 
