@@ -161,3 +161,10 @@ def test_predictors_that_give_no_numbers_are_refused():
         extract(lambda z: np.full((len(z), 2), np.nan), TOKENS)
     with pytest.raises(sx.ConfigurationError, match="does not predict"):
         extract(3, TOKENS)
+
+
+def test_the_shortest_strings_are_taken():
+    strings = np.random.default_rng(0).integers(0, 3, (40, 4))
+    found = extract(MODELS.mess3(), strings, 1.0, max_states=1)
+    assert [c.n_states for c in found.candidates] == [1]
+    assert found.reached

@@ -36,7 +36,7 @@ class Bayesian(eqx.Module):
     T: jnp.ndarray
     into: jnp.ndarray
     ignored: bool = eqx.field(static=True, default=False)
-    config: ClassVar = sx.GPTConfig(vocab_size=3, block_size=T, n_layer=1, n_head=1, n_embd=8)
+    config: ClassVar = sx.GPTConfig(vocab_size=3, block_size=6, n_layer=1, n_head=1, n_embd=8)
 
     def hidden_states(self, tokens):
         belief, out = jnp.ones(3) / 3, []

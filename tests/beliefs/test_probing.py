@@ -169,8 +169,7 @@ def test_plot_and_beliefs_of_a_quantum_process(tmp_path):
     exact = oracles.beliefs_along(*processes.operators_of(model), strings)
     found = probe({"a": exact}, model, strings, [])
     assert found.r2[0] == pytest.approx(1, abs=1e-8)
-    if hasattr(static, "draw"):
-        assert len(found.plot().axes) >= 3
+    assert len(found.plot().axes) >= 3
     for n, probed in enumerate((found, base())):
         figure = picture(probed, layers=probed.layers[:1])
         static.export(figure, tmp_path / f"{n}.svg")

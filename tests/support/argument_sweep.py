@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import steerax as sx
-from steerax import lifted, models
+from steerax import beliefs, lifted, models
 from steerax.models import conditional_entropy, entropy_rate
 
 CHAIN = sx.models.random_hmm(jax.random.key(0), 3, 4)
@@ -22,6 +22,7 @@ SERIES = np.array([1.0, 2.0, 0.5, 0.3] * 4)
 GPT = sx.GPT(sx.GPTConfig(vocab_size=4, block_size=8, n_layer=2, n_head=2, n_embd=8), key=jax.random.key(0))
 WINDOWS = sx.Sequences.from_arrays([TOKENS[:8], TOKENS[2:10]])
 ROWS = np.array(WINDOWS.values)
+STRINGS = np.random.default_rng(0).integers(0, 4, (8, 4))
 KEY = jax.random.key(0)
 QUICK = {"max_iterations": 2, "restarts": 1, "screening": 1, "progress": False}
 
@@ -81,6 +82,14 @@ CALLS = {
     "random_order_k": (models.random_order_k, (0,), {"n_states": 2, "n_tokens": 2, "order": 2, "concentration": 1.0}),
     "left_right": (models.left_right, (), {"n_states": 2, "n_tokens": 2, "stay": 0.5, "accuracy": 0.5}),
     "mess3": (models.mess3, (), {"x": 0.05, "alpha": 0.85}),
+    "wiener": (beliefs.wiener, (CHAIN,), {"length": 3, "heads": 1, "key": 0}),
+    "mixed_states": (beliefs.mixed_states, (CHAIN,), {"depth": 1, "max_beliefs": 9, "tolerance": 1e-9}),
+    "probe": (beliefs.probe, (np.ones((1, 8, 4, 2)), CHAIN, STRINGS), {"cutoff": 1e-4, "key": 0}),
+    "swap": (beliefs.swap, (GPT, CHAIN, STRINGS, STRINGS[::-1]), {"layer": 1, "steps": 1, "key": 0}),
+    "attention_report": (beliefs.attention_report, (GPT, CHAIN, STRINGS), {"key": 0}),
+    "extract": (
+        beliefs.extract, (CHAIN, np.tile(STRINGS, (2, 1))), {
+            "tolerance": 1e-3, "max_states": 1, "histories": 8, "iterations": 2, "key": 0}),
     "two_cycle": (models.two_cycle, (), {"long_length": 8, "short_zeros": 4, "p": 0.5}),
     "mixed_with_uniform": (models.mixed_with_uniform, (CHAIN,), {"transition": 0.1, "emission": 0.1}),
     "load_gpt": (sx.load_gpt, ("nowhere",), {"n_head": 2, "vocab_size": 3}),
