@@ -31,6 +31,7 @@ ARGUMENTS = {
     "train": ["text.txt", "--out", "out"],
     "sample": ["gpt"],
     "analyse": ["gpt", "--data", "text.txt", "--out", "out.html"],
+    "beliefs": ["gpt", "mess3", "--out", "out.html"],
     "solve": ["parity", "--out", "out"],
     "reproduce": ["layers", "--out", "out"],
 }
@@ -190,6 +191,22 @@ def test_finished_work_is_not_replaced_unasked(place, monkeypatch, capsys):
         assert "exists already" in str(again.exception)
         assert {p: p.stat().st_mtime_ns for p in place.rglob("*") if p.is_file()} == before
         assert runs.invoke(cli.app, [*line, "--overwrite"]).exit_code == 0
+
+
+def test_a_folder_is_replaced_only_by_what_it_holds(place):
+    """What is no part of an earlier solution or model is never removed, and the folder that one is in never replaced."""
+    runs = CliRunner()
+    solve = ["solve", "parity", "--n", "2", "--depth", "1", "--overwrite", "--out"]
+    fit = ["fit", "text.txt", "--states", "2", "--iterations", "1", "--restarts", "1", "--overwrite", "--out"]
+    (place / "mine").mkdir()
+    (place / "mine" / "thesis.tex").write_text("years of work")
+    for line in (solve, fit):
+        for out, words in (("mine", "choose another place"), (".", "folder")):
+            refused = runs.invoke(cli.app, [*line, out])
+            assert isinstance(refused.exception, sx.SteeraxError)
+            assert words in str(refused.exception)
+    assert sorted(p.name for p in place.iterdir()) == ["mine", "text.txt"]
+    assert [p.name for p in (place / "mine").iterdir()] == ["thesis.tex"]
 
 
 def test_how_a_file_was_read_is_remembered_exactly(place, monkeypatch, capsys):

@@ -188,6 +188,15 @@ def test_what_is_there_is_not_replaced_unasked(tmp_path):
         files.free_place(tmp_path / name, overwrite=True)
 
 
+def test_a_model_is_read_from_within_its_folder(tmp_path, monkeypatch):
+    sx.save(OLD, tmp_path / "m")
+    monkeypatch.chdir(tmp_path / "m")
+    assert sx.load(".").n_tokens == OLD.n_tokens
+    with pytest.raises(sx.ConfigurationError, match="the folder you are in"):
+        sx.save(NEW, ".", overwrite=True)
+    assert sx.load(".").n_tokens == OLD.n_tokens
+
+
 def test_names_change_places_in_one_step_with_relative_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in "ab":

@@ -150,12 +150,13 @@ def undisturbed(job, folder, environment):
 
 
 def killed(job, folder, environment, kills, seconds, draw):
-    """Kill one job at most so often; how often it was."""
+    """Kill one job at most so often; how often it was, and the seconds that it works, if less is known now."""
     prepared(folder)
     done = 0
     while True:
         process = start(job, folder, environment, go_on=done > 0)
-        if at_work(process, folder / job.lock) and done < kills:
+        working, began = at_work(process, folder / job.lock), time.monotonic()
+        if working and done < kills:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(draw.uniform(0, 1.2 * seconds))
             process.kill()
@@ -165,7 +166,7 @@ def killed(job, folder, environment, kills, seconds, draw):
             assert process.returncode == 0 or (process.returncode == 2 and "exists already" in said), said
             assert "Traceback" not in said
             assert "Warning" not in said
-            return done
+            return done, min(seconds, time.monotonic() - began) if working and not done else seconds
         done += 1
 
 
@@ -178,7 +179,8 @@ def test_kills_leave_the_bytes_of_an_undisturbed_run(name, tmp_path, environment
     done, runs = 0, 0
     while done < KILLS:
         folder = tmp_path / f"run{runs}"
-        done, runs = done + killed(job, folder, environment, KILLS - done, seconds, draw), runs + 1
+        more, seconds = killed(job, folder, environment, KILLS - done, seconds, draw)
+        done, runs = done + more, runs + 1
         found = left_in(folder)
         assert found.keys() == right.keys()
         assert [path for path in right if found[path] != right[path]] == []
