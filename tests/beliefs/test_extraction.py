@@ -168,3 +168,12 @@ def test_the_shortest_strings_are_taken():
     found = extract(MODELS.mess3(), strings, 1.0, max_states=1)
     assert [c.n_states for c in found.candidates] == [1]
     assert found.reached
+
+
+def test_below_a_ten_thousandth_the_loss_goes_on_as_the_tangent():
+    strings, said = np.zeros((2, 3), int), np.full((2, 2, 2), 0.5)
+    problem = extraction._Problem(jnp.asarray(strings), jnp.asarray(said))
+    for q in (1e-6, 5e-5):
+        found = problem.loss(jnp.ones(1), jnp.array([[[1 - q]], [[q]]]), jnp.ones(1))
+        tangent = np.log(1e-4) + (q - 1e-4) / 1e-4
+        assert float(found) == pytest.approx(np.log(0.5) - 0.5 * (np.log(1 - q) + tangent), abs=1e-12)
