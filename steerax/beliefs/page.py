@@ -35,7 +35,7 @@ def _drawings(k: Knowledge) -> Drawings:
     if k.probed is None:
         return {}
     p = k.probed
-    number = lambda x: "–" if not np.isfinite(x) else f"{x:.3f}"
+    number = lambda x: "–" if not np.isfinite(x) else f"{x:z.3f}"
     rows = [[layer, f"{p.r2[i]:.4f} ± {p.r2_error[i]:.4f}", number(p.rmse[i]), number(p.scores["wiener"][i].r2), number(p.remainder[i]),
              *(number(p.nulls[name][i]) if name in p.nulls else "–" for name in _NULLS)] for i, layer in enumerate(p.layers)]  # fmt: skip
     drawn: Drawings = {
@@ -46,7 +46,7 @@ def _drawings(k: Knowledge) -> Drawings:
         s = k.swapped
         said = [["the belief of the other string", s.divergence[-1], s.divergence_error[-1]]]
         said += [[name, *value] for name, value in s.controls.items()] + [
-            ["nothing: it reads the other string (floor)", *s.floor]
+            ["it reads the other string (floor)", *s.floor]
         ]
         drawn["swap"] = table([[name, f"{value:.5f} ± {error:.5f}"] for name, value, error in said])
     if k.attention is not None:

@@ -43,7 +43,8 @@ class WienerFilter:
     $F-K_\infty H$; `rates`, its eigenvalues without the one that belongs to the mass, largest first: the decay per lag of
     attention; `eigenvalues`, those of the transition, the limit of `rates` for uninformative tokens; `lags` `[T d V]`, the weights
     $h_k$ of the tokens before the last query, newest first; `missed` `[4]`, the share of the weights at lags of one and more that
-    1, 2, 3, 4 non-negative lag profiles cannot express; `heads`, of the network that is asked about; `r2`, share of the variance
+    1, 2, 3, 4 non-negative lag profiles cannot express (for a process without hidden states: weights and variances are those of
+    the next tokens); `heads`, of the network that is asked about; `r2`, share of the variance
     of the exact belief that the Wiener belief explains, and its standard error.
     """
 
@@ -96,7 +97,8 @@ class WienerFilter:
         return out
 
     def belief(self, tokens: Int[Any, "*B T"]) -> Float[np.ndarray, "*B T1 d"]:
-        r"""The Wiener belief $m_0\dots m_T$ along token strings of at most `length` tokens; −1 is a missing token."""
+        r"""The Wiener belief $m_0\dots m_T$ along token strings of at most `length` tokens; −1 is a missing token, after which the
+        gains are still those of strings without gaps, so that the belief is no longer the very best."""
         z = np.asarray(tokens)
         F, H = _moments(self.model)[:2]
         if z.shape[-1] > self.length:
@@ -159,7 +161,8 @@ def wiener(model: Any, length: int = 16, heads: int = 1, *, key: Any = 0) -> Wie
         lags[k] = M @ gains[-1 - k]
         M = M @ (F - gains[-1 - k] @ H)
     p = H @ np.asarray(process.initial, np.float64)
-    missed = np.array([missed_by_heads(lags, p, n) for n in range(1, 5)])
+    seen = np.einsum("ki,tiv->tkv", _view(process), lags)
+    missed = np.array([missed_by_heads(seen, p, n) for n in range(1, 5)])
     found = WienerFilter(process, length, heads, np.stack(gains), F - K @ H, spectrum(F - K @ H), spectrum(F), lags, missed, 0.0, 0.0)  # fmt: skip
     r2, error = _share_of_exact(found, key)
     return dataclasses.replace(found, r2=r2, r2_error=error)
@@ -215,12 +218,22 @@ def _step(F, H, G, first, sigma, room) -> tuple[np.ndarray, np.ndarray]:
     return K, (new + new.T) / 2
 
 
+def _view(process: GeneralisedHMM) -> Float[np.ndarray, "k d"]:
+    """The coordinates in which beliefs are compared: states where there are some, else the distributions of the next tokens one to d
+    steps ahead, which no change of basis changes."""
+    if process.is_classical:
+        return np.eye(process.n_states)
+    F, H = _moments(process)[:2]
+    return np.concatenate([H @ np.linalg.matrix_power(F, k) for k in range(process.n_states)])
+
+
 def _share_of_exact(found: WienerFilter, key: Any) -> tuple[float, float]:
     """Share of the variance of the exact belief after `length` tokens that the Wiener belief explains, with its error."""
     tokens = sample_sequences(found.model, key, _DRAWS, found.length)
     exact = np.asarray(exact_filter(found.model, tokens).predicted, np.float64)[:, -1]
-    lost = ((exact - found.belief(tokens.values)[:, -1]) ** 2).sum(1)
-    spread = ((exact - np.asarray(found.model.initial)) ** 2).sum(1)
+    view = _view(found.model)
+    lost = (((exact - found.belief(tokens.values)[:, -1]) @ view.T) ** 2).sum(1)
+    spread = (((exact - np.asarray(found.model.initial)) @ view.T) ** 2).sum(1)
     if spread.mean() < 1e-12:  # independent tokens: there is nothing to know
         return 1.0, 0.0
     ratio = lost.mean() / spread.mean()

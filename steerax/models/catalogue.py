@@ -61,7 +61,7 @@ def _parameters(text: str, name: str) -> tuple[list[Any], dict[str, Any]]:
     """Numbers (and lists of numbers) in the brackets; nothing is executed."""
     try:
         call = ast.parse(f"f({text.partition('(')[2]}", mode="eval").body
-        if not isinstance(call, ast.Call):
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and all(k.arg for k in call.keywords)):
             raise ValueError
         keywords = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         return [ast.literal_eval(a) for a in call.args], keywords

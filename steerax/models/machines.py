@@ -92,16 +92,19 @@ def days_of_week() -> GeneralisedHMM:
     return _machine(n, *scaled, symbols=(*_DAYS, "tomorrow", "yesterday", "weekend", "weekday"))
 
 
-def parentheses(open_probabilities: Sequence[float] = (1.0, 0.5, 0.5)) -> GeneralisedHMM:
+def parentheses(open_probabilities: Any = (1.0, 0.5, 0.5)) -> GeneralisedHMM:
     """Balanced parentheses of limited depth: the state is the depth, which opens with the given probability at depth 0, 1, …
     and closes otherwise; below the last one it only closes.
 
     **Raises:** `ConfigurationError` unless the first probability is one and the others lie in (0, 1].
     """
-    p = np.asarray(open_probabilities, np.float64)
+    try:
+        p = np.asarray(open_probabilities, np.float64)
+    except (TypeError, ValueError):
+        p = np.zeros(0)
     if p.ndim != 1 or len(p) == 0 or p[0] != 1 or not ((p > 0) & (p <= 1)).all():
         raise ConfigurationError(
-            f"open_probabilities are 1 first and then lie in (0, 1], not {list(open_probabilities)}."
+            f"open_probabilities are 1 first and then lie in (0, 1], not {open_probabilities!r}."
         )
     operators = np.stack([np.diag(p, k=1), np.diag(1 - np.append(p[1:], 0.0), k=-1)])
     return GeneralisedHMM(None, operators, vocabulary=Vocabulary(("(", ")")))

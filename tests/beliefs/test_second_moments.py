@@ -306,3 +306,14 @@ def test_the_spectrum_of_the_closed_loop():
     np.testing.assert_allclose(np.sort_complex(np.array(values[1:])), np.sort_complex(filter.rates), atol=1e-9)
     long = quick(PROCESSES["random chain of 4"](), 60)
     np.testing.assert_allclose(filter.closed_loop, operators.sum(0).T - long.gains[-1] @ (operators @ w), atol=1e-10)
+
+
+def test_shares_of_a_process_without_hidden_states_do_not_depend_on_the_basis():
+    process = sx.models.random_quantum(1)
+    S = np.random.default_rng(0).normal(size=(process.n_states,) * 2)
+    inverse = np.linalg.inv(S)
+    p0, T, w = (np.asarray(a) for a in process.arrays)
+    other = sx.GeneralisedHMM(p0 @ S, inverse @ T @ S, evaluation=inverse @ w)
+    one, two = sx.beliefs.wiener(process, 8), sx.beliefs.wiener(other, 8)
+    np.testing.assert_allclose(one.missed, two.missed, atol=1e-7)
+    assert one.r2 == pytest.approx(two.r2, abs=1e-9)

@@ -17,7 +17,7 @@ from ...report import page
 from ...runs import models
 from ...runs.clock import Clock
 from ...runs.files import content_hash, free_place, try_place, write_whole
-from ...runs.folder import RunFolder, discard
+from ...runs.folder import Lock, RunFolder, discard
 from ...transformer.gpt import GPT
 from .agreement import agreements, facts_about
 from .compared import Compared
@@ -87,8 +87,9 @@ def report_unfinished(config: Config) -> Compared:
 def _started(config: Config, source: Source, resume: bool, overwrite: bool = False) -> RunFolder:
     """The folder of the unfinished comparison, new or continued. Raises `ConfigurationError` if neither is allowed."""
     try_place(config.folder, folder=True)
-    free_place(config.folder / "compare.json", resume or overwrite)
     unfinished = config.folder / "unfinished"
+    free_place(config.folder / "compare.json", overwrite or (resume and unfinished.exists()))
+    lock = Lock(unfinished) if unfinished.exists() else None  # noqa: F841, says who works there before anything else is said
     if unfinished.exists() and not (resume or overwrite):
         raise ConfigurationError(
             f"{config.folder} holds an unfinished comparison; continue it with --resume, report on it with --report-only, "

@@ -89,7 +89,16 @@ def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
         tokens[0] = "up"
         rows += [f"s{i},{t}" for t in tokens]
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
-    options = {**TINY, "source": str(tmp_path / "table.csv"), "states": 2, "restarts": 1, "iterations": 5, "heads": 1, "layers": 1, "width": 8}
+    options = {
+        **TINY,
+        "source": str(tmp_path / "table.csv"),
+        "states": 2,
+        "restarts": 1,
+        "iterations": 5,
+        "heads": 1,
+        "layers": 1,
+        "width": 8,
+    }
     compared = run(Config(sequence="id", out=str(tmp_path / "out"), **options))
     assert all(np.isfinite(compared.loss(name)).all() for name in compared.scores.scores)
     assert compared.floor is None
