@@ -103,9 +103,7 @@ def parentheses(open_probabilities: Any = (1.0, 0.5, 0.5)) -> GeneralisedHMM:
     except (TypeError, ValueError):
         p = np.zeros(0)
     if p.ndim != 1 or len(p) == 0 or p[0] != 1 or not ((p > 0) & (p <= 1)).all():
-        raise ConfigurationError(
-            f"open_probabilities are 1 first and then lie in (0, 1], not {open_probabilities!r}."
-        )
+        raise ConfigurationError(f"open_probabilities are 1 first and then lie in (0, 1], not {open_probabilities!r}.")
     operators = np.stack([np.diag(p, k=1), np.diag(1 - np.append(p[1:], 0.0), k=-1)])
     return GeneralisedHMM(None, operators, vocabulary=Vocabulary(("(", ")")))
 

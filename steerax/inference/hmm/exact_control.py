@@ -25,7 +25,6 @@ from jaxtyping import Float
 from ..._bounds import COUNT_OR_ZERO, bounded
 from ..._errors import ConfigurationError, DataError
 from ...maths.encoding import mean_and_slope, token_vectors
-from ...models.hmm import HiddenMarkovModel
 from ..tokens import check_hidden
 
 MAX_STRINGS = 2**20  # that a tree may hold
@@ -50,9 +49,7 @@ class ControlTree(eqx.Module):
 
 
 @bounded(length=COUNT_OR_ZERO)
-def optimal_control(
-    hmm: HiddenMarkovModel, length: int, target: Any, controls: Sequence[Any] | None = None
-) -> ControlTree:
+def optimal_control(hmm: Any, length: int, target: Any, controls: Sequence[Any] | None = None) -> ControlTree:
     r"""Solve the control problem for $F=$ `target` on all $V^T$ strings: for small instances and for checks.
 
     The optimal control is, on the tokens that are admissible after the string,

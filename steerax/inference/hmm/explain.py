@@ -55,7 +55,7 @@ def explain_tokens(
 
 
 def explain_norms(
-    hmm: HiddenMarkovModel, tokens: Array | np.ndarray, target: str | Any = "state", *, on_impossible: str = "raise"
+    hmm: Any, tokens: Array | np.ndarray, target: str | Any = "state", *, on_impossible: str = "raise"
 ) -> Explanation:
     """`explain_tokens` of one sequence for all queries, with `norms` only: `[T+1 T k]` numbers are never held."""
     check_hidden("explain_norms", hmm)

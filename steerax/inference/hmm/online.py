@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -30,7 +31,7 @@ class FittedOnline:
 
 @bounded(warm=COUNT_OR_ZERO, exponent=Range(0.5, 1))
 def fit_online(
-    start: HiddenMarkovModel,
+    start: Any,
     batches: Iterable[Sequences],
     *,
     exponent: float = 0.6,

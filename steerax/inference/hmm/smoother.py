@@ -1,5 +1,7 @@
 """Looking back: the distribution of every past state given all tokens, and the likeliest path of states."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +57,7 @@ def _backward_product(A, b: Float[Array, "*batch d"]) -> Float[Array, "*batch d"
     return jnp.moveaxis(A @ jnp.moveaxis(b, -1, 0), 0, -1) if b.ndim > 1 else A @ b
 
 
-def most_likely_states(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*batch T"]:
+def most_likely_states(hmm: Any, data: Any) -> Int[Array, "*batch T"]:
     r"""The path $X_0\dots X_{T-1}$ of greatest joint probability with the tokens (Viterbi).
 
     `[T]`, or `[B T]` for a `Sequences`, with −1 beyond a sequence's end. $O(d^2T)$; ties go to the lower state.

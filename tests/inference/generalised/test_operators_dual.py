@@ -69,6 +69,7 @@ def test_layers_are_exact_after_as_many_as_there_are_tokens(name):
     assert np.isfinite(history).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(["casino", "mess3", "two_cycle", "left_right"]))
 @pytest.mark.parametrize(
     "options",
@@ -89,6 +90,7 @@ def test_layers_of_a_chain_are_those_of_its_operators(name, options):
             np.testing.assert_allclose(one.history, two.history, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(["even", "tom_quantum", "mixture"]))
 def test_a_batch_is_each_sequence_alone(name):
     model, z = example(name)
@@ -138,6 +140,7 @@ def test_gains_at_their_limits():
         np.testing.assert_allclose(2 * k[3], [1, -0.5, -0.5])
 
 
+@pytest.mark.slow
 def test_far_from_the_filter_layers_stay_finite():
     for name in ("tom_quantum", "post_quantum", "qutrit", "fanizza"):
         model = oracles.SIGNED[name]()

@@ -53,6 +53,7 @@ def test_terms_are_those_of_the_backward_pass(name):
     np.testing.assert_allclose(one.weights[0, :, 0], every.weights[-1, :, 0], atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(["casino", "mess3", "two_cycle", "left_right"]))
 def test_a_chain_and_its_operators_have_the_same_terms(name):
     hmm = oracles.CLASSICAL[name]()

@@ -38,6 +38,7 @@ def test_a_missing_token_is_summed_over(name):
     assert found.log_likelihoods[3] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(["tom_quantum", "even", "mixture"]))
 def test_a_batch_is_each_sequence_alone(name):
     model = oracles.ALL[name]()
@@ -51,6 +52,7 @@ def test_a_batch_is_each_sequence_alone(name):
         np.testing.assert_allclose(ahead.probabilities[i], sx.forecast(model, part, 3).probabilities, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(CHAINS))
 def test_a_chain_and_its_operators_have_the_same_numbers(name):
     model = oracles.CLASSICAL[name]()
@@ -78,6 +80,7 @@ def test_a_chain_and_its_operators_have_the_same_numbers(name):
     np.testing.assert_allclose(scores[0].log_likelihoods, scores[1].log_likelihoods, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(["even", "mr_name", "mess3"]))
 def test_filtered_distributions_are_those_given_the_token_itself(name):
     model = as_generalised(oracles.CLASSICAL[name]())
@@ -103,6 +106,7 @@ def test_a_belief_with_signs_has_no_filtered_distribution():
         _ = sx.filter(twice, [0, 1]).filtered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("angle", [0.0, 0.3, 1.1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_impossible_token_of_rounding_size_is_impossible(angle, dtype):
@@ -204,6 +208,7 @@ def test_a_process_is_a_predictor():
     assert sx.score(TOM, gappy).scored.sum() == 48
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["uniform", None, "own", "support"])
 def test_a_representation_of_a_process_with_signs_adds_up(reference):
     model = oracles.SIGNED["random_quantum"]()
@@ -248,9 +253,12 @@ def test_what_this_room_lacks_is_said_in_a_sentence():
         (lambda: sx.fit(TOM, data), "fit does not take a GeneralisedHMM. The matrices"),
         (lambda: sx.select([TOM], data), "fit does not take a GeneralisedHMM"),
         (lambda: sx.most_likely_states(TOM, z), "most_likely_states takes a HiddenMarkovModel, not a GeneralisedHMM"),
-        (lambda: sx.explain_norms(TOM, z), "explain_norms takes a HiddenMarkovModel"),
+        (lambda: sx.explain_norms(TOM, np.array(z)), "explain_norms takes a HiddenMarkovModel"),
         (lambda: sx.optimal_control(TOM, 2, np.ones(3)), "optimal_control takes a HiddenMarkovModel"),
-        (lambda: sx.fit_online(TOM, [data]), "fit_online takes a HiddenMarkovModel"),
+        (
+            lambda: sx.fit_online(TOM, [sx.Sequences.from_arrays([np.array([0, 1])])]),
+            "fit_online takes a HiddenMarkovModel",
+        ),
         (lambda: sx.smooth("a model", z), "smooth takes a HiddenMarkovModel or a linear-Gaussian model, not a str"),
         (lambda: sx.filter(TOM, z, flavour=1), "filter of a GeneralisedHMM has no option 'flavour'"),
     ):

@@ -19,7 +19,7 @@ VERBS = {
     "explain": lambda m, z: sx.explain(m, z, "all").weights,
     "forecast": lambda m, z: sx.forecast(m, z, 3).probabilities,
 }
-OFTEN = ("two layers", "next")
+OFTEN = ("two layers",)
 CASES = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in VERBS]
 MODELS = {"quantum": sx.models.tom_quantum(), "chain": sx.models.as_generalised(sx.models.random_hmm(0, 3, 4))}
 

@@ -197,3 +197,18 @@ def test_gains_without_a_posterior_are_what_the_docstring_says():
     np.testing.assert_array_equal(none, np.zeros(4))
     np.testing.assert_array_equal(certain, np.zeros(4))
     np.testing.assert_allclose(only_others, (np.array([0, 0, 0.75, 0.25]) - [0.25, 0.75, 0, 0]) / 2)
+
+
+def test_layers_have_their_slope_also_where_prior_and_filter_predict_the_token_alike():
+    """Two bits that do not move, each shown by its own tokens: what is seen of one says nothing of the other, so that the two
+    masses of a layer are equal although the distributions are not."""
+    rows = np.array([[0.4, 0.1, 0.3, 0.2], [0.4, 0.1, 0.2, 0.3], [0.1, 0.4, 0.3, 0.2], [0.1, 0.4, 0.2, 0.3]])
+    tokens, bump = np.array([0, 2, 1, 3]), np.array([[1.0, -1, 0, 0], [0, 0, 1, -1], [0, 1, 0, -1], [1, 0, -1, 0]])
+    weights = np.random.default_rng(0).normal(size=(5, 4))
+
+    def value(step):
+        hmm = sx.HiddenMarkovModel(jnp.full(4, 0.25), jnp.eye(4), jnp.asarray(rows) + step * jnp.asarray(bump))
+        return jnp.sum(weights * sx.dual_filter(hmm, tokens, layers=2, initial="prior").predicted)
+
+    slope = float(jax.jit(jax.grad(value))(0.0))
+    assert slope == pytest.approx(float(value(1e-5) - value(-1e-5)) / 2e-5, rel=1e-6)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ...hmm.kernels.layers import unless_one
 from .recursions import has_no_signs, is_positive, moved, operator_table, other_operators, row_numbers
 
 
@@ -72,7 +73,7 @@ def layer(
         u, r = jnp.sum(p * keys[row], -1), jnp.sum(rho * keys[row], -1)
         open_ = is_positive(r, rho, other_sizes[row])
         equal = jnp.abs(u - r) <= 16 * eps * jnp.abs(r)  # sums of equal numbers in another order
-        share = jnp.where(open_, jnp.where(equal, 1, u / jnp.where(open_, r, 1)), 0)[..., None]
+        share = jnp.where(open_, unless_one(u / jnp.where(open_, r, 1), equal), 0)[..., None]
         new = here + jnp.where(open_, u, 0)[..., None] * plus + moved(p - share * rho, others[row])
         new = jnp.where(plain, jnp.maximum(new, 0), new)
         mass = new @ w

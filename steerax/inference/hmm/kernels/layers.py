@@ -24,7 +24,7 @@ $\rho\odot(c-\rho^\top c)/(1-(\rho^\top c)^2)$ is the same number without these 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .recursions import emission_table, moved, row_numbers
 
@@ -86,7 +86,7 @@ def layer(
         p, Cz = jnp.maximum(p, 0), table.at[row].get(mode="promise_in_bounds")
         mass, u = _sums(p, (1 - Cz) * p)
         equal = jnp.abs(u - r) <= 16 * jnp.finfo(p.dtype).eps * r  # sums of equal numbers in another order
-        share = jnp.where(equal, 1, u * inverse)[..., None]
+        share = unless_one(u * inverse, equal)[..., None]
         new = Cz * p + u[..., None] * plus + (1 - Cz) * (p - share * rho)
         p = moved(new / jnp.where(mass > 0, mass, 1)[..., None], A)
         return p, p
@@ -96,12 +96,26 @@ def layer(
     return jnp.concatenate([start[None], _onto_simplex(after)])
 
 
+def unless_one(ratio: Float[Array, "*batch"], equal: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """One where the numbers of a ratio are equal, whatever their rounding; its derivative is that of the ratio everywhere."""
+    return jnp.where(equal, 1 + (ratio - lax.stop_gradient(ratio)), ratio)
+
+
 def _sums(a: Float[Array, "*batch d"], b: Float[Array, "*batch d"]) -> tuple[Float[Array, "*batch"], ...]:
     """Sums over states; for a single sequence in one operation."""
-    if a.ndim > 1:
-        return a.sum(-1), b.sum(-1)
+    return (a.sum(-1), b.sum(-1)) if a.ndim > 1 else _both(a, b)
+
+
+@jax.custom_jvp
+def _both(a: Float[Array, " d"], b: Float[Array, " d"]) -> tuple[Float[Array, ""], ...]:
     zero = jnp.zeros((), a.dtype)
     return lax.reduce((a, b), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (0,))
+
+
+@_both.defjvp
+def _slopes_of_both(values, moves):
+    """JAX's own rule fails where only one of the two arrays moves."""
+    return _both(*values), tuple(move.sum(-1) for move in moves)
 
 
 def _onto_simplex(p: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
