@@ -55,7 +55,8 @@ def fit_online(
     check_hidden("fit_online", start)
     if not 0.5 < exponent <= 1:
         raise ConfigurationError(f"The exponent of the step sizes lies in (1/2, 1], but {exponent} was given.")
-    extra, model, mean, scores = as_pseudocounts(pseudocounts), start, None, []
+    extra, mean, scores = as_pseudocounts(pseudocounts), None, []
+    model: HiddenMarkovModel = start
     for number, given in enumerate(batches, 1):
         batch = as_sequences(given, "tokens", start.vocabulary)
         if batch.n_observed == 0:
