@@ -1,6 +1,6 @@
 """`score`, `fit`, `select` and `represent` on many small random models, against all paths of their states in extended
-precision: `score` on 2 000 of either precision, `select` on 300 (600 fits) and `represent` on 500; with `-m slow` 2 000
-of each and precision, with `-m nightly` 100 000.
+precision: `score` on 2 000 of either precision, `select` on 150 (300 fits) and `represent` on 500; with `-m nightly`
+2 000 and 100 000 of each and precision.
 
 They work on the host, so every model is a call of its own. Models are those of `test_fuzz.py`; sequences have gaps,
 different lengths and, where a verb steps over them, impossible tokens.
@@ -19,11 +19,11 @@ B, T, V = 3, 5, 3
 
 
 def numbers(fast, *fast_types):
-    """So many models of these precisions at once, `CHUNK` of both in the slow tests, `MANY` in the nightly ones."""
+    """So many models of these precisions at once, `CHUNK` and `MANY` of both in the nightly tests."""
     cases = [pytest.param(dtype, fast) for dtype in fast_types]
     for dtype in (np.float32, np.float64):
         if not (fast == CHUNK and dtype in fast_types):
-            cases.append(pytest.param(dtype, CHUNK, marks=pytest.mark.slow))
+            cases.append(pytest.param(dtype, CHUNK, marks=(pytest.mark.nightly, pytest.mark.timeout(2_000))))
         cases.append(pytest.param(dtype, MANY, marks=(pytest.mark.nightly, pytest.mark.timeout(20_000))))
     return pytest.mark.parametrize(("dtype", "number"), cases)
 
@@ -131,7 +131,7 @@ def check_step(fits, arrays, z, lengths, pseudocounts, dtype):
     return reached, {"aic": 2 * free - 2 * value, "bic": free * np.log(n.astype(WIDE)) - 2 * value}
 
 
-@numbers(300, np.float64)
+@numbers(150, np.float64)
 def test_one_step_of_em_has_the_counts_of_all_paths_and_the_best_of_two_is_selected(dtype, number):
     """Every case is two fits and the choice between them."""
     for _, rng, n_models in parts(2, number, dtype):
