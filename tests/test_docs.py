@@ -15,6 +15,7 @@ import pytest
 import typer
 from safetensors.numpy import save_file
 
+import steerax as sx
 from steerax.cli.main import _COMMANDS, app, main
 
 TOP = Path(__file__).resolve().parents[1]
@@ -44,7 +45,7 @@ COMMANDS = sorted({*(c for page in PAGES for c in commands_of(page)), *examples(
 # what makes a command small enough for a test; those without an entry run as they stand
 SMALL = {
     "train": ["--steps", "2", "--layers", "1", "--heads", "1", "--width", "8", "--block", "8", "--batch", "2"],
-    "compare": ["--quick"],
+    "compare": ["--quick", "--samples", "8"],
     "reproduce": ["--quick"],
     "fit": ["--iterations", "3"],
 }
@@ -67,6 +68,14 @@ def write_files(folder, monkeypatch):
         (folder / name).write_text(TEXT)
     labels = "".join(f"s{i % 3},p{i // 40},{i % 2},{'xy'[i % 2]},{1 + i % 4}\n" for i in range(120))
     (folder / "table.csv").write_text("state,patient,a,class,count\n" + labels)
+    (folder / "process.json").write_text(
+        '{"transition": [[0.9, 0.1], [0.2, 0.8]], "emission": [[0.7, 0.3], [0.1, 0.9]]}'
+    )
+    for place, V in (("runs/mine/model", 2), ("compare/rrxor/gpt", 2), ("compare/mess3/gpt", 3)):
+        sx.save_gpt(sx.GPT(sx.GPTConfig(V, 32, 1, 1, 8), key=0), folder / place)
+    strings = np.asarray(sx.sample(sx.models.mess3(), 0, 8, number=64)[1])
+    np.save(folder / "strings.npy", strings)
+    np.savez(folder / "captured.npz", layer=np.random.default_rng(0).normal(size=(*strings.shape, 4)))
     np.arange(4000, dtype="<u2").__mod__(27).tofile(folder / "tokens.bin")
     run("steerax train text.txt --layers 6 --heads 2 --width 64 --block 16 --steps 2 --out runs/pydoc", monkeypatch)
     run("steerax fit text.txt --states 2 --iterations 3 --out runs/text-hmm", monkeypatch)

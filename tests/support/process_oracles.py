@@ -127,8 +127,10 @@ def string_probabilities(model, length):
 
 
 def plain_layer(p0, T, w, z, rho):
-    """One layer, token by token, in the letters of the theorem, without any care; tokens are possible and not certain."""
+    """One layer, token by token, in the letters of the theorem, without any care; tokens are possible and not certain. Of a model
+    without negative entries negative parts are cut, as the layer says."""
     A, p, out = T.sum(0), p0, [p0]
+    plain = min(T.min(), p0.min(), w.min()) >= 0
     for t, token in enumerate(z):
         if token < 0:
             p = p @ A
@@ -136,7 +138,9 @@ def plain_layer(p0, T, w, z, rho):
             seen, other = rho[t] @ T[token], rho[t] @ (A - T[token])
             plus, minus = seen / (seen @ w), other / (other @ w)
             p = p @ A + (p @ (A - T[token]) @ w) * (plus - minus)
-        out.append(p / (p @ w))
+        p = np.maximum(p, 0) if plain else p
+        p = p / (p @ w)
+        out.append(p)
     return np.array(out)
 
 

@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rotary": {"positions": "rotary"},
     "two layers": {"n_layer": 2},
 }
+_GAIN = 1.5  # by which a second head must divide the divergence to count as a help
 ROWS = ("linear", "wiener", "remainder", "rate", "contributions")
 
 
@@ -188,10 +189,16 @@ def rule(rows: list[Numbers]) -> Numbers:
     """How often the share that one head misses (more or less than 1 %) tells whether a second one gains half as much again."""
     from scipy.stats import spearmanr
 
-    right = [(r["missed"] > 0.01) == (r["gain"] > 1.5) for r in rows]
+    right = [(r["missed"] > 0.01) == (r["gain"] > _GAIN) for r in rows]
     found: Any = spearmanr([r["missed"] for r in rows], [r["gain"] for r in rows]) if len(rows) > 2 else None
     order = float("nan") if found is None else found.statistic
-    return {"right": sum(right), "of": len(rows), "share": sum(right) / len(rows), "spearman": float(order)}
+    return {
+        "right": sum(right),
+        "of": len(rows),
+        "share": sum(right) / len(rows),
+        "spearman": float(order),
+        "gain": _GAIN,
+    }
 
 
 def drawings(config: Config, runs, border, random, plain) -> dict:

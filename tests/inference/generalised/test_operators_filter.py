@@ -68,7 +68,7 @@ def test_a_chain_and_its_operators_have_the_same_numbers(name):
     np.testing.assert_allclose(ahead[0].probabilities, ahead[1].probabilities, atol=1e-13)
     np.testing.assert_allclose(ahead[0].states, ahead[1].states, atol=1e-13)
     np.testing.assert_array_equal(ahead[0].interval(0.8), ahead[1].interval(0.8))
-    tokens = np.array(z[z >= 0][:5])
+    tokens = np.array(z[:4])
     for reference in ("uniform", None, "own"):
         shown = [
             sx.represent(sx.next_token_predictor(m, 1), tokens, m.n_tokens, m if reference == "own" else reference)
