@@ -19,6 +19,7 @@ from .streams import untrained
 from .targets import strings_of, targets_of
 
 _AT_ONCE = 512
+_PER_COEFFICIENT = 4  # strings for each coefficient of a regression on the history, half of which fit
 _FITTED_LAGS = 12  # the rate is fitted on lags 1 … 11
 
 
@@ -73,7 +74,7 @@ def attention_report(
     length without gaps, some thousands; `filter`, `wiener(model, T, heads)` if it is there already; `key`, of the halves and of the
     untrained network that is the null.
 
-    **Raises:** `ConfigurationError` for a network without blocks; `DataError` for strings that do not fit.
+    **Raises:** `ConfigurationError` for a network without blocks; `DataError` for strings that do not fit, or are too few.
     """
     if not all(hasattr(network, name) for name in ("embed", "block", "config")):
         raise ConfigurationError(f"attention_report reads a network of the house, not a {type(network).__name__}.")
@@ -82,6 +83,11 @@ def attention_report(
     n, T = strings.shape
     if T < 3:
         raise DataError("An attention report needs strings of at least three tokens.")
+    if n < _PER_COEFFICIENT * T * process.n_tokens:
+        raise DataError(
+            f"The history of {T} tokens out of {process.n_tokens} has {T * process.n_tokens} coefficients; {n} strings are too few, "
+            f"{_PER_COEFFICIENT * T * process.n_tokens} are needed."
+        )
     rng = generator(key)
     filter = wiener(process, T, min(4, network.config.n_head)) if filter is None else filter
     targets = targets_of(process, strings, filter)

@@ -19,12 +19,12 @@ from .spectral import asked, spectral_start
 
 KINDS = ("generalised", "hmm")
 _LEAST = 1e-4  # below this probability the loss goes on as a straight line
-_STEP, _LOSS = (
-    0.01,
-    1e3,
-)  # units in which L-BFGS sees the parameters and the loss: its first step must stay near the start
+_STEP, _LOSS = 0.01, 1e3  # units of the parameters and the loss for L-BFGS, whose first step must stay near the start
 _SHORT = 256  # strings whose probabilities must not be negative
 _STARTS = 6  # random ones of a chain
+
+
+_Unpack = Callable[[Array], tuple[Array, Array, Array]]  # free numbers -> initial belief, operators, evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +73,8 @@ class Extracted:
 
     def summary(self) -> str:
         """The candidates in lines of text."""
-        rows = [
-            f"{c.n_states:>3} states: {c.excess:.6f} ± {c.error:.6f} nats from the network" for c in self.candidates
-        ]
+        said = lambda c: f"{c.excess:.6f} ± {c.error:.6f} nats from the network{'' if c.model else ', no process'}"
+        rows = [f"{c.n_states:>3} states: {said(c)}" for c in self.candidates]
         end = "within" if self.reached else "NOT within"
         return "\n".join([*rows, f"{end} the tolerance of {self.tolerance:g} nats"])
 
@@ -103,7 +102,8 @@ def extract(
     - `data`: strings of one length, of the kind that the network reads; some hundreds.
     - `kind`: `"generalised"`, operators of any sign; `"hmm"`, a chain with edge emissions and probabilities that can be
       read, from several random starts.
-    - `max_states`: the largest dimension to try; `histories`, from which futures are predicted; `iterations`, of L-BFGS.
+    - `max_states`: the largest dimension to try; `histories`, from which futures are predicted (fewer with many tokens, so that
+      the network reads at most some 200,000 strings for it); `iterations`, of L-BFGS.
 
     The first token of a string is read and never predicted. **Raises:** `DataError` for strings that are too short, too few or have
     gaps; `ConfigurationError` for an unknown kind.
@@ -115,9 +115,9 @@ def extract(
     rng = generator(key)
     order = rng.permutation(len(strings))
     fitted, judged = strings[order[::2]], strings[order[1::2]]
-    said = {id(part): _said(common, part) for part in (fitted, judged)}
+    said, said_of_judged = _said(common, fitted), _said(common, judged)
     starts, values = spectral_start(common, fitted, V, max_states, histories, rng)
-    problem = _Problem(jnp.asarray(fitted), jnp.asarray(said[id(fitted)]))
+    problem = _Problem(jnp.asarray(fitted), jnp.asarray(said))
     candidates: list[Machine] = []
     for d in range(1, max_states + 1):
         if kind == "generalised" and d > len(starts):
@@ -125,9 +125,8 @@ def extract(
         tried = [starts[d - 1]] if kind == "generalised" else [rng.normal(size=d * V * d + d) for _ in range(_STARTS)]
         unpack = _free(d, V) if kind == "generalised" else _classical(d, V)
         found = min((_fit(problem, unpack, start, iterations) for start in tried), key=lambda pair: pair[0])[1]
-        p0, T = (np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(found)))
-        w = np.eye(d)[0] if kind == "generalised" else np.ones(d)
-        excess, error = _excess(p0, T, w, judged, said[id(judged)])
+        p0, T, w = (np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(found)))
+        excess, error = _excess(p0, T, w, judged, said_of_judged)
         candidates.append(Machine(d, _model(p0, T, w, getattr(predictor, "vocabulary", None)), excess, error))
         if candidates[-1].model is not None and excess <= tolerance:
             break
@@ -191,46 +190,42 @@ def _along(
     return jnp.swapaxes(jax.lax.scan(step, start, strings.T[:-1])[1], 0, 1)
 
 
-def _free(d: int, V: int) -> Callable[[Array], tuple[Array, Array]]:
+def _free(d: int, V: int) -> _Unpack:
     r"""Operators of any sign with $w=e_1$: the first columns of all $T^z$ sum to $e_1$, so the last of them is not free."""
 
     def unpack(x):
         columns = x[: (V - 1) * d].reshape(V - 1, d)
         rest = x[(V - 1) * d : (V - 1) * d + V * d * (d - 1)].reshape(V, d, d - 1)
         first = jnp.concatenate([columns, (jnp.eye(d)[0] - columns.sum(0))[None]])
-        return jnp.concatenate([jnp.ones(1), x[len(x) - (d - 1) :]]), jnp.concatenate([first[..., None], rest], -1)
+        p0 = jnp.concatenate([jnp.ones(1), x[len(x) - (d - 1) :]])
+        return p0, jnp.concatenate([first[..., None], rest], -1), jnp.eye(d)[0]
 
     return unpack
 
 
-def _classical(d: int, V: int) -> Callable[[Array], tuple[Array, Array]]:
+def _classical(d: int, V: int) -> _Unpack:
     """Probabilities of (token, next state) given a state, as softmax of free numbers; $w=1$."""
 
     def unpack(x):
         rows = jax.nn.softmax(x[: d * V * d].reshape(d, V * d), -1).reshape(d, V, d)
-        return jax.nn.softmax(x[d * V * d :]), jnp.swapaxes(rows, 0, 1)
+        return jax.nn.softmax(x[d * V * d :]), jnp.swapaxes(rows, 0, 1), jnp.ones(d)
 
     return unpack
 
 
 def _fit(
-    problem: _Problem, unpack: Callable, start: Float[np.ndarray, " n"], iterations: int
+    problem: _Problem, unpack: _Unpack, start: Float[np.ndarray, " n"], iterations: int
 ) -> tuple[float, np.ndarray]:
     """The smallest loss that L-BFGS finds from a start, and where."""
     from scipy.optimize import minimize
 
-    def loss(x):
-        p0, T = unpack(x)
-        w = jnp.eye(len(p0))[0] if unpack.__qualname__.startswith("_free") else jnp.ones(len(p0))
-        return problem.loss(p0, T, w)
-
-    both = jax.jit(jax.value_and_grad(loss))
+    both = jax.jit(jax.value_and_grad(lambda x: problem.loss(*unpack(x))))
 
     def numbers(y, moved):
         value, slope = both(jnp.asarray(start + _STEP * moved * y))
         return _LOSS * float(value), _LOSS * _STEP * moved * np.asarray(slope, np.float64)
 
-    # the start of the chain first: the spectral method says nothing of it
+    # the initial belief alone first: a wrong one would drag the operators along
     d = jax.eval_shape(unpack, start)[0].shape[0]
     belief = (np.arange(len(start)) >= len(start) - d).astype(float)
     y = np.zeros_like(start)

@@ -8,26 +8,26 @@ from ..inference.verbs import filter as exact_filter
 from ..models.generalised import GeneralisedHMM
 from ..models.sampling import sample_sequences
 
-_STRINGS, _LENGTH, _CELLS = 120_000, 24, 40
+_LENGTH, _CELLS = 24, 40
 _GRID = np.round(np.arange(0.0, 0.976, 0.025), 3)
 
 
 def identifiable_rates(
-    model: GeneralisedHMM, first: Float[np.ndarray, "d V"], sign: float, room: float, key: int = 1
+    model: GeneralisedHMM, first: Float[np.ndarray, "d V"], sign: float, room: float, strings: int, key: int = 1
 ) -> tuple[float, float]:
     r"""The rates $r$, on a grid of 0.025, whose best predictor from the last token and $\sum_{k\ge1}r^{k-1}h_1(e_{z_{-k}}-p)$ loses
     at most `room` nats more than the best of all of them.
 
     "Best predictor": any function of the last token and of the sum, here its cell among 40 quantiles along each of its first
-    two principal axes; `first` is $h_1$, and rates have the given `sign`. Losses are divergences from the exact predictive distribution on 120 000 strings of 24 tokens.
+    two principal axes; `first` is $h_1$, and rates have the given `sign`. Losses are divergences from the exact predictive
+    distribution on so many `strings` of 24 tokens.
     """
-    tokens = sample_sequences(model, key, _STRINGS, _LENGTH).values
+    tokens = sample_sequences(model, key, strings, _LENGTH).values
     beliefs = np.concatenate([_last_belief(model, tokens[i : i + 8192]) for i in range(0, len(tokens), 8192)])
     T, w = (np.asarray(a, np.float64) for a in model.arrays[1:])
     exact = np.maximum(beliefs @ (T @ w).T, 1e-300)
     p = T @ w @ np.asarray(model.initial, np.float64)
-    moved = np.eye(len(p))[tokens[:, -2::-1]] - p  # newest first, without the last token
-    seen = np.einsum("dv,nkv->nkd", first, moved)
+    seen = (first.T - first @ p)[tokens[:, -2::-1]]  # newest first, without the last token
     losses = np.array([_loss(exact, tokens[:, -1], seen, sign * r) for r in _GRID])
     good = sign * _GRID[losses <= losses.min() + room]
     return float(good.min()), float(good.max())

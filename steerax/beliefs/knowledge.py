@@ -14,6 +14,13 @@ from .record import Knowledge
 from .streams import is_network
 
 FEWEST = 32  # strings
+_USUAL, _NUMBERS = 2048, 40_000_000  # strings, and numbers of all residual streams that are held
+
+
+def strings_for(network: Any, length: int) -> int:
+    """How many strings of a length are read of a network of the house: 2048, or fewer where its streams would fill memory."""
+    config = network.config
+    return max(FEWEST, min(_USUAL, _NUMBERS // (length * config.n_embd * (2 * config.n_layer + 1))))
 
 
 def knowledge_of(network: Any, model: Any, strings: Int[np.ndarray, "B T"], key: Any = 0) -> Knowledge:
@@ -39,5 +46,7 @@ def knowledge_of(network: Any, model: Any, strings: Int[np.ndarray, "B T"], key:
     half = len(strings) // 2
     at = probed.layers[int(np.nanargmax(probed.r2))]
     swapped = swap(network, process, strings[:half], strings[half : 2 * half], at, key=key)
-    attention = attention_report(network, process, strings, key=key) if strings.shape[1] >= 3 else None
-    return Knowledge(probed, attention, swapped)
+    try:
+        return Knowledge(probed, attention_report(network, process, strings, key=key), swapped)
+    except DataError as error:
+        return Knowledge(probed, None, swapped, f"Attention is not compared with a prediction. {error}")

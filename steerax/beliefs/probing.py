@@ -165,7 +165,7 @@ def probe(
     scores = {t: [score_of(of(each, t), targets[t], w) for each in found.values()] for t in TARGETS}
     bare, remainder = {}, {}
     for name in names:
-        twins = _null(name, activations, process, strings, streams, linear, rng, key)
+        twins = _null(name, activations, process, strings, streams, linear, rng)
         for target, out in (("exact", bare), ("remainder", remainder)):
             out[name] = np.array([_null_score(name, X, targets, target, w, half, cutoff, rng) for X in twins])
     spread = lambda out: {name: np.broadcast_to(values, len(streams)).copy() for name, values in out.items()}
@@ -174,7 +174,7 @@ def probe(
     return Probed(tuple(streams), scores, spread(bare), spread(remainder), predicted, exact, wiener_belief, strings, process)  # fmt: skip
 
 
-def _null(name, activations, process, strings, streams, linear, rng, key) -> list[np.ndarray]:
+def _null(name, activations, process, strings, streams, linear, rng) -> list[np.ndarray]:
     """The arrays from which a null reads, one for each layer or one for all."""
     one_hot = np.eye(process.n_tokens)[strings]
     if name == "untrained":

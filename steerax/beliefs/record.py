@@ -10,7 +10,7 @@ from .simplex import Plane
 
 @dataclasses.dataclass(frozen=True)
 class Knowledge:
-    """What was measured of the beliefs of a network, or `reason`, why nothing was: `probed`, `attention` and `swapped`."""
+    """What was measured of the beliefs of a network: `probed`, `attention` and `swapped`; `reason`, why nothing was, or no attention."""
 
     probed: Any = None
     attention: Any = None
@@ -37,11 +37,8 @@ class Knowledge:
     @property
     def plane(self) -> str:
         """What the axes of the picture are."""
-        return (
-            ""
-            if self.probed is None
-            else Plane(self.probed.model, self.probed.exact.reshape(-1, self.probed.model.n_states)).words
-        )
+        p = self.probed
+        return "" if p is None else Plane(p.model, p.exact.reshape(-1, p.model.n_states)).words
 
     @property
     def place(self) -> str:
@@ -67,20 +64,17 @@ class Knowledge:
         """One sentence on attention and its prediction."""
         r = self.attention
         if r is None:
-            return ""
+            return self.reason if self.known else ""
         if r.filter.outside:
             return r.filter.outside
         failing = [row.name for row in r.verdict if row.verdict == "does not hold"]
-        rows = (
-            f"All {len(r.verdict)} rows hold or are flat."
-            if not failing
-            else f"{len(failing)} of {len(r.verdict)} rows do not hold: {', '.join(failing)}."
-        )
-        rate = (
-            ""
-            if not np.isfinite(r.filter.rate)
-            else f" Attention decays by {r.rate:.2f} per lag, where the Wiener filter of the process says {r.filter.rate:.2f} and the eigenvalue of its transition {r.filter.eigenvalues[0].real:.2f}."
-        )
+        rows = f"All {len(r.verdict)} rows of the verdict hold or are flat."
+        if failing:
+            rows = f"{len(failing)} of {len(r.verdict)} rows of the verdict do not hold: {', '.join(failing)}."
+        rate = ""
+        if np.isfinite(r.filter.rate):
+            eigenvalue = r.filter.eigenvalues[0].real
+            rate = f" Attention decays by {r.rate:.2f} per lag, where the Wiener filter of the process says {r.filter.rate:.2f} and the eigenvalue of its transition {eigenvalue:.2f}."
         return f"The first attention layer is compared with the Wiener filter of the process, its optimal control for squared errors.{rate} {rows}"
 
     @property
@@ -88,7 +82,7 @@ class Knowledge:
         """What goes into the JSON file."""
         if self.probed is None:
             return {"reason": self.reason}
-        p, out = self.probed, {}
+        p, out = self.probed, {"reason": self.reason} if self.reason else {}
         out["probes"] = {"layers": p.layers, "r2": p.r2, "standard_error": p.r2_error, "rmse": p.rmse, "remainder": p.remainder,
                          "wiener": [s.r2 for s in p.scores["wiener"]], "nulls": p.nulls, "remainder_nulls": p.remainder_nulls}  # fmt: skip
         if self.swapped is not None:

@@ -45,7 +45,7 @@ class WienerFilter:
     $h_k$ of the tokens before the last query, newest first; `missed` `[4]`, the share of the weights at lags of one and more that
     1, 2, 3, 4 non-negative lag profiles cannot express (for a process without hidden states: weights and variances are those of
     the next tokens); `heads`, of the network that is asked about; `r2`, share of the variance
-    of the exact belief that the Wiener belief explains, and its standard error.
+    of the exact belief that the Wiener belief explains, and its standard error; `draws`, strings on which `interval` is found.
     """
 
     model: GeneralisedHMM
@@ -59,6 +59,7 @@ class WienerFilter:
     missed: Float[np.ndarray, " 4"]
     r2: float
     r2_error: float
+    draws: int = 120_000
 
     @property
     def beyond(self) -> float:
@@ -119,7 +120,7 @@ class WienerFilter:
         single rate is meant (a complex one, or lag profiles that one rate does not describe)."""
         if not np.isfinite(self.rate) or self.missed[0] > 0.01 or self.length < 2:
             return None
-        return identifiable_rates(self.model, self.lags[1], -1.0 if self.rate < 0 else 1.0, _NAT)
+        return identifiable_rates(self.model, self.lags[1], -1.0 if self.rate < 0 else 1.0, _NAT, self.draws)
 
     @property
     def is_identifiable(self) -> bool:
@@ -130,14 +131,16 @@ class WienerFilter:
         return high - low <= 0.2 and not (len(self.eigenvalues) > 0 and low <= self.eigenvalues[0].real <= high)
 
 
-@bounded(length=COUNT, heads=Range(1, 4, whole=True))
-def wiener(model: Any, length: int = 16, heads: int = 1, *, key: Any = 0) -> WienerFilter:
+@bounded(length=COUNT, heads=Range(1, 4, whole=True), draws=Range(100, 10**9, whole=True))
+def wiener(model: Any, length: int = 16, heads: int = 1, *, draws: int = 120_000, key: Any = 0) -> WienerFilter:
     """The Wiener filter of a process along strings of a length: what one attention layer of so many heads can know.
 
     **Arguments:** `model`, a `HiddenMarkovModel` or `GeneralisedHMM`, taken from its stationary belief; `length`, T; `heads`, at
-    most 4; `key`, of the strings on which the share of the exact belief is measured.
+    most 4; `draws`, strings on which the interval of rates is found when it is asked for; `key`, of the strings on which the share
+    of the exact belief is measured.
 
-    $O(T(d^3+V^3))$ and one exact filter of 8192 strings. **Raises:** `ConfigurationError` for another model; `DataError` if no
+    $O(T(d^3+V^3))$ and one exact filter of 8192 strings; the closed loop is iterated until it settles, at most 10,000 times (a
+    process with a mode that never fades, such as `even`, takes them all and its rate is that close to one). **Raises:** `ConfigurationError` for another model; `DataError` if no
     single belief is stationary.
     """
     process = stationary_process(model)
@@ -163,7 +166,7 @@ def wiener(model: Any, length: int = 16, heads: int = 1, *, key: Any = 0) -> Wie
     p = H @ np.asarray(process.initial, np.float64)
     seen = np.einsum("ki,tiv->tkv", _view(process), lags)
     missed = np.array([missed_by_heads(seen, p, n) for n in range(1, 5)])
-    found = WienerFilter(process, length, heads, np.stack(gains), F - K @ H, spectrum(F - K @ H), spectrum(F), lags, missed, 0.0, 0.0)  # fmt: skip
+    found = WienerFilter(process, length, heads, np.stack(gains), F - K @ H, spectrum(F - K @ H), spectrum(F), lags, missed, 0.0, 0.0, draws)  # fmt: skip
     r2, error = _share_of_exact(found, key)
     return dataclasses.replace(found, r2=r2, r2_error=error)
 

@@ -10,6 +10,7 @@ from ..inference.predictor import as_predictor
 from ..inference.score import STRINGS, next_token_log_probabilities
 
 _FUTURES = 48  # at most so many strings after each history
+_READ = 200_000  # strings that the predictor is asked for
 
 
 def spectral_start(
@@ -19,10 +20,12 @@ def spectral_start(
 
     With $F_{uv}=P(v\mid u)$ for histories $u$ and futures $v$, and $F^z_{uv}=P(zv\mid u)$, the belief after $u$ is
     $b(u)=F_{u\cdot}Q$, $Q$ the leading right singular vectors; $T^z$ solves $b(u)T^z=F^z_{u\cdot}Q$ and $w$ solves $b(u)w=1$, by least
-    squares. The basis is then changed so that $w=e_1$, and the initial belief solves $p_0T^u(1-w\,b(u))=0$ for short $u$. Futures are the strings of the largest length of which at most 48 occur.
+    squares. The basis is then changed so that $w=e_1$, and the initial belief solves $p_0T^u(1-w\,b(u))=0$ for short $u$. Futures
+    are the strings of the largest length of which at most 48 occur.
     """
     tails = _common_futures(strings)
     longer = np.concatenate([np.concatenate([np.full((len(tails), 1), z, np.int32), tails], 1) for z in range(V)])
+    histories = min(histories, max(3, _READ // ((V + 1) * len(tails))))
     F, joint = [], []
     for history in _histories(strings, tails.shape[1] + 1, histories, rng):
         F.append(_probability(predictor, history, tails, strings.shape[1]))

@@ -22,7 +22,7 @@ class _Options(Options):
     process: Annotated[str, "a process by name (mess3, rrxor, …), a model folder, or a JSON file of matrices"]
     _: dataclasses.KW_ONLY
     data: Annotated[Path | None, "the strings [B T] of captured activations, as codes in a .npy file"] = None
-    strings: Annotated[int, "strings to read, drawn from the process", Range(32, 10**7, whole=True)] = 2048
+    strings: Annotated[int | None, "strings to read, drawn from the process  [default: 2048, fewer for a large network]", Range(32, 10**7, whole=True)] = None  # fmt: skip
     length: Annotated[int | None, "tokens of a string  [default: what the network reads, at most 64]", Range(2, 10**6, whole=True)] = None  # fmt: skip
     extract: Annotated[float | None, "also look for the smallest machine within so many nats of the network", POSITIVE] = None  # fmt: skip
     out: Annotated[Path, "report to write"] = Path("beliefs.html")
@@ -70,6 +70,7 @@ def beliefs(options: _Options) -> Answer:
 
 def _drawn(options: _Options, process: Any) -> tuple[Any, np.ndarray]:
     """The network of a checkpoint, and fresh strings of the process. Raises `ConfigurationError` if they do not fit together."""
+    from ..beliefs.knowledge import strings_for
     from ..models.sampling import sample_sequences
     from ..transformer.checkpoint import open_checkpoint
 
@@ -85,7 +86,8 @@ def _drawn(options: _Options, process: Any) -> tuple[Any, np.ndarray]:
         raise ConfigurationError(
             f"The network reads {gpt.config.block_size} tokens; choose --length {gpt.config.block_size}."
         )
-    return gpt, np.asarray(sample_sequences(process, options.seed, options.strings, length).values)
+    number = options.strings or strings_for(gpt, length)
+    return gpt, np.asarray(sample_sequences(process, options.seed, number, length).values)
 
 
 def _captured(options: _Options) -> tuple[Path, np.ndarray]:

@@ -20,7 +20,9 @@ class _Options(Options):
     seed: Seed = 0
     seeds: Annotated[int, "how many seeds, from --seed on; the gallery says what differs", COUNT] = 1
     workers: Annotated[int, "experiments side by side", COUNT] = 1
-    formats: Annotated[list[str] | None, typer.Option("--figures", help="also as svg or pdf (may be repeated)")] = None
+    formats: Annotated[
+        list[str] | None, typer.Option("--figures", help="also as svg, pdf or png (may be repeated)")
+    ] = None
     again: Annotated[bool, "run also what is already there"] = False
 
 

@@ -116,7 +116,7 @@ def reproduce(
 
     **Arguments:** `executor`, any `concurrent.futures.Executor` (by default the experiments run one after the other in
     this process; those that measure time wait for the others and run alone); `tell(record, kept)`, called after each;
-    `formats`, "svg" or "pdf" or both: every figure of the named experiments is also written into `out/figures`.
+    `formats`, of "svg", "pdf" and "png": every figure of the named experiments is also written into `out/figures`.
 
     **Raises:** `ConfigurationError` for an unknown name or format, or if a format needs matplotlib and it is missing.
     """

@@ -87,7 +87,12 @@ def children(beliefs: np.ndarray, operators: _Operators, w: np.ndarray) -> tuple
 
 
 def reachable(
-    points: np.ndarray, operators: _Operators, w: np.ndarray, max_beliefs: int = 4096, tolerance: float = 1e-11
+    points: np.ndarray,
+    operators: _Operators,
+    w: np.ndarray,
+    max_beliefs: int = 4096,
+    tolerance: float = 1e-11,
+    depth: int | None = None,
 ) -> tuple[np.ndarray, list[tuple[int, int, int, float]], bool]:
     """Every belief that tokens of positive probability lead to from `points` `[m d]`, of mass one.
 
@@ -95,7 +100,8 @@ def reachable(
     that small probabilities count as much as large ones, and else as shares of the belief's largest entry.
 
     `(beliefs [n d], edges, closed)`: the given ones first, then in the order of discovery; edges (from, token, to, probability);
-    and whether all were found, `False` as soon as there are more than `max_beliefs`.
+    and whether all were found. The search ends with the last level of at most `depth` tokens, or before the one that would
+    bring more than `max_beliefs`.
     """
     signed = _has_signs(points, operators)
     index: tuple[dict[bytes, int], ...] = ({}, {})
@@ -114,8 +120,8 @@ def reachable(
     for belief, *names in zip(points, *_names(points, signed, tolerance), strict=True):
         number(belief, names)
     frontier = range(len(found))
-    while len(frontier) and len(found) <= max_beliefs:
-        start = len(found)
+    while len(frontier) and depth != 0:
+        start, known = len(found), len(edges)
         after, q = children(np.stack([found[i] for i in frontier]), operators, w)
         named = [_names(part, signed, tolerance) for part in after]
         for row, at in enumerate(frontier):
@@ -123,9 +129,10 @@ def reachable(
                 to = number(after[z, row], (named[z][0][row], named[z][1][row]))
                 edges.append((at, int(z), to, float(q[row, z])))
             if len(found) > max_beliefs:
-                return np.stack(found), edges, False
+                return np.stack(found[:start]), edges[:known], False
         frontier = range(start, len(found))
-    return np.stack(found), edges, len(found) <= max_beliefs
+        depth = None if depth is None else depth - 1
+    return np.stack(found), edges, not len(frontier)
 
 
 def _names(beliefs: np.ndarray, signed: bool, tolerance: float) -> tuple[list[bytes], list[bytes]]:

@@ -28,12 +28,11 @@ def losses(model, rates):
 
 
 def test_rates_inside_lose_less_than_rates_outside(monkeypatch):
-    monkeypatch.setattr(identifiable, "_STRINGS", 20_000)
     monkeypatch.setattr(identifiable, "_LENGTH", 12)
     monkeypatch.setattr(second_moments, "_share_of_exact", lambda *_: (1.0, 0.0))
     model = sx.HiddenMarkovModel([0.5, 0.5], [[0.95, 0.05], [0.05, 0.95]], [[0.85, 0.15], [0.15, 0.85]])
     filter = wiener(model, 12)
-    low, high = identifiable.identifiable_rates(filter.model, filter.lags[1], 1.0, 1e-3)
+    low, high = identifiable.identifiable_rates(filter.model, filter.lags[1], 1.0, 1e-3, 20_000)
     assert low <= filter.rate <= high
     assert high < 0.9
     inside, outside = losses(model, [filter.rate])[0], losses(model, [high + 0.15, low - 0.2])

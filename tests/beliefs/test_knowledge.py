@@ -18,7 +18,7 @@ GPT = sx.GPT(sx.GPTConfig(3, 8, 1, 1, 8), key=0)
 
 @pytest.fixture(scope="module")
 def strings():
-    return np.asarray(sx.sample(MESS3, 0, 8, number=64)[1])
+    return np.asarray(sx.sample(MESS3, 0, 8, number=128)[1])
 
 
 def test_what_was_measured_is_what_the_parts_measure(strings):
@@ -45,6 +45,14 @@ def test_the_page_has_every_part_and_leaves_out_what_was_not_measured(strings, t
     assert "mess3" in (tmp_path / "a.html").read_text()
 
 
+def test_too_few_strings_for_a_regression_leave_attention_out(strings):
+    few = knowledge_of(GPT, MESS3, strings[:40])
+    assert few.known
+    assert few.attention is None
+    assert "40 strings are too few, 96 are needed" in few.prediction
+    assert any("96 are needed" in text for s in page_of(few, "mess3").sections for text in s.text)
+
+
 def test_what_cannot_be_asked_is_a_sentence(strings):
     coin = knowledge_of(sx.GPT(sx.GPTConfig(2, 8, 1, 1, 8), key=0), sx.models.coin(), strings % 2)
     assert (coin.known, coin.attention) == (False, None)
@@ -59,7 +67,7 @@ def run(*words):
 
 def test_the_command_reads_checkpoints_and_captured_activations(strings, tmp_path):
     sx.save_gpt(GPT, tmp_path / "gpt")
-    done = run(tmp_path / "gpt", "mess3", "--strings", 64, "--out", tmp_path / "b.html", "--json")
+    done = run(tmp_path / "gpt", "mess3", "--strings", 128, "--out", tmp_path / "b.html", "--json")
     assert done.exit_code == 0, done.output
     numbers = json.loads(done.stdout)
     assert set(numbers["beliefs"]) == {"probes", "swap", "attention"}

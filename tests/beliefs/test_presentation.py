@@ -136,12 +136,12 @@ def test_different_strings_that_lead_to_one_belief_are_merged():
 def test_beliefs_with_tiny_entries_stay_apart():
     tiny = 1e-12
     T = np.zeros((2, 3, 3))
-    T[0, 0], T[1, 0] = [0.5 * (1 - tiny), 0.5 * tiny, 0], [0.5 * (1 - 2 * tiny), 0.5 * 2 * tiny, 0]
+    T[0, 0], T[1, 0] = [0.5 * (1 - tiny), 0.5 * tiny, 0], [0.5 * (1 - 1.2 * tiny), 0.5 * 1.2 * tiny, 0]
     T[:, 1, 1], T[:, 2, 2] = 0.5, 0.5
     model = sx.GeneralisedHMM([1.0, 0, 0], T)
     found = mixed_states(model, 1)
     assert found.counts.tolist() == [1, 2]
-    np.testing.assert_allclose(np.sort(found.beliefs[1:, 1]), [tiny, 2 * tiny], rtol=1e-9)
+    np.testing.assert_allclose(np.sort(found.beliefs[1:, 1]), [tiny, 1.2 * tiny], rtol=1e-9)
     assert mixed_states(model, 1, tolerance=0.9).counts.tolist() == [1, 1]
 
 

@@ -123,6 +123,7 @@ def test_known_inputs_are_named_remembered_and_put_back(tmp_path, monkeypatch, c
     np.testing.assert_allclose(inside["prediction"], before[0], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_held_out_series_and_pieces_keep_their_inputs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     promoted(tmp_path, last=120)

@@ -97,6 +97,7 @@ def test_stationarity_of_layers_is_the_sum_of_its_groups(gpt):
     np.testing.assert_allclose(sum(group[1] for group in found.groups.values()), found.batch, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_telemetry_is_stationarity_and_costates_of_the_probe_and_joins_the_page(gpt, report, tmp_path):
     optimizer, path = optax.sgd(0.1), tmp_path / "depth.jsonl"
     hook = telemetry(TOKENS, optimizer, path, batches=4)  # nine sequences: the last one is left out

@@ -91,6 +91,7 @@ def test_discrete_costates_converge_to_the_continuous_ones(key):
     assert abs(fitted_order(layers, errors).order - 1) < 0.05
 
 
+@pytest.mark.slow
 def test_lq_optimum_matches_the_closed_form_and_conserves_the_hamiltonian(key):
     problem = lq_problem(key)
     value, optimal = lq_optimum(problem)

@@ -20,6 +20,7 @@ def gpt(make_small_gpt):
     return make_small_gpt(scale=0.25)
 
 
+@pytest.mark.slow
 def test_the_first_order_of_a_head_is_its_entry_in_the_ledger(gpt, small_batch):
     tokens, targets = small_batch
     first, _ = i.removal_effects(gpt, tokens, targets, jax.random.key(1), 1)
@@ -39,6 +40,7 @@ def test_groups_of_one_layer_are_the_plain_network(gpt, small_batch):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_is_removed_is_silent_uncounted_and_stays_so(make_small_gpt, small_batch):
     gpt = make_small_gpt(scale=0.25, dtype="float32")
     parameters = int(0.6 * gpt.n_parameters)

@@ -14,6 +14,7 @@ ROW = np.random.default_rng(2).integers(0, 7, 7)  # block_size + 1 tokens: the o
 DATA = sx.Sequences.from_arrays([ROW])
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_step_is_the_loss_of_the_network_and_it_falls(small_gpt):
     gpt = small_gpt(scale=0.2, dtype="float32")
     made = resample(gpt, 2)

@@ -70,6 +70,7 @@ def test_the_best_read_out_is_found_by_trying_all():
         assert ternary.best_readout(problem, free) == min(tried)
 
 
+@pytest.mark.slow
 def test_training_and_search_never_lose_what_they_found():
     problem = tasks.sorted(4)
     trained = ternary.train(problem, 1, 20, 0.05, True, jax.random.key(0), 3)
@@ -84,6 +85,7 @@ def test_training_and_search_never_lose_what_they_found():
 # ---- complexity
 
 
+@pytest.mark.slow
 def test_the_growing_filter_and_the_dual_filter_agree():
     model = complexity.operator_model(12, 3, seed=1)
     z = np.asarray(model.sample(jax.random.key(0), 12)[1])
@@ -104,6 +106,7 @@ def test_an_exponent_is_the_slope_of_a_power_law():
 # ---- adapted weights, processes, data
 
 
+@pytest.mark.slow
 def test_the_network_is_looked_at_when_asked():
     seen = []
     recipe = networks.Recipe(width=2, length=8, steps=30, batch=4)

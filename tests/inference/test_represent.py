@@ -129,6 +129,7 @@ def test_sampling_agrees_within_its_standard_errors_and_early_weights_are_precis
     assert values.values[-1] == pytest.approx(exact.values[-1], abs=1e-14)
 
 
+@pytest.mark.slow
 def test_intervals_of_sampling_cover_as_often_as_they_say():
     predictor = sx.next_token_predictor(HMM, 2)
     exact = sx.represent(predictor, Z, V, "uniform").values[:3]

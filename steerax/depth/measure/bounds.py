@@ -19,6 +19,7 @@ from ..._errors import ConfigurationError
 from ...maths import concentration
 from ...maths.lipschitz import Bound, Certified, Estimated
 from ...transformer.gpt import GPT
+from .scoring import check_architecture
 
 _Kind = Literal["fixed", "bernstein", "finite", "entropy", "realisable"]
 
@@ -139,6 +140,7 @@ def loss_range(gpt: GPT, limit: int = 8192) -> Certified:
     the unembedding is several times larger. Vocabularies above `limit` use the triangle inequality around the mean
     row instead of all pairs: $O(VD)$, at most twice as large.
     """
+    check_architecture(gpt)
     W = np.asarray(gpt.token_embedding if gpt.unembedding is None else gpt.unembedding, np.float64)
     V, D = W.shape
     scaled = W * np.asarray(gpt.ln_final.weight, np.float64)

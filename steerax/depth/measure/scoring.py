@@ -15,8 +15,19 @@ from ...data.sequences import Sequences
 from ...maths.nll import nll
 
 
+def check_architecture(network: Any) -> None:
+    """Raises `ConfigurationError` for a GPT without MLP, LayerNorm or learned positions, which depth does not know."""
+    if variant := getattr(getattr(network, "config", None), "variant", ""):
+        raise ConfigurationError(f"The analysis of depth reads the architecture of GPT-2; this network has {variant}.")
+
+
 def in_full_precision(network: Any) -> Any:
-    """The same network with parameters of at least float32, which hold those of a narrower type exactly."""
+    """The same network with parameters of at least float32, which hold those of a narrower type exactly: as every function of
+    this wing takes it.
+
+    **Raises:** `ConfigurationError` for an architecture that the wing does not know.
+    """
+    check_architecture(network)
 
     def wide(leaf):
         return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if eqx.is_inexact_array(leaf) else leaf
@@ -32,12 +43,9 @@ def scored_tokens(network: Any, data: Any, targets: Any = None) -> tuple[Int[Arr
     a row) is read as token 0 and never scored, which no earlier position can see.
 
     **Raises:** `DataError` for observations, wrong shapes, foreign tokens, gaps the model has no input row for, rows
-    longer than the model reads, or nothing to predict; `ConfigurationError` for a network without MLP, LayerNorm or learned
-    positions.
+    longer than the model reads, or nothing to predict.
     """
     config = network.config
-    if variant := getattr(config, "variant", ""):
-        raise ConfigurationError(f"The analysis of depth reads the architecture of GPT-2; this network has {variant}.")
     data = converted(data, "tokens")
     tokens = np.asarray(data.values if isinstance(data, Sequences) else data)
     if tokens.ndim != 2 or tokens.dtype.kind not in "iu":

@@ -15,7 +15,7 @@ from ..._errors import DataError
 from ...training.telemetry import Telemetry
 from ...transformer.gpt import GPT
 from .costate import backward, half_step_states, token_losses
-from .scoring import scored_tokens
+from .scoring import check_architecture, scored_tokens
 from .stationarity import from_gradients
 
 
@@ -40,6 +40,7 @@ def telemetry(tokens: Any, optimizer: Any, path: str | os.PathLike | None = None
         )
 
     def probe(gpt: GPT, tokens: Int[Array, "B N"]) -> dict[str, Any]:
+        check_architecture(gpt)
         parts = [_examine(gpt, *scored_tokens(gpt, tokens[i * size : (i + 1) * size])) for i in range(batches)]
         squares, gradients = zip(*parts, strict=True)
         found = from_gradients(gpt.blocks, [jax.tree.map(np.asarray, g) for g in gradients])

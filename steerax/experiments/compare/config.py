@@ -14,6 +14,7 @@ REFERENCES = {
     "uniform": "uniform over all tokens",
     "hmm": "drawn from the hidden Markov model",
 }
+_OWN = "--process"  # the source of data that are drawn from the process of that option
 _TRAINED = ("layers", "heads", "width", "steps")
 _KEY_USES = ("held out", "counts", "baum-welch", "gpt", "entropy", "beliefs")
 
@@ -45,7 +46,7 @@ class Config(Format):
     **Raises:** `ConfigurationError` for a value that cannot work.
     """
 
-    source: Annotated[str, "a process (mess3, two-cycle, rrxor, …), pydoc, or a file"] = "mess3"
+    source: Annotated[str | None, "a process (mess3, two-cycle, rrxor, …), pydoc, or a file  [default: mess3]"] = None
     _: dataclasses.KW_ONLY
     process: Annotated[
         str | None, "own process: a model folder, or a JSON file of matrices (with a data file: the model behind it)"
@@ -85,6 +86,10 @@ class Config(Format):
             raise ConfigurationError(f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.")
         if self.seed < 0:
             raise ConfigurationError(f"--seed must not be negative, not {self.seed}.")
+        if self.process is not None and self.source is not None and self.is_process:
+            raise ConfigurationError(f"{self.source} is a process and --process names another; leave out one of them.")
+        if self.source is None:
+            object.__setattr__(self, "source", "mess3" if self.process is None else _OWN)
         if self.network is not None and (given := [n for n in _TRAINED if getattr(self, n) is not None]):
             raise ConfigurationError(f"--network brings its own sizes; leave out --{given[0]}.")
 
@@ -93,22 +98,19 @@ class Config(Format):
         """Whether the data are drawn from a process: a named one, or one of a file where no data are named."""
         from ...models.catalogue import is_named  # the command line is read before JAX is imported
 
-        return is_named(self.source)
+        return self.source == _OWN or is_named(str(self.source))
 
     @property
     def name(self) -> str:
-        """What the comparison is called."""
-        chosen = self.process if self.process is not None and self.is_process else self.source
-        return pathlib.Path(chosen).stem if chosen == self.process or not self.is_process else chosen
+        """What the comparison is called: the name of a process with its parameters, or that of a file."""
+        path = self.process if self.source == _OWN else self.source
+        return str(path) if self.is_process and self.source != _OWN else pathlib.Path(str(path)).stem
 
     @property
     def folder(self) -> pathlib.Path:
         """Where everything is written."""
-        return (
-            pathlib.Path(self.out)
-            if self.out
-            else pathlib.Path("compare") / re.sub(r"[^\w.-]+", "-", self.name).strip("-")
-        )
+        usual = pathlib.Path("compare") / re.sub(r"[^\w.-]+", "-", self.name).strip("-")
+        return pathlib.Path(self.out) if self.out else usual
 
     def key(self, use: str):
         """The random key for one use of the seed."""
@@ -120,8 +122,7 @@ class Config(Format):
     def shape(self) -> _Network:
         """Layers, heads, width, steps and length: the options, and what suits the source for the others."""
         usual = _NETWORK_FOR_A_PROCESS if self.is_process else _NETWORK_FOR_DATA
-        named = self.process is None and self.is_process
-        sizes = _NETWORKS.get(self.source.partition("(")[0], usual) if named else usual
+        sizes = _NETWORKS.get(str(self.source).partition("(")[0].strip(), usual) if self.is_process else usual
         if self.quick:
             sizes = sizes._replace(steps=sizes.steps // 5)
         return _Network(*(getattr(self, name) or value for name, value in sizes._asdict().items()))

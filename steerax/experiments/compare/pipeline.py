@@ -11,7 +11,7 @@ import numpy as np
 from ... import __version__
 from ..._errors import ConfigurationError
 from ..._results import RESULTS
-from ...beliefs.knowledge import FEWEST, knowledge_of
+from ...beliefs.knowledge import knowledge_of, strings_for
 from ...models.sampling import sample_sequences
 from ...report import page
 from ...runs import models
@@ -28,9 +28,6 @@ from .scores import entropy_floor, held_out_scores
 from .sources import Process, Source, resolve
 from .text import page_of
 from .window import window_of
-
-_STRINGS = 2048  # whose beliefs are read
-_MOST_NUMBERS = 40_000_000  # of all residual streams that are read
 
 
 class Interrupted(Exception):
@@ -141,8 +138,7 @@ def _compared(config: Config, source: Source, hmm: Process, gpt: TrainedGPT, clo
 def _strings(config: Config, source: Source, gpt: GPT) -> np.ndarray:
     """As many strings of one length as can be read: fresh ones of a process, whole held-out windows of data."""
     T = min(config.shape.length, gpt.config.block_size)
-    room = _MOST_NUMBERS // (T * gpt.config.n_embd * (2 * gpt.config.n_layer + 1))
-    most = max(FEWEST, min(_STRINGS, room))
+    most = strings_for(gpt, T)
     if source.drawn:
         return np.asarray(sample_sequences(source.process, config.key("beliefs"), most, T).values)
     whole = [part[:T] for part in source.held_out if len(part) >= T and (np.asarray(part[:T]) >= 0).all()]

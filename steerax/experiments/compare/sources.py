@@ -8,6 +8,7 @@ from ..._errors import ConfigurationError, DataError
 from ...data.corpora import pydoc_text
 from ...data.sequences import Sequences
 from ...data.vocabulary import Vocabulary
+from ...inference.score import score_predictor
 from ...models.catalogue import PROCESSES, named_process
 from ...models.generalised import GeneralisedHMM
 from ...models.hmm import HiddenMarkovModel
@@ -45,29 +46,30 @@ def resolve(config: Config) -> Source:
     process = None if config.process is None else read_process(config.process)
     if config.is_process:
         return _from_process(config, process)
-    if config.source == "pydoc":
+    source = str(config.source)
+    if source == "pydoc":
         text = pydoc_text()
         vocabulary = Vocabulary.collect(text)
         data = Sequences.from_arrays([vocabulary.encode(text)], vocabulary)
-        return _from_data(config, data, "the text of Python's language reference (pydoc_data.topics), by character")
-    if not any(sign in config.source for sign in "./\\"):
+        said = "the text of Python's language reference (pydoc_data.topics), by character"
+        return _from_data(config, data, said, process)
+    if not any(sign in source for sign in "./\\"):
         raise ConfigurationError(
-            f"{config.source!r} is not a known source; use {', '.join(PROCESSES)}, pydoc, or the path of a file."
+            f"{source!r} is not a known source; use {', '.join(PROCESSES)}, pydoc, or the path of a file."
         )
-    data = config.read(config.source)
+    data = config.read(source)
     if not data.is_tokens:
-        raise DataError(f"{config.source} holds real numbers; compare needs tokens (integers or symbols).")
+        raise DataError(f"{source} holds real numbers; compare needs tokens (integers or symbols).")
     remarks = "".join(f" ({remark})" for remark in data.source.split("; ")[1:])
-    return _from_data(config, data, f"the file {config.source}{remarks}", process)
+    return _from_data(config, data, f"the file {source}{remarks}", process)
 
 
 def _from_process(config: Config, process: Process | None) -> Source:
-    known = process
-    process = known or _named(config.source)
+    where = config.name if process is None else f"of {config.process}"
+    process = process or _named(config.name)
     length = config.shape.length
     draw = lambda use, number: sample_sequences(process, config.key(use), number, length + 1)
     kind = "generalised hidden Markov model" if isinstance(process, GeneralisedHMM) else "hidden Markov model"
-    where = f"of {config.process}" if known is not None else config.source
     return Source(
         config.name,
         f"the process {where}, a {kind} with {process.n_states} state{'s' * (process.n_states > 1)} and {process.n_tokens} "
@@ -85,9 +87,9 @@ def _named(text: str) -> Process:
     return process.started("stationary") if text.partition("(")[0].strip() in _TO_BE_STATIONARY else process
 
 
-def _from_data(config: Config, data: Sequences, description: str, process: Process | None = None) -> Source:
-    if process is not None and process.vocabulary is not None:
-        data = data.in_codes_of(process.vocabulary)
+def _from_data(config: Config, data: Sequences, description: str, process: Process | None) -> Source:
+    if process is not None:
+        data = data.in_codes_of(process.vocabulary or Vocabulary.of_codes(process.n_tokens))
     if int(data.lengths.max()) < 2:
         raise DataError(
             f"{config.source}: no sequence has two tokens, so there is nothing to predict; compare needs sequences of "
@@ -106,10 +108,9 @@ def _from_data(config: Config, data: Sequences, description: str, process: Proce
     assert data.vocabulary is not None  # every reader sets it
     gaps = f", {data.total - data.n_observed:,} of them missing" if data.has_gaps else ""
     text = f"{description}: {data.number:,} sequence{'s' * (data.number > 1)}, {data.total:,} tokens{gaps}"
-    if process is not None and data.n_tokens > process.n_tokens:
-        raise DataError(f"The data hold {data.n_tokens} distinct tokens, the process {process.n_tokens}.")
-    words = f"{text}, {data.n_tokens} distinct"
-    return Source(config.source, words, training, held_out, data.vocabulary, process)
+    if process is not None:
+        score_predictor(process, held_out)  # a token that it cannot emit shows before anything is trained
+    return Source(config.name, f"{text}, {data.n_tokens} distinct", training, held_out, data.vocabulary, process)
 
 
 def _split_along(data: Sequences, fraction: float) -> tuple[Sequences, Sequences]:

@@ -30,9 +30,9 @@ def page_of(compared: Compared) -> Page:
     drawn = _losses(compared) | _layers(compared) | _weights(compared) | _agreement(compared) | _training(compared)
     page = read(pathlib.Path(__file__).with_name("page.md"), _names(compared), drawn)
     known = page_of_beliefs(compared.beliefs, compared.source.name)
-    if known.sections:
-        known.sections[0].text.insert(0, known.lead)  # pyright: ignore[reportAttributeAccessIssue]
-    return dataclasses.replace(page, sections=[*page.sections[:1], *known.sections, *page.sections[1:]])
+    first, *rest = known.sections
+    first = dataclasses.replace(first, text=[known.lead, *first.text])
+    return dataclasses.replace(page, sections=[*page.sections[:1], first, *rest, *page.sections[1:]])
 
 
 def _names(c: Compared) -> dict[str, Any]:
@@ -51,6 +51,7 @@ def _names(c: Compared) -> dict[str, Any]:
         "k": c.agreements[0].k,
         "every": _steps_per_point(c),
         "above": c.excess("GPT")[0],
+        "trained": c.config.network is None,
         "far": c.excess("GPT")[0] / c.floor if c.floor and c.excess("GPT")[0] > 0.01 * c.floor else None,
         "gap": lambda name: _gap_text(*c.excess(name)),
         "loss": lambda name: f"{c.loss(name)[0]:.3f}",
@@ -151,6 +152,8 @@ def _training(c: Compared) -> _Pictures:
     size = _steps_per_point(c)
     losses = np.asarray(c.gpt.losses, dtype=float)
     points = losses[: len(losses) // size * size].reshape(-1, size).mean(1)
+    if not len(points):  # the network was there before
+        return {}
     curve = Line("GPT", (np.arange(len(points)) + 1) * size, points, "transformer")
     reference = ("bigram", c.loss("bigram")[0]) if c.floor is None else ("entropy floor", c.floor)
     return {"training": partial(figures.lines, curves=[curve], reference=reference, log_x=True, log_y=True)}

@@ -54,12 +54,10 @@ class Config:
     steps: int = 2000
     decisive_steps: int = 2000
     strings: int = 6000
-    identify: bool = True  # the interval of rates that nobody could tell apart
+    draws: int = 120_000  # strings on which the interval of rates is found that nobody could tell apart
 
 
-QUICK = Config(
-    MESS3[:1], 1, ("casino",), seeds=1, random_models=1, random_seeds=1, steps=150, strings=400, identify=False
-)
+QUICK = Config(MESS3[:1], 1, ("casino",), seeds=1, random_models=1, random_seeds=1, steps=150, strings=400, draws=4000)
 Numbers = dict[str, Any]
 
 
@@ -118,7 +116,7 @@ def heads_rule(config: Config, seed: int) -> list[Numbers]:
     for i in range(config.random_models):
         d, V = 3 + i % 3, 3 + (i // 3) % 2
         process = random_hmm(jax.random.key(10_000 * (seed + 1) + i), d, V, 0.5).started("stationary")
-        found = study(dataclasses.replace(config, seeds=config.random_seeds, identify=False), f"random {i}", process, "GPT", (1, 2), seed)  # fmt: skip
+        found = study(dataclasses.replace(config, seeds=config.random_seeds, draws=4000), f"random {i}", process, "GPT", (1, 2), seed)  # fmt: skip
         kl = [float(np.median([r["kl"] for r in found if r["heads"] == h])) for h in (1, 2)]
         first = found[0]
         rows.append({"name": f"random {i}", "states": d, "tokens": V, "missed": first["missed"], "beyond": first["beyond"],
@@ -134,9 +132,7 @@ def study(
     exact = np.asarray(exact_filter(process, sample_sequences(process, jax.random.key(77 + seed), config.strings, config.length)).next_all(), np.float64)[:, 1:]  # fmt: skip
     rows = []
     for h in heads:
-        prediction = wiener(process, config.length, h)
-        if not config.identify:
-            prediction.__dict__["interval"] = None
+        prediction = wiener(process, config.length, h, draws=config.draws)
         for i in range(config.seeds):
             network = trained(config, as_generalised(process), variant, h, 100 * seed + i)
             r = attention_report(network, process, strings, filter=prediction, key=i)

@@ -35,7 +35,7 @@ QUICK = Config(enumerated=64, length=12, strings=2, max_beliefs=200)
 
 def run(config: Config, seed: int) -> Findings:
     """One row per process."""
-    rows = [of_process(config, name, *args, seed) for name, args in named(seed)]
+    rows = [of_process(config, name, text, seed) for name, text in named(seed).items()]
     counts = [r for r in rows if r["name"] in COUNTS]
     numbers = {
         "processes": rows,
@@ -57,10 +57,10 @@ def run(config: Config, seed: int) -> Findings:
     return Findings(numbers, {"processes": table(cells), "entropy": partial(figures.lines, curves=depth)})
 
 
-def named(seed: int):
-    """Names of the catalogue; the random ones with a key."""
-    for name in PROCESSES:
-        yield name, ((f"{name}({seed + 1}, 3, 3)" if name == "random-hmm" else f"{name}({seed + 1})" if name == "random-quantum" else name),)  # fmt: skip
+def named(seed: int) -> dict[str, str]:
+    """Name → text of every process of the catalogue; the random ones have their seed as parameter."""
+    random = {"random-hmm": f"random-hmm({seed + 1}, 3, 3)", "random-quantum": f"random-quantum({seed + 1})"}
+    return {name: name for name in PROCESSES} | random
 
 
 def of_process(config: Config, name: str, text: str, seed: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...models.generalised import GeneralisedHMM
+from ...models.generalised import GeneralisedHMM, token_columns
 from ..explained import explained, target_of, unless_identity
 from ..results import Explanation
 from ..tokens import Tokens
@@ -44,8 +44,7 @@ def explain_tokens(
     **Raises:** `ImpossibleTokenError`, unless `on_impossible="skip"`; `DataError` for a target that does not fit;
     `ConfigurationError` for a query that does not fit or an unknown option.
     """
-    _, T, w = model.arrays
-    F = target_of(target, model.n_states, jnp.einsum("zij,j->iz", T, w))
+    F = target_of(target, model.n_states, token_columns(model))
     dtype = F.dtype if dtype is None else jnp.dtype(dtype)
     filtered = filter_tokens(model, data, on_impossible)
     explain_one = lambda k, z, times: _explain_one(model, k, z, F, times, dtype)

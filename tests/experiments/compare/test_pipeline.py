@@ -106,6 +106,24 @@ def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
     json.loads((tmp_path / "out" / "compare.json").read_text())
 
 
+@pytest.mark.slow
+def test_a_network_that_is_there_is_compared_without_training(tmp_path):
+    sx.save_gpt(sx.GPT(sx.GPTConfig(2, 16, 1, 1, 8), key=0), tmp_path / "net")
+    options = {"network": str(tmp_path / "net"), "length": 16, "samples": 8}
+    compared = run(Config("even", out=str(tmp_path / "out"), **options))
+    assert (compared.gpt.steps, compared.result) == (0, RESULTS.successful)
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert f"It was read from {tmp_path / 'net'}" in page
+    assert "AdamW" not in page
+    assert "Training loss" not in page
+    with pytest.raises(ConfigurationError, match="--length 16"):
+        run(Config("even", out=str(tmp_path / "b"), **{**options, "length": 17}))
+    with pytest.raises(ConfigurationError, match="2 tokens, the data 3"):
+        run(Config("mess3", out=str(tmp_path / "b"), **options))
+    with pytest.raises(ConfigurationError, match="overwrite"):
+        run(Config("even", out=str(tmp_path / "out"), **options), resume=True)  # nothing is unfinished
+
+
 def interrupt_after_first_checkpoint(folder):
     """Press Ctrl-C from another thread once there is a checkpoint."""
 

@@ -63,6 +63,7 @@ def all_routes_lead_to_the_filter(problem):
     return True
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=40, **SETTINGS)
 @hypothesis.given(problems())
 def test_all_routes_lead_to_the_filter(problem):

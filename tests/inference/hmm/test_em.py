@@ -84,6 +84,7 @@ def test_the_objective_never_decreases_and_the_likelihood_is_that_of_the_model()
     assert fit.model.emission.min() > 1e-4  # the prior keeps every token possible
 
 
+@pytest.mark.slow
 def test_a_fixed_point_is_stationary_for_the_likelihood():
     fit = sx.fit(sx.HMM(2), DATA, jax.random.key(5), max_iterations=800, tolerance=1e-12, pseudocounts=1.0)
     assert fit.result == sx.RESULTS.successful
@@ -252,6 +253,7 @@ def test_pseudocounts_give_the_largest_posterior():
         assert posterior(near) < posterior(best)
 
 
+@pytest.mark.slow
 def test_a_list_of_arrays_is_several_sequences_and_a_nested_list_of_numbers_is_one():
     assert sx.fit(sx.HMM(1), [np.array([0, 1, 1]), np.array([1, 0])]).n_observed == 5
     assert sx.fit(sx.HMM(1), [0, 1, 1]).n_observed == 3

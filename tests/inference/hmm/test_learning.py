@@ -50,6 +50,7 @@ def test_gradient_descent_reaches_what_baum_welch_reaches():
     np.testing.assert_allclose(trained.losses[0], nats(START), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_a_network_lowers_its_loss_and_is_repeatable():
     network = sx.DualFilterNetwork.random(jax.random.key(5), 2, 3, 2)
     runs = [

@@ -219,6 +219,7 @@ def test_a_token_is_not_impossible_because_a_product_of_positive_numbers_is_zero
         np.testing.assert_allclose(found.filtered[2], [0, 1])
 
 
+@pytest.mark.slow
 def test_mass_that_grows_back_over_a_thousand_tokens_is_counted():
     """A share that one token makes 1e-300 grows by less than a factor of 2 a token, and by 1e300 over the sequence."""
     e = 1e-200
@@ -276,6 +277,7 @@ def test_scaled_counts_are_the_expected_counts(kind):
         np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_learning_finds_the_class_that_later_tokens_decide_for():
     h = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.7, 0.3], [0.3, 0.7]])
     data = sx.Sequences.from_arrays([np.r_[np.zeros(1000, int), np.ones(2500, int)]])

@@ -149,6 +149,7 @@ def test_an_invisible_unstable_mode_is_named_and_the_answer_still_holds(key):
     np.testing.assert_allclose(g.predicted.covariance, condition(model, z, 100)[1], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_choice_is_explained(key):
     small = random_model(0, d=2)
     z = np.array(small.sample(key, 200)[1])

@@ -46,6 +46,7 @@ def test_filter_equals_statsmodels_on_a_long_markov_model(key):
     np.testing.assert_allclose(run.log_likelihood, theirs.llf_obs.sum(), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_filter_and_dual_filter_equal_dynamax_on_a_long_markov_model(key):
     inference = pytest.importorskip("dynamax.linear_gaussian_ssm.inference", reason="dynamax (extra `bench`) is absent")
     model = random_model(3, d=3, p=2, offset=True)
@@ -135,6 +136,7 @@ def test_filtered_states_are_conditioned_on_their_own_observation_too(gappy):
     np.testing.assert_allclose(run.next().covariance, ahead.covariance[0], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_every_verb_takes_several_series_as_each_alone(gappy):
     model, z = gappy
     parts = [z, z[:12]]

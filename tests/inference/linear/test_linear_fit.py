@@ -204,6 +204,7 @@ def test_a_constant_channel_beside_another_and_repeated_channels_are_predicted_a
     np.testing.assert_allclose(mean[:, 3], mean[:, :2] @ [1.0, -2.0], atol=2e-2)
 
 
+@pytest.mark.slow
 def test_the_starts_are_what_they_are_called():
     y = nile()
     stationary = sx.fit(sx.LinearGaussian(1), y).model
@@ -284,6 +285,7 @@ def test_fits_reject_what_cannot_work(gappy):
         sx.fit(sx.LinearGaussian(2, inputs=np.ones((5, 1))), z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 5, 17])
 def test_a_fit_takes_as_many_steps_as_it_may(most):
     z = np.random.default_rng(0).normal(size=(60, 3)).cumsum(0)

@@ -24,6 +24,7 @@ def test_forecasts_equal_dense_conditioning(gappy):
     np.testing.assert_allclose(batch.mean[1], sx.forecast(model, z[:12], 2).mean, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_forecasts_of_an_operator_use_its_later_steps():
     model = random_operator(5, 14, d=2, p=1)
     z = np.array(model.sample(jax.random.key(2), 12)[1])
