@@ -119,7 +119,7 @@ def check_chains(dtype, number):
             )
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", [CHUNK, pytest.param(MANY, marks=pytest.mark.nightly)])
 @pytest.mark.timeout(7200)
 def test_chains_agree_with_all_their_paths(dtype, number):

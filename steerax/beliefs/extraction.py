@@ -20,7 +20,9 @@ from .spectral import asked, spectral_start
 KINDS = ("generalised", "hmm")
 _LEAST = 1e-4  # below this probability the loss goes on as a straight line
 _STEP, _LOSS = 0.01, 1e3  # units of the parameters and the loss for L-BFGS, whose first step must stay near the start
-_SHORT = 256  # strings whose probabilities must not be negative
+_SHORT = 4096  # strings of one length whose probabilities must not be negative
+_MARGIN = 1e-8  # how far above zero these are kept where zero does not suffice
+_WEIGHTS = (1.0, 30.0, 1e3, 3e4)  # of that condition, until it holds
 _STARTS = 6  # random ones of a chain
 
 
@@ -124,10 +126,9 @@ def extract(
             break
         tried = [starts[d - 1]] if kind == "generalised" else [rng.normal(size=d * V * d + d) for _ in range(_STARTS)]
         unpack = _free(d, V) if kind == "generalised" else _classical(d, V)
-        found = min((_fit(problem, unpack, start, iterations) for start in tried), key=lambda pair: pair[0])[1]
-        p0, T, w = (np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(found)))
+        (p0, T, w), model = _machine(problem, unpack, tried, iterations, getattr(predictor, "vocabulary", None))
         excess, error = _excess(p0, T, w, judged, said_of_judged)
-        candidates.append(Machine(d, _model(p0, T, w, getattr(predictor, "vocabulary", None)), excess, error))
+        candidates.append(Machine(d, model, excess, error))
         if candidates[-1].model is not None and excess <= tolerance:
             break
     return Extracted(tuple(candidates), values, float(tolerance), kind)
@@ -159,20 +160,25 @@ class _Problem:
         self.strings, self.said = strings, said
         self.negative_entropy = jnp.where(said > 0, said * jnp.log(jnp.where(said > 0, said, 1)), 0).sum(-1).mean()
 
-    def loss(self, p0: Float[Array, " d"], T: Float[Array, "V d d"], w: Float[Array, " d"]) -> Float[Array, ""]:
-        """Mean divergence of the network from the machine; a probability below 1e-4 costs like a straight line, a negative one itself too."""
+    def loss(self, p0: Float[Array, " d"], T: Float[Array, "V d d"], w: Float[Array, " d"], weight: Float[Array, ""]) -> Float[Array, ""]:  # fmt: skip
+        """Mean divergence of the network from the machine; a probability below 1e-4 costs like a straight line, a negative one of a
+        short string itself too, times `weight`."""
         q = _along(p0, T, w, self.strings)
         low = jnp.maximum(q, _LEAST)
         log_q = jnp.log(low) + jnp.minimum(q - _LEAST, 0) / _LEAST
-        return self.negative_entropy - (self.said * log_q).sum(-1).mean() + _negative(p0, T, w)
+        return (
+            self.negative_entropy
+            - (self.said * log_q).sum(-1).mean()
+            + weight * _short_by(p0, T, w, jnp.where(weight > 1, _MARGIN, 0))
+        )
 
 
-def _negative(p0: Float[Array, " d"], T: Float[Array, "V d d"], w: Float[Array, " d"]) -> Float[Array, ""]:
-    """The negative part of the probabilities of all short strings."""
+def _short_by(p0: Float[Array, " d"], T: Float[Array, "V d d"], w: Float[Array, " d"], margin: Float[Array, ""]):
+    """By how much the probabilities of all short strings fall short of a margin."""
     rows, total = p0[None], jnp.zeros(())
     while len(rows) * len(T) <= _SHORT:
         rows = jnp.einsum("ni,zij->nzj", rows, T).reshape(-1, len(w))
-        total = total + jnp.maximum(-(rows @ w), 0).sum()
+        total = total + jnp.maximum(margin - rows @ w, 0).sum()
     return total
 
 
@@ -213,27 +219,36 @@ def _classical(d: int, V: int) -> _Unpack:
     return unpack
 
 
+def _machine(problem: _Problem, unpack: _Unpack, starts: list[np.ndarray], iterations: int, vocabulary: Any):
+    """The best machine from several starts, as arrays and as a model: `None` if it stays no process however much that costs."""
+    both = jax.jit(jax.value_and_grad(lambda x, weight: problem.loss(*unpack(x), weight)))
+    d = jax.eval_shape(unpack, starts[0])[0].shape[0]
+    # the initial belief alone first: a wrong one would drag the operators along
+    belief, all_of_it = np.arange(len(starts[0])) >= len(starts[0]) - d, np.ones(len(starts[0]), bool)
+    first = [_fit(both, _fit(both, start, belief, 100)[1], all_of_it, iterations) for start in starts]
+    x = min(first, key=lambda pair: pair[0])[1]
+    arrays_of = lambda x: tuple(np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(x)))
+    model = _model(*arrays_of(x), vocabulary)
+    for weight in _WEIGHTS[1:]:
+        if model is None:
+            x = _fit(both, x, all_of_it, iterations, weight)[1]
+            model = _model(*arrays_of(x), vocabulary)
+    return arrays_of(x), model
+
+
 def _fit(
-    problem: _Problem, unpack: _Unpack, start: Float[np.ndarray, " n"], iterations: int
-) -> tuple[float, np.ndarray]:
-    """The smallest loss that L-BFGS finds from a start, and where."""
+    both: Callable, start: Float[np.ndarray, " n"], moved: np.ndarray, iterations: int, weight: float = _WEIGHTS[0]
+):
+    """The smallest loss that L-BFGS finds from a start where only what is `moved` is free, and where it is."""
     from scipy.optimize import minimize
 
-    both = jax.jit(jax.value_and_grad(lambda x: problem.loss(*unpack(x))))
-
-    def numbers(y, moved):
-        value, slope = both(jnp.asarray(start + _STEP * moved * y))
+    def numbers(y):
+        value, slope = both(jnp.asarray(start + _STEP * moved * y), weight)
         return _LOSS * float(value), _LOSS * _STEP * moved * np.asarray(slope, np.float64)
 
-    # the initial belief alone first: a wrong one would drag the operators along
-    d = jax.eval_shape(unpack, start)[0].shape[0]
-    belief = (np.arange(len(start)) >= len(start) - d).astype(float)
-    y = np.zeros_like(start)
-    for moved, most in ((belief, 100), (np.ones_like(start), iterations)):
-        options = {"maxiter": most, "maxfun": 2 * most, "maxcor": 30, "ftol": 1e-10, "gtol": 1e-9}
-        found = minimize(numbers, y, args=(moved,), jac=True, method="L-BFGS-B", options=options)
-        y = found.x
-    return float(found.fun), start + _STEP * y
+    options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 1e-10, "gtol": 1e-9}
+    found = minimize(numbers, np.zeros_like(start), jac=True, method="L-BFGS-B", options=options)
+    return float(found.fun), start + _STEP * found.x
 
 
 def _excess(p0, T, w, strings, said) -> tuple[float, float]:

@@ -21,8 +21,12 @@ def strings():
     return np.asarray(sx.sample(MESS3, 0, 8, number=128)[1])
 
 
-def test_what_was_measured_is_what_the_parts_measure(strings):
-    known = knowledge_of(GPT, MESS3, strings, 3)
+@pytest.fixture(scope="module")
+def known(strings):
+    return knowledge_of(GPT, MESS3, strings, 3)
+
+
+def test_what_was_measured_is_what_the_parts_measure(known, strings):
     alone = sx.beliefs.probe(GPT, MESS3, strings, key=3)
     np.testing.assert_array_equal(known.probed.r2, alone.r2)
     assert known.numbers["probes"]["layers"] == alone.layers
@@ -32,8 +36,7 @@ def test_what_was_measured_is_what_the_parts_measure(strings):
     assert f"{known.attention.filter.rate:.2f}" in known.prediction
 
 
-def test_the_page_has_every_part_and_leaves_out_what_was_not_measured(strings, tmp_path):
-    known = knowledge_of(GPT, MESS3, strings)
+def test_the_page_has_every_part_and_leaves_out_what_was_not_measured(known, strings, tmp_path):
     titles = [f["title"] for s in page_of(known, "mess3").sections for f in s.figures]
     assert len(titles) == 5
     states = hidden_states(GPT, strings)

@@ -242,7 +242,9 @@ def test_a_string_that_is_longer_than_the_filter_is_refused():
         found("mess3").belief(np.zeros((2, T + 1), int))
 
 
-@pytest.mark.parametrize("name", ["coin", "a chain that stays in one state", "tokens that say nothing"])
+@pytest.mark.parametrize(
+    "name", ["coin", pytest.param("a chain that stays in one state", marks=pytest.mark.slow), "tokens that say nothing"]
+)
 def test_where_there_is_nothing_to_know(name):
     model = {
         "coin": MODELS.coin(0.3),

@@ -17,7 +17,7 @@ def answer(monkeypatch, capsys, *arguments):
 
 
 SERIES = [
-    ("sunspots", "SUNACTIVITY", 1, 2, 10),
+    pytest.param("sunspots", "SUNACTIVITY", 1, 2, 10, marks=pytest.mark.slow),
     pytest.param("sunspots", "SUNACTIVITY", 1, 9, 200, marks=pytest.mark.slow),
     pytest.param("co2", "co2", 1, 3, 200, marks=pytest.mark.slow),
     pytest.param("macrodata", "infl,unemp,tbilrate", 3, 2, 200, marks=pytest.mark.slow),

@@ -141,7 +141,7 @@ def test_a_rare_token_is_not_impossible():
     np.testing.assert_allclose(sx.filter(model, [1]).log_likelihood, np.log(q), rtol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 def test_no_mass_underflows_for_good(dtype):
     """Two coins of which one is tossed for ever: evidence that has turned against one of them can turn again."""
     model = sx.models.mixture([sx.models.coin(0.1), sx.models.coin(0.9)])

@@ -210,5 +210,6 @@ def test_layers_have_their_slope_also_where_prior_and_filter_predict_the_token_a
         hmm = sx.HiddenMarkovModel(jnp.full(4, 0.25), jnp.eye(4), jnp.asarray(rows) + step * jnp.asarray(bump))
         return jnp.sum(weights * sx.dual_filter(hmm, tokens, layers=2, initial="prior").predicted)
 
+    value = jax.jit(value)
     slope = float(jax.jit(jax.grad(value))(0.0))
     assert slope == pytest.approx(float(value(1e-5) - value(-1e-5)) / 2e-5, rel=1e-6)

@@ -106,8 +106,14 @@ def tokens_that_turn(hmm, rng, length):
     return np.array(z)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        pytest.param(kind, dtype, marks=() if (kind, dtype) in (("closed classes", np.float32), ("tiny", np.float64)) else pytest.mark.slow)
+        for kind in KINDS
+        for dtype in (np.float32, np.float64)
+    ],
+)  # fmt: skip
 def test_every_verb_agrees_with_log_space(kind, dtype):
     explained = 0
     for seed, d in enumerate((2, 6)):

@@ -182,9 +182,9 @@ CONSTANT = {
 
 @pytest.mark.parametrize(
     "kind",
-    [sx.LinearGaussian(1), sx.LinearGaussian(1, 2, start="diffuse"), sx.LinearGaussian(2, start="free")],
+    [sx.LinearGaussian(1), *(pytest.param(k, marks=pytest.mark.slow) for k in (sx.LinearGaussian(1, 2, start="diffuse"), sx.LinearGaussian(2, start="free")))],
     ids=repr,
-)
+)  # fmt: skip
 def test_a_constant_series_stays_constant(kind):
     for y in CONSTANT.values():
         fit = sx.fit(kind, y)
