@@ -29,8 +29,8 @@ class Config:
     seeds: int = 3
     length: int = 16
     width: int = 32
-    steps: int = 4000
-    decisive_steps: int = 4000
+    steps: int = 8000
+    decisive_steps: int = 8000
     strings: int = 4000
 
 
