@@ -53,11 +53,23 @@ def _names(c: Compared) -> dict[str, Any]:
         "above": c.excess("GPT")[0],
         "trained": c.config.network is None,
         "far": c.excess("GPT")[0] / c.floor if c.floor and c.excess("GPT")[0] > 0.01 * c.floor else None,
+        "excess": c.excess,
+        "share": _share_beyond_bigram(c),
         "gap": lambda name: _gap_text(*c.excess(name)),
         "loss": lambda name: f"{c.loss(name)[0]:.3f}",
         "beats": lambda name: "beats" if c.loss(name)[0] < c.loss("bigram")[0] else "does not beat",
         "errors": errors,
     }
+
+
+def _share_beyond_bigram(c: Compared) -> float | None:
+    """How much of what Bayes gains over the bigram baseline the network gains; `None` where that gain is within its noise."""
+    value, error = c.excess("bigram")
+    return (
+        float(np.clip(1 - c.excess("GPT")[0] / value, 0, 1))
+        if c.floor and value > max(4 * error, 1e-4 * c.floor)
+        else None
+    )
 
 
 def _gap_text(value: float, error: float) -> str:

@@ -40,7 +40,8 @@ function cloudPoints(plot, spots, colours, space) {
   const canvas = node("canvas", { "aria-hidden": "true" }, plot), fine = Math.max(2, window.devicePixelRatio || 1); // 2: crisp in print
   canvas.width = Math.round(space.width * fine); canvas.height = Math.round(space.height * fine);
   const context = canvas.getContext("2d");
-  const r = Math.max(1.1, Math.min(3.4, 66 / Math.sqrt(spots.length))) * Math.max(0.85, Math.min(1, space.width / 440));
+  const places = new Set(spots.map(([x, y]) => `${Math.round(x)} ${Math.round(y)}`)).size;
+  const r = Math.max(1.1, Math.min(4, 66 / Math.sqrt(places))) * Math.max(0.85, Math.min(1, space.width / 440));
   context.scale(canvas.width / space.width, canvas.height / space.height);
   context.globalAlpha = 0.8;
   spots.forEach(([x, y], i) => {

@@ -15,11 +15,16 @@ const DASHES = ["none", "8 3", "3 3", "8 3 3 3"];
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const finite = (values) => values.filter((v) => v !== null && Number.isFinite(v));
 
-function short(v) {
+function short(v, digits = 3) {
   if (v === 0) return "0";
   const size = Math.abs(v);
-  if (size >= 1e5 || size < 1e-3) return v.toExponential(size >= 1e5 ? 0 : 1).replace("e+", "e").replace(".0e", "e");
-  return String(+v.toPrecision(3));
+  if (size >= 1e5 || size < 1e-3) return v.toExponential(digits - (size >= 1e5 ? 3 : 2)).replace("e+", "e").replace(/\.0+e/, "e");
+  return String(+v.toPrecision(digits));
+}
+function shortAll(values) { // as few digits, from three on, as tell them apart
+  let digits = 3, out = values.map((v) => short(v));
+  while (digits < 12 && new Set(out).size < new Set(values).size) { digits += 1; out = values.map((v) => short(v, digits)); }
+  return out;
 }
 function ticks(low, high, count, log) {
   if (log) {
@@ -48,10 +53,11 @@ function canvasSvg(host, width, height, label) {
 }
 function xAxis(svg, x, values, y, left, right, label) {
   node("line", { x1: left, x2: right, y1: y, y2: y, class: "axis" }, svg);
-  for (const v of values) {
+  const texts = shortAll(values);
+  values.forEach((v, i) => {
     node("line", { x1: x(v), x2: x(v), y1: y, y2: y + 4, class: "axis" }, svg);
-    node("text", { x: x(v), y: y + 17, "text-anchor": "middle", class: "soft" }, svg, short(v));
-  }
+    node("text", { x: x(v), y: y + 17, "text-anchor": "middle", class: "soft" }, svg, texts[i]);
+  });
   node("text", { x: (left + right) / 2, y: y + 35, "text-anchor": "middle" }, svg, label);
 }
 const wide = (text) => 6.6 * text.length; // close enough to the width of 12 px text
@@ -104,10 +110,11 @@ function drawLines(host, figure, width) {
   if (first === last) [first, last] = figure.log_x ? [first / 2, last * 2] : [first - 1, last + 1];
   const x = scale(first, last, left + 4, right, figure.log_x), y = scale(low, high, bottom, top, figure.log_y);
   xAxis(svg, x, ticks(first, last, Math.max(2, Math.floor((right - left) / 80)), figure.log_x), bottom, left, right, figure.x_label);
-  for (const v of ticks(low, high, 5, figure.log_y)) {
+  const marks = ticks(low, high, 5, figure.log_y), texts = shortAll(marks);
+  marks.forEach((v, i) => {
     node("line", { x1: left, x2: right, y1: y(v), y2: y(v), class: "axis" }, svg);
-    node("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end", class: "soft" }, svg, short(v));
-  }
+    node("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end", class: "soft" }, svg, texts[i]);
+  });
   node("text", { x: 0, y: 12 }, svg, figure.y_label);
   const clip = (v) => (v === null || !Number.isFinite(v) ? null : !positive(v) ? bottom : y(v));
   const labels = [], used = {}; // curves of one role differ by their dashes
