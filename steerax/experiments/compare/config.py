@@ -34,6 +34,8 @@ _NETWORKS = {
     "two-cycle": _Network(1, 1, 8, 4000, 64),
     "casino": _Network(1, 1, 16, 3000, 32),
     "mess3": _Network(1, 1, 16, 2500, 32),
+    # slow to learn
+    **dict.fromkeys(("rrxor", "leaky-rrxor", "tom-quantum"), _Network(2, 2, 32, 6000, 16)),
 }
 _NETWORK_FOR_A_PROCESS = _Network(2, 2, 32, 2500, 32)
 _NETWORK_FOR_DATA = _Network(2, 4, 64, 2000, 64)
