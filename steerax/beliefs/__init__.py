@@ -16,7 +16,7 @@ _HOME = {
     "wiener": "second_moments",
     "write_html": "page",
 }
-__all__ = sorted(_HOME)
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -227,13 +227,15 @@ def _machine(problem: _Problem, unpack: _Unpack, starts: list[np.ndarray], itera
     belief, all_of_it = np.arange(len(starts[0])) >= len(starts[0]) - d, np.ones(len(starts[0]), bool)
     first = [_fit(both, _fit(both, start, belief, 100)[1], all_of_it, iterations) for start in starts]
     x = min(first, key=lambda pair: pair[0])[1]
-    arrays_of = lambda x: tuple(np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(x)))
-    model = _model(*arrays_of(x), vocabulary)
+    model_of = lambda p0, T, w: _model(p0, T, w, vocabulary)
+    arrays = [np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(x))]
+    model = model_of(*arrays)
     for weight in _WEIGHTS[1:]:
         if model is None:
             x = _fit(both, x, all_of_it, iterations, weight)[1]
-            model = _model(*arrays_of(x), vocabulary)
-    return arrays_of(x), model
+            arrays = [np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(x))]
+            model = model_of(*arrays)
+    return arrays, model
 
 
 def _fit(

@@ -21,7 +21,7 @@ def missed_by_heads(
     if size < 1e-20:
         return 0.0
     if Y.shape[1] > len(Y):
-        Y = np.linalg.qr(Y.T, mode="r").T  # the same distances in as many columns as there are lags
+        Y = np.asarray(np.linalg.qr(Y.T, mode="r")).T  # the same distances in as many columns as there are lags
     best = 1.0
     for seed in range(tries):
         a = np.random.default_rng(seed).random((len(Y), heads))

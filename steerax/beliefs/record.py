@@ -82,7 +82,8 @@ class Knowledge:
         """What goes into the JSON file."""
         if self.probed is None:
             return {"reason": self.reason}
-        p, out = self.probed, {"reason": self.reason} if self.reason else {}
+        p = self.probed
+        out: dict[str, Any] = {"reason": self.reason} if self.reason else {}
         out["probes"] = {"layers": p.layers, "r2": p.r2, "standard_error": p.r2_error, "rmse": p.rmse, "remainder": p.remainder,
                          "wiener": [s.r2 for s in p.scores["wiener"]], "nulls": p.nulls, "remainder_nulls": p.remainder_nulls}  # fmt: skip
         if self.swapped is not None:
