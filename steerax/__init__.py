@@ -36,6 +36,8 @@ _HOME: dict[str, str] = {
     "explain": "steerax.inference.verbs",
     "forecast": "steerax.inference.verbs",
     "score": "steerax.inference.verbs",
+    "start": "steerax.inference.verbs",
+    "step": "steerax.inference.verbs",
     "sample": "steerax.inference.verbs",
     "fit": "steerax.inference.verbs",
     "select": "steerax.inference.verbs",

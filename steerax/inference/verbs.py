@@ -27,6 +27,7 @@ from ..models.linear_gaussian import AbstractLinearGaussianModel
 from .kinds import HMM, LinearGaussian
 from .results import Candidate, DualFiltered, Explanation, Filtered, Fitted, Selection, Smoothed
 from .score import score_predictor
+from .stream import Prediction, SeriesStream, TokenStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +45,19 @@ class _Room:
         wanted = "tokens" if self.data == "tokens" else "observations"
         return {"data": data, "wanted": wanted, "vocabulary": getattr(model, "vocabulary", None), "collect": collect}
 
-    def call(self, file: str, verb: str, *arguments: Any, **options: Any) -> Any:
-        """The verb of this room. Raises `ConfigurationError` for an option that it does not have."""
+    def function(self, file: str, verb: str, options: Mapping[str, Any]) -> Any:
+        """The function of a verb in this room. Raises `ConfigurationError` for an option that it does not have."""
         function = getattr(importlib.import_module(f".{self.name}.{file}", __package__), f"{verb}_{self.data}")
-        known = inspect.signature(function).parameters
+        known = inspect.signature(function).parameters if options else {}
         for name in options:
             if name not in known:
                 named = ", ".join(name for name, p in known.items() if p.kind is p.KEYWORD_ONLY) or "none"
                 raise ConfigurationError(f"{verb} of {self.said} has no option {name!r}; it has {named}.")
+        return function
+
+    def call(self, file: str, verb: str, *arguments: Any, **options: Any) -> Any:
+        """The verb of this room. Raises `ConfigurationError` for an option that it does not have."""
+        function = self.function(file, verb, options)
         keep_few()
         model, data, *more = arguments
         check = lambda columns: model.check_channels(columns)
@@ -139,6 +145,30 @@ def forecast(model: Any, data: Any, steps: int, **options: Any) -> Any:
     """
     room = _room(model, _MODELS, "forecast")
     return room.call("forecast", "forecast", model, data, steps, **options)
+
+
+@bounded(number=COUNT)
+def start(model: Any, number: int | None = None) -> TokenStream | SeriesStream:
+    """What a model knows before the first observation of a stream, or of `number` independent streams: for `step`.
+
+    **Raises:** `ConfigurationError` for another kind of model; `DataError` for a linear one that varies in time.
+    """
+    return _room(model, _MODELS, "start").function("stream", "start", {})(model, number)
+
+
+def step(model: Any, state: Any, observation: Any, **options: Any) -> tuple[Any, Prediction]:
+    """One observation of a stream: `(state, prediction)`, the state after it and what was and is expected.
+
+    The same numbers as `filter` to rounding, with memory and time that do not grow. Compiled once per model and kind of state; pure, so
+    it also runs inside `jit`, `scan` and `vmap`. A state is saved and loaded like a model.
+
+    **Arguments:** `state`, of `start` or `step`; `observation`: a code or symbol, −1 for a missing token; or the numbers `[p]` of a
+    series, NaN where missing (one number for one channel); for a state of several streams with a leading axis.
+    `on_impossible` of tokens: `"raise"` (the state that was given is as good as before), or `"skip"`.
+
+    **Raises:** as `filter`.
+    """
+    return _room(model, _MODELS, "step").function("stream", "step", options)(model, state, observation, **options)
 
 
 def score(predictor: Any, data: Any, **options: Any) -> TokenScores:

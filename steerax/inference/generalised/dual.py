@@ -9,6 +9,7 @@ from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ..._errors import ConfigurationError
 from ..._results import is_traced
 from ...models.generalised import GeneralisedHMM
+from ..doubling import check_scheme, dual_filtered_by_doubling
 from ..hmm.kernels.recursions import prior_distributions
 from ..hmm.kernels.scaled import Scaled
 from ..layers import check_kept, dual_filtered, start_of, stationary_of
@@ -16,6 +17,7 @@ from ..results import DualFiltered
 from ..tokens import Tokens
 from .filter import filter_tokens
 from .kernels.layers import layer
+from .kernels.recursions import operator_table, row_numbers
 from .kernels.scaled import layer_scaled
 
 
@@ -29,6 +31,7 @@ def dual_filter_tokens(
     *,
     max_layers: int | None = None,
     keep: bool = False,
+    scheme: str = "dual",
     on_impossible: str = "raise",
 ) -> DualFiltered:
     r"""The filter as the fixed point $\rho=N(\rho)$ of dual-filter layers (see `kernels/layers.py`).
@@ -45,12 +48,20 @@ def dual_filter_tokens(
       `"prior"` with them.
     - `tolerance`: for the residual, the largest sum over coordinates of absolute changes; 64 machine epsilons by default.
     - `keep`: keep the output of every layer in `history`; needs `layers`.
+    - `scheme`: `"dual"`, these layers, or `"doubling"`: layer $l$ gives the exact belief given the last $2^l$ tokens (the start,
+      `history[0]`, knows one), never gets worse on average, is exact after $\lceil\log_2T\rceil$ layers, and costs $O(d^3T)$ each; it
+      takes `layers` and `keep` only. See `inference/doubling.py`.
 
     **Raises:** `ImpossibleTokenError` for a token of probability zero, unless `on_impossible="skip"`; `DataError` and
     `ConfigurationError` for tokens and options that cannot be used.
     """
     filtered = filter_tokens(model, data, on_impossible)
-    check_kept(layers, keep)
+    check_kept(layers, keep and scheme == "dual")
+    check_scheme(scheme, initial=initial, tolerance=tolerance, max_layers=max_layers)
+    if scheme == "doubling":
+        operators = operator_table(model.operators)[row_numbers(jnp.asarray(filtered.tokens))]
+        prior = prior_distributions(model.initial, model.operators.sum(0), len(operators))
+        return dual_filtered_by_doubling(filtered, prior, operators, model.evaluation, layers, keep)
     initial = ("filter" if layers is None else "prior") if initial is None else initial
     laws = {
         "prior": lambda: prior_distributions(model.initial, model.operators.sum(0), len(filtered.tokens)),

@@ -7,12 +7,13 @@ from jaxtyping import Array, Int
 
 from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ...models.hmm import HiddenMarkovModel
+from ..doubling import check_scheme, dual_filtered_by_doubling
 from ..layers import check_kept, dual_filtered, start_of, stationary_of
 from ..results import DualFiltered
 from ..tokens import Tokens
 from .filter import filter_tokens
 from .kernels.layers import layer
-from .kernels.recursions import prior_distributions
+from .kernels.recursions import emission_table, prior_distributions, row_numbers
 from .kernels.scaled import Scaled, layer_scaled
 
 
@@ -26,6 +27,7 @@ def dual_filter_tokens(
     *,
     max_layers: int | None = None,
     keep: bool = False,
+    scheme: str = "dual",
     on_impossible: str = "raise",
 ) -> DualFiltered:
     r"""The filter as the fixed point $\rho=N(\rho)$ of dual-filter layers (see `kernels/layers.py`).
@@ -42,12 +44,22 @@ def dual_filter_tokens(
       of distributions `[T+1 d]`. `None` is `"filter"` without `layers` (one layer verifies it) and `"prior"` with them.
     - `tolerance`: for the residual, the largest sum over states of absolute changes; 64 machine epsilons by default.
     - `keep`: keep the output of every layer in `history`; needs `layers`.
+    - `scheme`: `"dual"`, these layers, or `"doubling"`: layer $l$ gives the exact belief given the last $2^l$ tokens (the start,
+      `history[0]`, knows one), never gets worse on average, is exact after $\lceil\log_2T\rceil$ layers, and costs $O(d^3T)$ each; it
+      takes `layers` and `keep` only. See `inference/doubling.py`.
 
     **Raises:** `ImpossibleTokenError` for a token of probability zero, unless `on_impossible="skip"`; `DataError` and
     `ConfigurationError` for tokens and options that cannot be used.
     """
     filtered = filter_tokens(hmm, data, on_impossible)
-    check_kept(layers, keep)
+    check_kept(layers, keep and scheme == "dual")
+    check_scheme(scheme, initial=initial, tolerance=tolerance, max_layers=max_layers)
+    if scheme == "doubling":
+        seen = emission_table(hmm.emission)[row_numbers(jnp.asarray(filtered.tokens))]
+        operators = jnp.einsum("...i,ij->...ij", seen, hmm.dense_transition)
+        prior = prior_distributions(hmm.initial, hmm.transition, len(operators))
+        one = jnp.ones_like(hmm.initial)
+        return dual_filtered_by_doubling(filtered, prior, operators, one, layers, keep)
     initial = ("filter" if layers is None else "prior") if initial is None else initial
     laws = {
         "prior": lambda: prior_distributions(hmm.initial, hmm.transition, len(filtered.tokens)),

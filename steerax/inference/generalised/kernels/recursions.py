@@ -74,16 +74,22 @@ def filter_linear(
     sizes = jnp.abs(table) @ jnp.abs(w)
 
     def step(p, row):
-        after, ahead = moved(p, table[row]), moved(p, table[0])
-        q = after @ w
-        possible = is_positive(q, p, sizes[row])
-        safe = jnp.where(possible, q, 1)
-        new = jnp.where(possible[..., None], after / safe[..., None], ahead / (ahead @ w)[..., None])
-        return new, (p, jnp.where(row == 0, 0, jnp.where(possible, jnp.log(safe), -jnp.inf)))
+        new, log_q = advance(p, table[row], table[0], w, sizes[row])
+        return new, (p, jnp.where(row == 0, 0, log_q))
 
     start = jnp.broadcast_to(p0, (*z.shape[1:], p0.shape[0]))
     last, (states, log_q) = lax.scan(step, start, row_numbers(z))
     return jnp.concatenate([states, last[None]]), log_q
+
+
+def advance(p: Float[Array, "*n d"], M: Float[Array, "*n d d"], A: Float[Array, "d d"], w, size: Float[Array, "*n d"]):
+    """The belief after a token of operator `M`, with `size` $=|M||w|$, and `log q`; an impossible token is stepped over with $A$."""
+    after, ahead = moved(p, M), moved(p, A)
+    q = after @ w
+    possible = is_positive(q, p, size)
+    safe = jnp.where(possible, q, 1)
+    new = jnp.where(possible[..., None], after / safe[..., None], ahead / (ahead @ w)[..., None])
+    return new, jnp.where(possible, jnp.log(safe), -jnp.inf)
 
 
 @jax.jit

@@ -45,13 +45,18 @@ def filter_scaled(p0, T, w, z: Int[Array, "T *batch"]) -> tuple[Scaled, Float[Ar
     table = Scaled.of(operator_table(T))
 
     def step(p, row):
-        after, ahead = _moved(p, table[row]), _moved(p, table[0])
-        q = _weighed(after, w)
-        new = choose(q.m > 0, after / q, ahead / _weighed(ahead, w))
-        return new, (p, jnp.where(row == 0, 0, q.log[..., 0]))
+        new, log_q = advance(p, table[row], table[0], w)
+        return new, (p, jnp.where(row == 0, 0, log_q))
 
     last, (states, log_q) = lax.scan(step, _start(p0, z), row_numbers(z))
     return jax.tree.map(lambda s, l: jnp.concatenate([s, l[None]]), states, last), log_q
+
+
+def advance(p: Scaled, M: Scaled, A: Scaled, w: Float[Array, " d"]) -> tuple[Scaled, Float[Array, "*batch"]]:
+    """The belief after a token of operator `M`, and `log q`; an impossible token is stepped over with $A$."""
+    after, ahead = _moved(p, M), _moved(p, A)
+    q = _weighed(after, w)
+    return choose(q.m > 0, after / q, ahead / _weighed(ahead, w)), q.log[..., 0]
 
 
 @jax.jit

@@ -24,6 +24,7 @@ from .recursions import (
     filter_possible,
     is_small_product,
     may_have_lost_mass,
+    moved,
     row_numbers,
 )
 
@@ -123,13 +124,35 @@ def filter_scaled(
     table, cube = Scaled.of(emission_table(C)), _cube(A)
 
     def step(p, row):
-        joint = p * table[row]
-        q = joint.sum(-1, keepdims=True)
-        after = choose(q.m > 0, joint / q, p)
-        return _forward(after, cube), (p, q.log[..., 0])
+        after, log_q = _given(p, table[row])
+        return _forward(after, cube), (p, log_q)
 
     last, (states, log_q) = lax.scan(step, _start(mu, z), row_numbers(z))
     return jax.tree.map(lambda s, l: jnp.concatenate([s, l[None]]), states, last), log_q
+
+
+def _given(p: Scaled, seen: Scaled) -> tuple[Scaled, Float[Array, "*batch"]]:
+    """The states given a token too, and `log q`; an impossible one is stepped over."""
+    joint = p * seen
+    q = joint.sum(-1, keepdims=True)
+    return choose(q.m > 0, joint / q, p), q.log[..., 0]
+
+
+def advance(p: Scaled, A, C: Float[Array, "d V"], z: Int[Array, "*batch"]) -> tuple[Scaled, Float[Array, "*batch"]]:
+    """One step of `filter_scaled`, in linear numbers (of exponent 0) where it loses nothing: no state is small, no token rare."""
+    seen, before = jnp.where(z[..., None] < 0, 1, C.T[jnp.maximum(z, 0)]), p.linear
+    joint = before * seen
+    q = joint.sum(-1)
+    safe = jnp.where(q > 0, q, 1)
+    after, log_q = moved(joint / safe[..., None], A), jnp.where(q > 0, jnp.log(safe), -jnp.inf)
+
+    def exact():
+        given, log_q = _given(Scaled.of(p.m, p.e), Scaled.of(seen))
+        return _forward(given, _cube(A)), log_q
+
+    return lax.cond(
+        Limits.of(after.dtype).respected(after, log_q), lambda: (Scaled(after, jnp.zeros_like(p.e)), log_q), exact
+    )
 
 
 @jax.jit

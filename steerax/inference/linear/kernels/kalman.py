@@ -55,10 +55,16 @@ def _with_gains(
 
     x_0 = jnp.zeros(len(F), F.dtype).at[:d].set(model.initial_mean)
     x_T, (x, e) = jax.lax.scan(step, x_0, (z, mask, K))
-    white = solve_upper(U, e[..., None], transposed=True)[..., 0]
+    return FilterPass(jnp.concatenate([x, x_T[None]]), P, U, e, log_densities(U, e, mask)[0])
+
+
+def log_densities(
+    U: Float[Array, "T p p"], e: Float[Array, "T p"], mask: Bool[Array, "T p"]
+) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
+    r"""Log-densities of innovations of covariance $U^\top U$ in the observed channels, and their squared distances $e^\top S^{-1}e$."""
+    distance = jnp.sum(solve_upper(U, e[..., None], transposed=True)[..., 0] ** 2, 1)
     log_det = jnp.log(jnp.abs(jnp.diagonal(U, axis1=1, axis2=2))).sum(1)
-    log_likelihoods = -0.5 * (jnp.sum(white**2, 1) + _LOG_2PI * mask.sum(1)) - log_det
-    return FilterPass(jnp.concatenate([x, x_T[None]]), P, U, e, log_likelihoods)
+    return -0.5 * (distance + _LOG_2PI * mask.sum(1)) - log_det, distance
 
 
 def update(

@@ -1,0 +1,57 @@
+"""The filter of a generalised hidden Markov model, token by token."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ...models.generalised import GeneralisedHMM
+from ..hmm.kernels.scaled import Scaled
+from ..stream import Prediction, TokenStream, as_code, check_impossible, rarer, refuse_impossible, repeated
+from .kernels import recursions, scaled
+from .kernels.recursions import has_no_signs, next_probabilities, operator_table, row_numbers
+
+
+def start_tokens(model: GeneralisedHMM, number: int | None = None) -> TokenStream:
+    """What is known before the first token: the model's initial belief."""
+    p0 = model.initial
+    exact, plain = (lambda: Scaled.of(p0)), (lambda: _plain(p0))
+    belief = lax.cond(has_no_signs(*model.arrays), exact, plain)
+    return repeated(TokenStream(belief.m, belief.e, jnp.zeros((), p0.dtype), jnp.zeros((), jnp.int32)), number)
+
+
+def step_tokens(
+    model: GeneralisedHMM, state: TokenStream, token: Any, *, on_impossible: str = "raise"
+) -> tuple[TokenStream, Prediction]:
+    r"""$\pi_{t+1}=\pi_tT^{z_t}/q_t$, as `filter_tokens`, $O(Vd^2)$."""
+    check_impossible(on_impossible)
+    code = as_code(model, token, state)
+    after, prediction = _step(*model.arrays[1:], state, code)
+    if on_impossible == "raise":
+        refuse_impossible(prediction.log_likelihood, code, state)
+    return after, prediction
+
+
+@jax.jit
+def _step(T, w, state: TokenStream, code) -> tuple[TokenStream, Prediction]:
+    table, belief, row = operator_table(T), Scaled(state.mantissa, state.exponent), row_numbers(code)
+
+    def exact():
+        seen = Scaled.of(table)
+        return scaled.advance(belief, seen[row], seen[0], w)
+
+    def plain():
+        after, log_q = recursions.advance(belief.linear, table[row], table[0], w, (jnp.abs(table) @ jnp.abs(w))[row])
+        return _plain(after), log_q
+
+    after, log_q = lax.cond(has_no_signs(belief.m, T, w), exact, plain)
+    log_q = jnp.where(code < 0, 0, log_q)
+    new = TokenStream(after.m, after.e, state.log_likelihood + log_q, state.time + 1)
+    q = lambda p: next_probabilities(p.linear, T, w)
+    return new, Prediction(q(after), log_q, rarer(q(belief), code))
+
+
+def _plain(p) -> Scaled:
+    """Numbers of any sign, as they are."""
+    return Scaled(p, jnp.zeros(p.shape, jnp.int32))

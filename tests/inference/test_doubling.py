@@ -1,0 +1,139 @@
+"""Layers that double the window: each is the exact belief given the last tokens, and never worse on average."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import expit
+
+import steerax as sx
+
+MODELS = {
+    "chain": sx.models.random_hmm(0, 4, 3),
+    "sticky": sx.HiddenMarkovModel([0.5, 0.5], [[0.99, 0.01], [0.01, 0.99]], [[0.9, 0.1], [0.1, 0.9]]),
+    "two-cycle": sx.models.two_cycle(),
+    "order two": sx.models.random_order_k(0, 2, 3, 2),
+    "edges": sx.models.rrxor(),
+    "quantum": sx.models.tom_quantum(),
+}
+
+
+def tokens_of(model, length, seed=1, gaps=(4, 11)):
+    z = np.array(sx.sample(model, seed, length)[1])
+    z[[g for g in gaps if g < length]] = -1
+    return z
+
+
+def given_the_last(model, z, width):
+    """The belief at each time when only the last `width` tokens are known, by the filter."""
+    nothing = np.full(len(z), -1)
+    prior = sx.filter(model, nothing).predicted
+    rows = [prior[0]]
+    for t in range(1, len(z) + 1):
+        first = max(0, t - width)
+        rows.append(sx.filter(model.started(prior[first]), z[first:t]).predicted[-1])
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("length", [1, 13, 16])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_layer_knows_the_last_tokens_and_the_last_layer_all(name, length):
+    model = MODELS[name]
+    z = tokens_of(model, length)
+    found = sx.dual_filter(model, z, scheme="doubling", keep=True)
+    needed = math.ceil(math.log2(length))
+    assert (found.layers, found.result) == (needed, sx.RESULTS.successful)
+    assert found.history.shape == (needed + 1, length + 1, found.predicted.shape[-1])
+    np.testing.assert_allclose(found.predicted, sx.filter(model, z).predicted, atol=1e-12)
+    for layer in range(needed + 1):
+        np.testing.assert_allclose(found.history[layer], given_the_last(model, z, 2**layer), atol=1e-12)
+    changes = np.abs(np.diff(found.history, axis=0)).sum(-1).max(-1)
+    np.testing.assert_allclose(found.residuals, changes, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["chain", "sticky", "edges", "quantum"])
+def test_no_layer_is_worse_on_average_over_all_strings(name):
+    model = MODELS[name].started("stationary")
+    V, T = model.n_tokens, 8 if MODELS[name].n_tokens == 2 else 5
+    divergence = np.zeros(math.ceil(math.log2(T)) + 1)
+    for z in itertools.product(range(V), repeat=T):
+        run = sx.filter(model, np.array(z), on_impossible="skip")
+        p = np.exp(float(run.log_likelihood))
+        if p == 0:
+            continue
+        found = sx.dual_filter(model, np.array(z), scheme="doubling", keep=True)
+        exact = np.asarray(run.next())
+        for layer, belief in enumerate(found.history):
+            q = np.asarray(sx.filter(model.started(belief[-1]), np.zeros(0, int)).next())
+            seen = exact > 1e-12
+            divergence[layer] += p * (exact[seen] * np.log(exact[seen] / q[seen])).sum()
+    assert (np.diff(divergence) <= 1e-13).all()
+    assert divergence[0] > 1e-5
+    assert abs(divergence[-1]) < 1e-13
+
+
+@pytest.mark.parametrize("name", ["chain", "quantum"])
+def test_a_batch_is_each_sequence_alone_and_traced_is_eager(name):
+    model = MODELS[name]
+    data = sx.Sequences.from_arrays([tokens_of(model, n, seed) for seed, n in enumerate((9, 14, 5))])
+    found = sx.dual_filter(model, data, 2, scheme="doubling", keep=True)
+    assert found.result == sx.RESULTS.max_steps_reached
+    for i, z in enumerate(data):
+        alone = sx.dual_filter(model, z, 2, scheme="doubling", keep=True)
+        np.testing.assert_allclose(found.predicted[i, : len(z) + 1], alone.predicted, atol=1e-13)
+    z = jnp.asarray(data[1])
+    eager = sx.dual_filter(model, z, scheme="doubling").predicted
+    np.testing.assert_allclose(jax.jit(lambda z: sx.dual_filter(model, z, scheme="doubling").predicted)(z), eager, atol=1e-13)  # fmt: skip
+
+
+def test_no_mass_underflows_for_good():
+    model = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.9, 0.1], [0.1, 0.9]])
+    z = np.repeat([0, 1, 0], [500, 900, 100])
+    odds = np.cumsum(np.where(z == 0, np.log(9), -np.log(9)))
+    found = sx.dual_filter(model, z, scheme="doubling")
+    np.testing.assert_allclose(found.predicted[1:, 0], expit(odds), atol=1e-9)
+
+
+def test_single_precision():
+    model = MODELS["chain"]
+    narrow = sx.HiddenMarkovModel(*(np.asarray(a, np.float32) for a in model.arrays))
+    found = sx.dual_filter(narrow, tokens_of(model, 40), scheme="doubling")
+    assert found.predicted.dtype == jnp.float32
+    np.testing.assert_allclose(found.predicted, sx.filter(model, tokens_of(model, 40)).predicted, atol=2e-6)
+
+
+def test_gradients_are_those_of_the_filter_after_all_layers():
+    z = tokens_of(MODELS["chain"], 6)
+
+    def value(C, verb):
+        model = sx.HiddenMarkovModel(MODELS["chain"].initial, MODELS["chain"].transition, C)
+        return (verb(model, z).predicted[-1] ** 2).sum()
+
+    C = MODELS["chain"].emission
+    slopes = [jax.grad(value)(C, verb) for verb in (sx.filter, lambda m, z: sx.dual_filter(m, z, scheme="doubling"))]
+    np.testing.assert_allclose(*slopes, atol=1e-12)
+
+
+def test_layers_start_from_the_wiener_belief():
+    """An array as the start: 13 times nearer than the prior on a process that forgets, and the filter after all layers."""
+    model = sx.models.mess3(0.15, 0.6)
+    z = np.array(sx.sample(model, 0, 24)[1])
+    start = sx.beliefs.wiener(model, 24).belief(z[None])[0]
+    exact = sx.filter(model, z).predicted
+    errors = [np.abs(sx.dual_filter(model, z, 1, s).predicted - exact).max() for s in (start, "prior")]
+    assert errors[0] < errors[1] / 3
+    np.testing.assert_allclose(sx.dual_filter(model, z, 24, start).predicted, exact, atol=1e-12)
+
+
+@pytest.mark.parametrize("option", [{"initial": "prior"}, {"tolerance": 1e-3}, {"max_layers": 3}])
+def test_rejects_options_of_the_other_scheme(option):
+    with pytest.raises(sx.ConfigurationError, match=f"doubling.* no {next(iter(option))}"):
+        sx.dual_filter(MODELS["chain"], [0, 1], scheme="doubling", **option)
+
+
+def test_rejects_an_unknown_scheme():
+    with pytest.raises(sx.ConfigurationError, match="'dual', 'doubling'"):
+        sx.dual_filter(MODELS["quantum"], [0, 1], scheme="halving")
