@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._errors import DataError, ImpossibleTokenError
+from .._errors import ConfigurationError, DataError, ImpossibleTokenError
 from .._results import is_traced
 from .results import Gaussian
 from .tokens import check_choice
@@ -88,6 +88,14 @@ class SeriesStream(NamedTuple):
         return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
 
 
+def check_state(state: Any, kind: type, size: int) -> None:
+    """Raises `ConfigurationError` for a state that is not one of this model."""
+    if not isinstance(state, kind) or state[0].shape[-1] != size:
+        raise ConfigurationError(
+            f"step takes a state of this model, of {size} hidden states; get one from steerax.start(model)."
+        )
+
+
 def repeated(state: Any, number: int | None) -> Any:
     """The same state for several streams."""
     return state if number is None else jax.tree.map(lambda a: jnp.broadcast_to(a, (number, *a.shape)), state)
@@ -117,6 +125,8 @@ def as_code(model: Any, observation: Any, state: TokenStream) -> Int[Any, "*batc
             if model.vocabulary is None:
                 raise DataError(f"The model has no vocabulary, so {observation!r} is no token; give its code.")
             code = np.asarray(model.vocabulary.encode(symbols), np.int32).reshape(np.shape(observation))
+        elif None in symbols:
+            code = np.asarray([-1 if s is None else s for s in symbols]).reshape(np.shape(observation))
         else:
             code = np.ma.filled(np.ma.asarray(observation), -1)
     if code.dtype.kind not in "iu" or code.shape != like.shape:

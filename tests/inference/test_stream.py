@@ -232,7 +232,23 @@ def test_what_is_no_observation_is_one_sentence(name, number, observation, said)
     assert "\n" not in str(error.value)
 
 
-def test_rejects_other_models_and_options():
+def test_none_is_missing():
+    for name, missing in (("chain", None), ("one channel", None), ("linear", [0.5, None, 1.0])):
+        model = MODELS[name]
+        after, said = sx.step(model, sx.start(model), missing)
+        known = {"chain": -1, "one channel": np.nan, "linear": [0.5, np.nan, 1.0]}[name]
+        jax.tree.map(np.testing.assert_array_equal, (after, said), sx.step(model, sx.start(model), known))
+    both, _ = sx.step(MODELS["chain"], sx.start(MODELS["chain"], 2), [None, 1])
+    one, _ = sx.step(MODELS["chain"], sx.start(MODELS["chain"]), 1)
+    np.testing.assert_allclose(both.predicted[1], one.predicted)
+
+
+def test_rejects_other_models_states_and_options():
+    for name, other in (("chain", "linear"), ("linear", "chain"), ("quantum", "chain"), ("one channel", "linear")):
+        with pytest.raises(sx.ConfigurationError, match="a state of this model"):
+            sx.step(MODELS[name], sx.start(MODELS[other]), 0)
+    with pytest.raises(sx.ConfigurationError, match="a state of this model"):
+        sx.step(MODELS["chain"], None, 0)
     with pytest.raises(sx.ConfigurationError, match="start takes"):
         sx.start(np.eye(2))
     with pytest.raises(sx.ConfigurationError, match="number"):

@@ -8,7 +8,7 @@ from jax import lax
 
 from ...models.generalised import GeneralisedHMM
 from ..hmm.kernels.scaled import Scaled
-from ..stream import Prediction, TokenStream, as_code, check_impossible, rarer, refuse_impossible, repeated
+from ..stream import Prediction, TokenStream, as_code, check_impossible, check_state, rarer, refuse_impossible, repeated
 from .kernels import recursions, scaled
 from .kernels.recursions import has_no_signs, next_probabilities, operator_table, row_numbers
 
@@ -22,10 +22,11 @@ def start_tokens(model: GeneralisedHMM, number: int | None = None) -> TokenStrea
 
 
 def step_tokens(
-    model: GeneralisedHMM, state: TokenStream, token: Any, *, on_impossible: str = "raise"
+    model: GeneralisedHMM, state: Any, token: Any, *, on_impossible: str = "raise"
 ) -> tuple[TokenStream, Prediction]:
     r"""$\pi_{t+1}=\pi_tT^{z_t}/q_t$, as `filter_tokens`, $O(Vd^2)$."""
     check_impossible(on_impossible)
+    check_state(state, TokenStream, model.n_states)
     code = as_code(model, token, state)
     after, prediction = _step(*model.arrays[1:], state, code)
     if on_impossible == "raise":

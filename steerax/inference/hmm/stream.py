@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ...models.hmm import HiddenMarkovModel
-from ..stream import Prediction, TokenStream, as_code, check_impossible, rarer, refuse_impossible, repeated
+from ..stream import Prediction, TokenStream, as_code, check_impossible, check_state, rarer, refuse_impossible, repeated
 from .kernels.scaled import Scaled, advance
 
 
@@ -18,10 +18,11 @@ def start_tokens(hmm: HiddenMarkovModel, number: int | None = None) -> TokenStre
 
 
 def step_tokens(
-    hmm: HiddenMarkovModel, state: TokenStream, token: Any, *, on_impossible: str = "raise"
+    hmm: HiddenMarkovModel, state: Any, token: Any, *, on_impossible: str = "raise"
 ) -> tuple[TokenStream, Prediction]:
     r"""$\pi_{t+1}=A^\top(\pi_t\odot C_{z_t})/q_t$, as `filter_tokens`, $O(d^2+dV)$."""
     check_impossible(on_impossible)
+    check_state(state, TokenStream, hmm.n_states)
     code = as_code(hmm, token, state)
     after, prediction = _step(hmm.transition, hmm.emission, state, code)
     if on_impossible == "raise":

@@ -10,7 +10,7 @@ from jax.scipy.special import gammaincc
 from ..._errors import DataError
 from ..._results import is_traced
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
-from ..stream import Prediction, SeriesStream, repeated
+from ..stream import Prediction, SeriesStream, check_state, repeated
 from .filter import observed, time_invariant
 from .kernels.kalman import log_densities
 from .kernels.riccati import companion, riccati
@@ -24,11 +24,10 @@ def start_series(model: AbstractLinearGaussianModel, number: int | None = None) 
     return repeated(SeriesStream(mean, root, jnp.zeros((), root.dtype), jnp.zeros((), jnp.int32)), number)
 
 
-def step_series(
-    model: AbstractLinearGaussianModel, state: SeriesStream, observation: Any
-) -> tuple[SeriesStream, Prediction]:
+def step_series(model: AbstractLinearGaussianModel, state: Any, observation: Any) -> tuple[SeriesStream, Prediction]:
     r"""One step of the square-root Kalman filter of `filter_series` on the history of `m` states, $O((md)^3)$."""
     model = time_invariant(model, "step")
+    check_state(state, SeriesStream, model.n_states)
     z = _as_numbers(model, observation, state.time.shape)
     return (_step if z.ndim == 1 else _step_each)(model, state, z)
 
@@ -38,6 +37,8 @@ def _as_numbers(model: LinearGaussianModel, observation: Any, streams: tuple[int
     p = model.n_channels
     if not is_traced(observation):
         masked: Any = np.ma.asarray(observation)
+        if masked.dtype.kind == "O":  # None for a missing number
+            masked = np.ma.asarray([np.nan if v is None else v for v in masked.ravel().tolist()]).reshape(masked.shape)
         if masked.dtype.kind not in "fiub":
             raise DataError(f"step takes the numbers of {p} channels, NaN where missing; got {observation!r}.")
         observation = masked.astype(float).filled(np.nan)
