@@ -44,13 +44,14 @@ def run(config: Config, resume: bool = False, overwrite: bool = False) -> Compar
     """
     source = resolve(config)
     shape = gpt_shape(config, source)
+    given = given_gpt(config, source) if config.network else None  # before anything is written
     started = _started(config, source, resume, overwrite)
     unfinished = started.path
     clock = Clock(_say)
     with clock("hidden Markov model"):
         hmm = hidden_markov_model(config, source, unfinished / "hmm")
-    with clock("training the GPT" if config.network is None else "reading the network"):
-        gpt = given_gpt(config, source) if config.network else trained_gpt(config, source, shape, unfinished / "gpt")
+    with clock("training the GPT" if given is None else "the network"):
+        gpt = trained_gpt(config, source, shape, unfinished / "gpt") if given is None else given
     if gpt.result == RESULTS.interrupted:
         raise Interrupted(
             f"Interrupted after {gpt.steps:,} training steps; nothing is lost. Continue with --resume, or report on "

@@ -119,7 +119,8 @@ def test_a_network_that_is_there_is_compared_without_training(tmp_path):
     with pytest.raises(ConfigurationError, match="--length 16"):
         run(Config("even", out=str(tmp_path / "b"), **{**options, "length": 17}))
     with pytest.raises(ConfigurationError, match="2 tokens, the data 3"):
-        run(Config("mess3", out=str(tmp_path / "c"), **options))
+        run(Config("mess3", out=str(tmp_path / "b"), **options))
+    assert not (tmp_path / "b").exists()
     with pytest.raises(ConfigurationError, match="overwrite"):
         run(Config("even", out=str(tmp_path / "out"), **options), resume=True)  # nothing is unfinished
 
