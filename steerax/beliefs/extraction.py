@@ -176,7 +176,7 @@ class _Problem:
 def _short_by(p0: Float[Array, " d"], T: Float[Array, "V d d"], w: Float[Array, " d"], margin: Float[Array, ""]):
     """By how much the probabilities of all short strings fall short of a margin."""
     rows, total = p0[None], jnp.zeros(())
-    while len(rows) * len(T) <= _SHORT:
+    while len(T) > 1 and len(rows) * len(T) <= _SHORT:
         rows = jnp.einsum("ni,zij->nzj", rows, T).reshape(-1, len(w))
         total = total + jnp.maximum(margin - rows @ w, 0).sum()
     return total
@@ -227,20 +227,18 @@ def _machine(problem: _Problem, unpack: _Unpack, starts: list[np.ndarray], itera
     belief, all_of_it = np.arange(len(starts[0])) >= len(starts[0]) - d, np.ones(len(starts[0]), bool)
     first = [_fit(both, _fit(both, start, belief, 100)[1], all_of_it, iterations) for start in starts]
     x = min(first, key=lambda pair: pair[0])[1]
-    model_of = lambda p0, T, w: _model(p0, T, w, vocabulary)
-    arrays = [np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(x))]
-    model = model_of(*arrays)
-    for weight in _WEIGHTS[1:]:
-        if model is None:
-            x = _fit(both, x, all_of_it, iterations, weight)[1]
-            arrays = [np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(x))]
-            model = model_of(*arrays)
-    return arrays, model
+    for weight in (*_WEIGHTS[1:], None):
+        p0, T, w = (np.asarray(a, np.float64) for a in jax.jit(unpack)(jnp.asarray(x)))
+        model = _model(p0, T, w, vocabulary)
+        if model is not None or weight is None:
+            break
+        x = _fit(both, x, all_of_it, iterations, weight)[1]
+    return (p0, T, w), model
 
 
 def _fit(
     both: Callable, start: Float[np.ndarray, " n"], moved: np.ndarray, iterations: int, weight: float = _WEIGHTS[0]
-):
+) -> tuple[float, Float[np.ndarray, " n"]]:
     """The smallest loss that L-BFGS finds from a start where only what is `moved` is free, and where it is."""
     from scipy.optimize import minimize
 

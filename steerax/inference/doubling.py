@@ -10,8 +10,8 @@ $I(Z_t;Z_{<t-2^l}\mid Z_{t-2^l\dots t-1})$ and never grows with $l$. $O(d^3T)$ a
 [HillisSteele1986].
 """
 
-import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from .._errors import ConfigurationError
 from .._results import RESULTS, is_traced
+from .hmm.kernels.recursions import Limits
 from .hmm.kernels.scaled import Scaled
 from .results import DualFiltered
 from .tokens import AbstractFilteredTokens, batch_first, check_choice
@@ -45,15 +46,25 @@ def dual_filtered_by_doubling(
     w: Float[Array, " d"],
     layers: int | None,
     keep: bool,
+    exact_prior: Callable[[], Scaled],
 ) -> DualFiltered:
-    """Beliefs after `layers` doublings of the window, or after as many as make it cover all tokens."""
-    needed = math.ceil(math.log2(max(len(operators), 1)))
+    """Beliefs after `layers` doublings of the window, or after as many as make it cover all tokens.
+
+    A window is read from every state, also from those that the filter has ruled out, so its products can lose mass where the
+    filter does not: then, and with the beliefs before any token as scaled numbers, `exact_prior()`, all is computed again.
+    """
+    length = len(operators)
+    needed = math.ceil(math.log2(max(length, 1)))
     layers = needed if layers is None else layers
-    prior = jnp.broadcast_to(prior.reshape(len(prior), *(1,) * (operators.ndim - 3), len(w)), filtered.states.shape)
-    beliefs, residuals = filtered.either(
-        lambda: _doubled(prior, operators, w, layers),
-        lambda _: _doubled_scaled(prior, operators, w, layers),
-    )
+    widths = jnp.asarray([min(2**n, length) for n in range(layers)], jnp.int32)
+    first, spread = filtered.states[:1], lambda p: p.reshape(len(prior), *(1,) * (operators.ndim - 3), len(w))
+    like = lambda p: jnp.broadcast_to(spread(p), filtered.states.shape)
+    found, lost = _doubled(first, like(prior), operators, w, widths)
+    again = lambda: _doubled_scaled(first, jax.tree.map(like, exact_prior()), operators, w, widths)
+    if is_traced(lost):
+        beliefs, residuals = lax.cond(lost, again, lambda: found)
+    else:
+        beliefs, residuals = again() if lost else found
     residuals = residuals if is_traced(residuals) else np.asarray(residuals)
     history = None
     if keep:
@@ -62,43 +73,53 @@ def dual_filtered_by_doubling(
     return DualFiltered(batch_first(beliefs[-1]), residuals, layers, result, history)
 
 
-def _windows(prior, P, step, belief, layers: int):
-    """`(beliefs [layers+1 T+1 … d], residuals [layers])` from the products of one operator each."""
+def _windows(first, prior, P, step, belief, widths):
+    """`(beliefs [layers+1 T+1 … d], residuals [layers])` and the last products, from those of one operator each."""
     times = jnp.arange(len(jax.tree.leaves(P)[0]))
 
     def after(P, width):
-        return jnp.concatenate([prior[:1], belief(prior[jnp.maximum(times + 1 - width, 0)], P)])
+        return jnp.concatenate([first, belief(prior[jnp.maximum(times + 1 - width, 0)], P)])
 
     def double(P, width):
         P = step(P, jnp.maximum(times - width, 0), times >= width)
         return P, after(P, 2 * width)
 
-    first = after(P, 1)
-    _, rest = lax.scan(double, P, 2 ** jnp.arange(layers))
-    beliefs = jnp.concatenate([first[None], rest])
-    return beliefs, jnp.abs(beliefs[1:] - beliefs[:-1]).sum(-1).max(tuple(range(1, beliefs.ndim - 1)))
+    start = after(P, 1)
+    P, rest = lax.scan(double, P, widths)
+    beliefs = jnp.concatenate([start[None], rest])
+    return (beliefs, jnp.abs(beliefs[1:] - beliefs[:-1]).sum(-1).max(tuple(range(1, beliefs.ndim - 1)))), P
 
 
-@functools.partial(jax.jit, static_argnames="layers")
-def _doubled(prior, operators, w, layers: int):
-    def belief(p, P):
-        b = jnp.einsum("...i,...ij->...j", p, P)
+@jax.jit
+def _doubled(first, prior, operators, w, widths):
+    """The beliefs with their residuals, and whether mass may have been lost, which processes with negative entries cannot."""
+    small = Limits.of(operators.dtype).small
+
+    def belief(p, carry):
+        b = jnp.einsum("...i,...ij->...j", p, carry[0])
         return b / (b @ w)[..., None]
 
-    def step(P, earlier, longer):
+    def step(carry, earlier, longer):
+        P, possible, lost = carry
+        longer = longer.reshape(-1, *(1,) * (P.ndim - 1))
         product = P[earlier] @ P
         product = product / jnp.abs(product).max((-1, -2), keepdims=True)
-        return jnp.where(longer.reshape(-1, *(1,) * (P.ndim - 1)), product, P)
+        P = jnp.where(longer, product, P)
+        possible = jnp.where(longer, (possible[earlier] @ possible > 0).astype(P.dtype), possible)
+        return P, possible, lost | ((small > P) & (possible > 0)).any() | jnp.isnan(P).any()
 
-    return _windows(prior, operators, step, belief, layers)
+    starved = ((prior > 0) & (prior < small)).any()
+    carry = operators, (operators > 0).astype(operators.dtype), starved
+    found, (_, _, lost) = _windows(first, prior, carry, step, belief, widths)
+    return found, lost & (operators >= 0).all() & (prior >= 0).all()
 
 
-@functools.partial(jax.jit, static_argnames="layers")
-def _doubled_scaled(prior, operators, w, layers: int):
+@jax.jit
+def _doubled_scaled(first, prior: Scaled, operators, w, widths):
     """The same for operators without negative entries, in numbers of which none underflows; one time after the other."""
 
     def belief(p, P):
-        b = (Scaled.of(p).reshape(*p.shape, 1) * P).sum(-2)
+        b = (p.reshape(*p.m.shape, 1) * P).sum(-2)
         return (b / (b * Scaled.of(jnp.broadcast_to(w, b.m.shape))).sum(-1, keepdims=True)).linear
 
     def product(pair):
@@ -109,4 +130,4 @@ def _doubled_scaled(prior, operators, w, layers: int):
         longer = longer.reshape(-1, *(1,) * (P.m.ndim - 1))
         return jax.tree.map(lambda a, b: jnp.where(longer, a, b), lax.map(product, (P[earlier], P)), P)
 
-    return _windows(prior, Scaled.of(operators), step, belief, layers)
+    return _windows(first, prior, Scaled.of(operators), step, belief, widths)[0]

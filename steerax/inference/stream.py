@@ -1,17 +1,19 @@
 """Streams: one observation at a time, with memory that does not grow."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError, ImpossibleTokenError
-from .._results import is_traced
+from .._results import RESULTS, is_traced, successful_if
+from ..data.convert import converted
+from .hmm.kernels.scaled import Scaled
 from .results import Gaussian
-from .tokens import check_choice
+from .tokens import as_codes, check_choice
 
 
 class Prediction(NamedTuple):
@@ -29,8 +31,15 @@ class Prediction(NamedTuple):
 
     @property
     def surprise(self) -> Float[Array, "*batch"]:
-        """$-\\log p(Z_t\\mid Z_{<t})$, nats: the larger, the less expected."""
+        r"""$-\log p(Z_t\mid Z_{<t})$, nats: the larger, the less expected."""
         return -self.log_likelihood
+
+    @property
+    def result(self) -> RESULTS:
+        """Whether all went well: `impossible_token`, or for a series `breakdown`, as in `Filtered`; of several streams, of any."""
+        log_q = self.log_likelihood
+        fault = RESULTS.breakdown if isinstance(self.next, Gaussian) else RESULTS.impossible_token
+        return successful_if(jnp.isfinite(log_q).all(), fault)
 
 
 class TokenStream(NamedTuple):
@@ -48,7 +57,7 @@ class TokenStream(NamedTuple):
     @property
     def predicted(self) -> Float[Array, "*batch d"]:
         r"""$\pi_t$, the distribution of $X_t$ given $Z_{<t}$."""
-        return jnp.ldexp(self.mantissa, self.exponent)
+        return Scaled(self.mantissa, self.exponent).linear
 
     def to_config(self) -> dict[str, Any]:
         """What a file needs besides the arrays."""
@@ -88,6 +97,35 @@ class SeriesStream(NamedTuple):
         return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
 
 
+def begun(belief: Scaled, number: int | None) -> TokenStream:
+    """A stream at its first token, or several."""
+    zero = jnp.zeros((), belief.m.dtype)
+    return repeated(TokenStream(belief.m, belief.e, zero, jnp.zeros((), jnp.int32)), number)
+
+
+def repeated(state: Any, number: int | None) -> Any:
+    """The same state for several streams."""
+    return state if number is None else jax.tree.map(lambda a: jnp.broadcast_to(a, (number, *a.shape)), state)
+
+
+def stepped(model: Any, state: Any, token: Any, on_impossible: str, kernel: Callable[[TokenStream, Any], Any]) -> Any:
+    """What a compiled `kernel(state, code)` of a room for tokens makes of a token.
+
+    **Raises:** `ConfigurationError` for a state of another model or an unknown choice; `DataError` for what is no token;
+    `ImpossibleTokenError` unless `on_impossible="skip"`.
+    """
+    check_choice("on_impossible", on_impossible, ("raise", "skip"))
+    check_state(state, TokenStream, model.n_states)
+    code = _as_code(model, token, state.time.shape)
+    after, prediction = kernel(state, code)
+    if on_impossible == "raise" and not is_traced(prediction.log_likelihood):
+        log_q = np.atleast_1d(np.asarray(prediction.log_likelihood))
+        if np.isneginf(log_q).any():
+            at = int(np.argmax(np.isneginf(log_q)))
+            raise ImpossibleTokenError(at, int(np.ravel(state.time)[at]), int(np.ravel(code)[at]))
+    return after, prediction
+
+
 def check_state(state: Any, kind: type, size: int) -> None:
     """Raises `ConfigurationError` for a state that is not one of this model."""
     if not isinstance(state, kind) or state[0].shape[-1] != size:
@@ -96,63 +134,35 @@ def check_state(state: Any, kind: type, size: int) -> None:
         )
 
 
-def repeated(state: Any, number: int | None) -> Any:
-    """The same state for several streams."""
-    return state if number is None else jax.tree.map(lambda a: jnp.broadcast_to(a, (number, *a.shape)), state)
-
-
-def check_impossible(on_impossible: str) -> None:
-    """**Raises:** `ConfigurationError` for an unknown choice."""
-    check_choice("on_impossible", on_impossible, ("raise", "skip"))
-
-
-def as_code(model: Any, observation: Any, state: TokenStream) -> Int[Any, "*batch"]:
-    """A checked code for each stream, −1 for a missing one; symbols by the model's vocabulary.
-
-    **Raises:** `DataError` for another shape, or what is no code or symbol of the model.
-    """
-    like = state.time
-    if type(observation) is int and not like.shape:
-        code: Any = np.int32(observation) if -1 <= observation < model.n_tokens else None
-        if code is None:
-            raise DataError(_outside(observation, model))
-        return code
-    if is_traced(observation):
-        code = observation
+def _as_code(model: Any, token: Any, streams: tuple[int, ...]) -> Int[Any, "*batch"]:
+    """A checked code for each stream, −1 for a missing one; symbols by the model's vocabulary. **Raises:** `DataError`."""
+    if type(token) is int and not streams and -1 <= token < model.n_tokens:
+        return np.int32(token)  # the common case, fast
+    if is_traced(token):
+        codes = jnp.atleast_1d(token)
     else:
-        symbols = np.asarray(observation, dtype=object).ravel().tolist()
-        if any(isinstance(s, str) for s in symbols):
-            if model.vocabulary is None:
-                raise DataError(f"The model has no vocabulary, so {observation!r} is no token; give its code.")
-            code = np.asarray(model.vocabulary.encode(symbols), np.int32).reshape(np.shape(observation))
-        elif None in symbols:
-            code = np.asarray([-1 if s is None else s for s in symbols]).reshape(np.shape(observation))
-        else:
-            code = np.ma.filled(np.ma.asarray(observation), -1)
-    if code.dtype.kind not in "iu" or code.shape != like.shape:
-        wanted = "one code" if not like.shape else f"one code for each of the {like.shape[0]} streams"
-        raise DataError(f"step takes {wanted}, −1 for a missing one; got an array {code.dtype}{list(code.shape)}.")
-    if is_traced(code):
-        return eqx.error_if(code, (code < -1) | (code >= model.n_tokens), _outside("A token", model))
-    if code.size and (code.min() < -1 or code.max() >= model.n_tokens):
-        raise DataError(_outside(code.ravel()[np.argmax((code < -1) | (code >= model.n_tokens))], model))
-    return code.astype(np.int32)
+        codes = converted(token if streams else [token], "tokens", model.vocabulary)
+    if np.ndim(codes) != 1:
+        raise DataError(f"step takes one token a stream; got {str(token)[:60]}.")
+    codes = as_codes(model, codes)
+    check_number(codes, streams)
+    return codes if streams else codes[0]
 
 
-def _outside(token: Any, model: Any) -> str:
-    return f"{token} is not a code of the model: codes are 0 … {model.n_tokens - 1}, and -1 for a missing token."
+def check_number(observations: Any, streams: tuple[int, ...]) -> None:
+    """Raises `DataError` unless there is an observation for each stream."""
+    number = streams[0] if streams else 1
+    if len(observations) != number:
+        raise DataError(f"step takes one observation for each of {number} streams; got {len(observations)}.")
 
 
-def refuse_impossible(log_q: Any, code: Any, state: TokenStream) -> None:
-    """Raises `ImpossibleTokenError` for a token of probability zero, outside `jit`."""
-    if not is_traced(log_q):
-        host = np.asarray(log_q)
-        if np.isneginf(host).any():
-            at = int(np.argmax(np.isneginf(host.ravel())))
-            raise ImpossibleTokenError(at, int(np.asarray(state.time).ravel()[at]), int(np.asarray(code).ravel()[at]))
+def predicted_next(state: TokenStream, code: Any, after: Scaled, log_q: Any, next_all: Callable[[Any], Any]) -> Any:
+    """The stream after a token, and the prediction, where `next_all` gives the distribution of the next token for a belief."""
+    new = TokenStream(after.m, after.e, state.log_likelihood + log_q, state.time + 1)
+    return new, Prediction(next_all(new.predicted), log_q, _as_rare(next_all(state.predicted), code))
 
 
-def rarer(q: Float[Array, "*batch V"], code: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+def _as_rare(q: Float[Array, "*batch V"], code: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The probability of a token that is at most as likely as the one that was seen; 1 if none was."""
     own = jnp.take_along_axis(q, jnp.maximum(code, 0)[..., None], -1)
     room = 1 + 64 * jnp.finfo(q.dtype).eps  # tokens of equal probability are so up to rounding

@@ -153,6 +153,7 @@ def start(model: Any, number: int | None = None) -> TokenStream | SeriesStream:
 
     **Raises:** `ConfigurationError` for another kind of model; `DataError` for a linear one that varies in time.
     """
+    keep_few()
     return _room(model, _MODELS, "start").function("stream", "start", {})(model, number)
 
 

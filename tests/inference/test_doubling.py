@@ -96,6 +96,69 @@ def test_a_batch_is_each_sequence_alone_and_traced_is_eager(name):
     np.testing.assert_allclose(jax.jit(lambda z: sx.dual_filter(model, z, scheme="doubling").predicted)(z), eager, atol=1e-13)  # fmt: skip
 
 
+def test_a_window_may_lose_what_the_filter_does_not():
+    """The filter knows the state from the start; a window is read from both, and its halves rule out one each."""
+    z = np.repeat([0, 1, 0], [700, 1200, 100])
+    C = np.array([[0.9, 0.1], [0.1, 0.9]])
+    operators = np.stack([np.diag(column) for column in C.T])
+    for model in (
+        sx.HiddenMarkovModel([1.0, 0.0], np.eye(2), C),
+        sx.GeneralisedHMM([1.0, 0.0], operators, evaluation=[1.0, 1.0]),
+    ):
+        assert not sx.filter(model, z).lost_mass
+        found = sx.dual_filter(model, z, scheme="doubling", keep=True)
+        np.testing.assert_allclose(found.history, np.broadcast_to([1.0, 0.0], found.history.shape), atol=1e-12)
+        traced = jax.jit(lambda z, m=model: sx.dual_filter(m, z, scheme="doubling").predicted)(jnp.asarray(z))
+        np.testing.assert_allclose(traced[-1], [1, 0], atol=1e-12)
+
+
+def test_states_that_are_left_for_good_stay_finite():
+    """The probability of the first state falls below every number before a window opens that only this state explains."""
+    model = sx.HiddenMarkovModel([1.0, 0.0], [[0.5, 0.5], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]])
+    z = np.r_[np.full(1500, -1), np.zeros(40, int)]
+    found = sx.dual_filter(model, z, scheme="doubling", keep=True)
+    assert np.isfinite(found.history).all()
+    np.testing.assert_allclose(found.predicted, sx.filter(model, z).predicted, atol=1e-12)
+    only_first = sx.HiddenMarkovModel([1.0, 0.0], [[0.5, 0.5], [0.0, 1.0]], [[0.9, 0.1, 0.0], [0.0, 0.1, 0.9]])
+    found = sx.dual_filter(only_first, np.r_[np.full(1500, -1), 0], scheme="doubling", keep=True)
+    assert np.isfinite(found.history).all()
+    np.testing.assert_allclose(found.history[:, -1], np.broadcast_to([0.5, 0.5], (len(found.history), 2)), atol=1e-12)
+
+
+def test_layers_beyond_the_last_change_nothing():
+    model = MODELS["chain"]
+    z = tokens_of(model, 13)
+    found = sx.dual_filter(model, z, 40, scheme="doubling")
+    assert (found.layers, found.residuals.shape, found.result) == (40, (40,), sx.RESULTS.successful)
+    np.testing.assert_array_equal(found.residuals[4:], 0)
+    np.testing.assert_allclose(found.predicted, sx.filter(model, z).predicted, atol=1e-13)
+
+
+def divergences(model, layers, **options):
+    """Mean divergence of the prediction after each layer from the filter's, over strings."""
+    data = sx.sample_sequences(model, 3, 40, 64)
+    found = sx.dual_filter(model, data, layers, keep=True, **options)
+    C = np.asarray(model.emission)
+    exact = np.asarray(sx.filter(model, data).predicted) @ C
+    return [(exact * np.log(exact / (np.asarray(b) @ C))).sum(-1).mean() for b in found.history]
+
+
+@pytest.mark.slow
+def test_from_the_third_layer_on_doubling_is_nearer_and_the_other_scheme_can_turn_back():
+    """What docs/hidden-markov.md says."""
+    processes = {
+        "forgets": sx.models.mess3(0.15, 0.6),
+        "mess3": sx.models.mess3(),
+        "sticky": MODELS["sticky"],
+        "random": sx.models.random_hmm(1, 6, 4),
+        "casino": sx.models.casino().started("stationary"),
+    }
+    for name, model in processes.items():
+        dual, doubling = (divergences(model, 6, **o) for o in ({"initial": "prior"}, {"scheme": "doubling"}))
+        assert all(a < b for a, b in zip(doubling[3:], dual[3:], strict=True)), name
+        assert (max(np.diff(dual)) > 0) == (name in ("mess3", "sticky")), name
+
+
 def test_no_mass_underflows_for_good():
     model = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.9, 0.1], [0.1, 0.9]])
     z = np.repeat([0, 1, 0], [500, 900, 100])

@@ -79,6 +79,15 @@ def test_single_precision(name):
     np.testing.assert_allclose(states.predicted, sx.filter(MODELS[name], z).predicted, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["chain", "edges", "linear"])
+def test_single_precision_inside_scan(name):
+    model = jax.tree.map(lambda a: a.astype(jnp.float32), MODELS[name])
+    z = data_of(name)
+    last, said = jax.lax.scan(lambda s, one: sx.step(model, s, one), sx.start(model), jnp.asarray(z))
+    assert {a.dtype for a in jax.tree.leaves((last, said)) if a.dtype.kind == "f"} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(said.log_likelihood, sx.filter(MODELS[name], z).log_likelihoods, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["operators", "chain"])
 def test_no_mass_underflows_for_good(kind):
     """Two coins of which one is tossed for ever: evidence that has turned against one of them can turn again."""
@@ -189,6 +198,7 @@ def test_an_impossible_token_leaves_the_state_that_was_given():
     assert (error.value.sequence, error.value.position, error.value.token) == (0, 1, 0)
     after, said = sx.step(SURE, state, 0, on_impossible="skip")
     assert said.log_likelihood == -np.inf
+    assert said.result == sx.RESULTS.impossible_token
     assert float(said.p_value) == 0
     np.testing.assert_array_equal(after.predicted, [1, 0])  # as if nothing had been seen
     _, said = sx.step(SURE, state, 1)
@@ -196,6 +206,13 @@ def test_an_impossible_token_leaves_the_state_that_was_given():
     with pytest.raises(sx.ImpossibleTokenError) as error:
         sx.step(SURE, sx.start(SURE, 3), [0, 0, 1])
     assert error.value.sequence == 2
+
+
+def test_a_series_without_any_noise_breaks_down_by_name():
+    model = sx.LinearGaussianModel([0.0], [[0.0]], [[[1.0]]], [[1.0]], [[0.0]], [[0.0]])
+    assert sx.step(model, sx.start(model), 1.0)[1].result == sx.RESULTS.breakdown
+    assert sx.filter(model, [1.0]).result == sx.RESULTS.breakdown
+    assert sx.step(LINEAR, sx.start(LINEAR), np.zeros(3))[1].result == sx.RESULTS.successful
 
 
 def test_symbols_are_tokens_of_a_model_with_a_vocabulary():
@@ -212,17 +229,18 @@ def test_symbols_are_tokens_of_a_model_with_a_vocabulary():
 @pytest.mark.parametrize(
     ("name", "number", "observation", "said"),
     [
-        ("chain", None, 3, "3 is not a code of the model: codes are 0 … 2"),
-        ("chain", None, np.int64(-2), "-2 is not a code"),
-        ("quantum", None, 1.0, "one code"),
-        ("chain", None, [0, 1], "one code"),
-        ("chain", 3, [0, 1], "each of the 3 streams"),
-        ("chain", 2, [0, 7], "7 is not a code"),
-        ("chain", None, "a", "no vocabulary"),
-        ("linear", None, 1.0, r"shape \[3\]"),
+        ("chain", None, 3, "Token 3 .* codes are 0 … 2"),
+        ("chain", None, np.int64(-2), "Token -2 "),
+        ("quantum", None, 1.0, "integer codes"),
+        ("chain", None, [0, 1], "one token a stream"),
+        ("chain", 3, [0, 1], "each of 3 streams; got 2"),
+        ("chain", 2, [0, 7], "Token 7 at position 1"),
+        ("chain", None, "a", "nothing says their codes"),
+        ("linear", None, 1.0, r"numbers \[T 3\]"),
         ("linear", None, [1.0, np.inf, 0.0], "infinite"),
-        ("linear", None, ["a", "b", "c"], "numbers of 3 channels"),
-        ("linear", 2, np.zeros(3), r"shape \[2, 3\]"),
+        ("linear", None, ["a", "b", "c"], "symbols such as 'a'"),
+        ("linear", 2, np.zeros(3), r"numbers \[T 3\]"),
+        ("linear", 2, np.zeros((3, 3)), "each of 2 streams; got 3"),
     ],
 )
 def test_what_is_no_observation_is_one_sentence(name, number, observation, said):

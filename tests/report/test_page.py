@@ -114,3 +114,20 @@ def test_labels_that_do_not_fit_beside_the_curves_stand_below_them(tmp_path):
         assert "NaN" not in tab.content()
         assert overflow(tab) <= 1
         assert not faults
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.filterwarnings("ignore")
+def test_labels_of_an_axis_differ_where_its_values_do(tmp_path):
+    curves = [figures.Line("a", [1, 2], [1.37456, 1.37489], "dual")]
+    dots = [figures.Dot("a", 1.37456, 0.0, "dual"), figures.Dot("b", 1.37489, 0.0, "hmm")]
+    path = tmp_path / "page.html"
+    drawn = [figures.lines("f", "c", "x", "y", curves), figures.dots("g", "c", "x", dots)]
+    page.write(path, "t", "l", [page.Section("s", [], drawn)])
+    with opened(path, 1280, "light") as (tab, faults):
+        for i in range(2):
+            shown = tab.locator("svg").nth(i).locator("text.soft").all_text_contents()
+            assert len(shown) > 2
+            assert len(set(shown)) == len(shown)
+        assert not faults

@@ -50,7 +50,7 @@ def run(config: Config, resume: bool = False, overwrite: bool = False) -> Compar
     clock = Clock(_say)
     with clock("hidden Markov model"):
         hmm = hidden_markov_model(config, source, unfinished / "hmm")
-    with clock("training the GPT" if given is None else "the network"):
+    with clock("GPT"):
         gpt = trained_gpt(config, source, shape, unfinished / "gpt") if given is None else given
     if gpt.result == RESULTS.interrupted:
         raise Interrupted(

@@ -54,7 +54,7 @@ def _names(c: Compared) -> dict[str, Any]:
         "trained": c.config.network is None,
         "far": c.excess("GPT")[0] / c.floor if c.floor and c.excess("GPT")[0] > 0.01 * c.floor else None,
         "excess": c.excess,
-        "share": _share_beyond_bigram(c),
+        "share": _share_beyond_bigram(c.excess("bigram"), c.excess("GPT")[0], c.floor),
         "gap": lambda name: _gap_text(*c.excess(name)),
         "loss": lambda name: f"{c.loss(name)[0]:.3f}",
         "beats": lambda name: "beats" if c.loss(name)[0] < c.loss("bigram")[0] else "does not beat",
@@ -62,14 +62,12 @@ def _names(c: Compared) -> dict[str, Any]:
     }
 
 
-def _share_beyond_bigram(c: Compared) -> float | None:
-    """How much of what Bayes gains over the bigram baseline the network gains; `None` where that gain is within its noise."""
-    value, error = c.excess("bigram")
-    return (
-        float(np.clip(1 - c.excess("GPT")[0] / value, 0, 1))
-        if c.floor and value > max(4 * error, 1e-4 * c.floor)
-        else None
-    )
+def _share_beyond_bigram(bigram: tuple[float, float], gpt: float, floor: float | None) -> float | None:
+    """How much of what Bayes gains over the bigram baseline the network gains, from their losses above Bayes (the first with its
+    standard error); `None` where that gain is within noise."""
+    gain, error = bigram
+    known = floor is not None and gain > max(4 * error, 1e-4 * floor)
+    return float(np.clip(1 - gpt / gain, 0, 1)) if known else None
 
 
 def _gap_text(value: float, error: float) -> str:

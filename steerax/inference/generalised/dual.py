@@ -18,7 +18,7 @@ from ..tokens import Tokens
 from .filter import filter_tokens
 from .kernels.layers import layer
 from .kernels.recursions import operator_table, row_numbers
-from .kernels.scaled import layer_scaled
+from .kernels.scaled import filter_scaled, layer_scaled
 
 
 @bounded(layers=COUNT_OR_ZERO, tolerance=NOT_NEGATIVE, max_layers=COUNT_OR_ZERO)
@@ -61,7 +61,8 @@ def dual_filter_tokens(
     if scheme == "doubling":
         operators = operator_table(model.operators)[row_numbers(jnp.asarray(filtered.tokens))]
         prior = prior_distributions(model.initial, model.operators.sum(0), len(operators))
-        return dual_filtered_by_doubling(filtered, prior, operators, model.evaluation, layers, keep)
+        exact_prior = lambda: filter_scaled(*model.arrays, jnp.full(len(operators), -1))[0]
+        return dual_filtered_by_doubling(filtered, prior, operators, model.evaluation, layers, keep, exact_prior)
     initial = ("filter" if layers is None else "prior") if initial is None else initial
     laws = {
         "prior": lambda: prior_distributions(model.initial, model.operators.sum(0), len(filtered.tokens)),

@@ -8,7 +8,7 @@ from jax import lax
 
 from ...models.generalised import GeneralisedHMM
 from ..hmm.kernels.scaled import Scaled
-from ..stream import Prediction, TokenStream, as_code, check_impossible, check_state, rarer, refuse_impossible, repeated
+from ..stream import Prediction, TokenStream, begun, predicted_next, stepped
 from .kernels import recursions, scaled
 from .kernels.recursions import has_no_signs, next_probabilities, operator_table, row_numbers
 
@@ -16,22 +16,14 @@ from .kernels.recursions import has_no_signs, next_probabilities, operator_table
 def start_tokens(model: GeneralisedHMM, number: int | None = None) -> TokenStream:
     """What is known before the first token: the model's initial belief."""
     p0 = model.initial
-    exact, plain = (lambda: Scaled.of(p0)), (lambda: _plain(p0))
-    belief = lax.cond(has_no_signs(*model.arrays), exact, plain)
-    return repeated(TokenStream(belief.m, belief.e, jnp.zeros((), p0.dtype), jnp.zeros((), jnp.int32)), number)
+    return begun(lax.cond(has_no_signs(*model.arrays), lambda: Scaled.of(p0), lambda: _plain(p0)), number)
 
 
 def step_tokens(
     model: GeneralisedHMM, state: Any, token: Any, *, on_impossible: str = "raise"
 ) -> tuple[TokenStream, Prediction]:
     r"""$\pi_{t+1}=\pi_tT^{z_t}/q_t$, as `filter_tokens`, $O(Vd^2)$."""
-    check_impossible(on_impossible)
-    check_state(state, TokenStream, model.n_states)
-    code = as_code(model, token, state)
-    after, prediction = _step(*model.arrays[1:], state, code)
-    if on_impossible == "raise":
-        refuse_impossible(prediction.log_likelihood, code, state)
-    return after, prediction
+    return stepped(model, state, token, on_impossible, lambda *given: _step(*model.arrays[1:], *given))
 
 
 @jax.jit
@@ -48,9 +40,7 @@ def _step(T, w, state: TokenStream, code) -> tuple[TokenStream, Prediction]:
 
     after, log_q = lax.cond(has_no_signs(belief.m, T, w), exact, plain)
     log_q = jnp.where(code < 0, 0, log_q)
-    new = TokenStream(after.m, after.e, state.log_likelihood + log_q, state.time + 1)
-    q = lambda p: next_probabilities(p.linear, T, w)
-    return new, Prediction(q(after), log_q, rarer(q(belief), code))
+    return predicted_next(state, code, after, log_q, lambda belief: next_probabilities(belief, T, w))
 
 
 def _plain(p) -> Scaled:

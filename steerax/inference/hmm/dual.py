@@ -14,7 +14,7 @@ from ..tokens import Tokens
 from .filter import filter_tokens
 from .kernels.layers import layer
 from .kernels.recursions import emission_table, prior_distributions, row_numbers
-from .kernels.scaled import Scaled, layer_scaled
+from .kernels.scaled import Scaled, filter_scaled, layer_scaled
 
 
 @bounded(layers=COUNT_OR_ZERO, tolerance=NOT_NEGATIVE, max_layers=COUNT_OR_ZERO)
@@ -58,8 +58,9 @@ def dual_filter_tokens(
         seen = emission_table(hmm.emission)[row_numbers(jnp.asarray(filtered.tokens))]
         operators = jnp.einsum("...i,ij->...ij", seen, hmm.dense_transition)
         prior = prior_distributions(hmm.initial, hmm.transition, len(operators))
+        exact_prior = lambda: filter_scaled(*hmm.arrays, jnp.full(len(operators), -1))[0]
         one = jnp.ones_like(hmm.initial)
-        return dual_filtered_by_doubling(filtered, prior, operators, one, layers, keep)
+        return dual_filtered_by_doubling(filtered, prior, operators, one, layers, keep, exact_prior)
     initial = ("filter" if layers is None else "prior") if initial is None else initial
     laws = {
         "prior": lambda: prior_distributions(hmm.initial, hmm.transition, len(filtered.tokens)),
