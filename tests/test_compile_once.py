@@ -46,7 +46,22 @@ OF_CHAINS = {
     "smooth": lambda: sx.smooth(CHAIN, TOKENS),
     "dual_filter": lambda: [
         sx.dual_filter(CHAIN, TOKENS, **options)
-        for options in ({}, {"initial": "prior"}, {"initial": "stationary"}, {"layers": 3, "keep": True})
+        for options in (
+            {},
+            {"initial": "prior"},
+            {"initial": "stationary"},
+            {"layers": 3, "keep": True},
+            {"scheme": "doubling"},
+        )
+    ],
+    "start": lambda: [sx.start(model, number) for model in (CHAIN, PROCESS, LINEAR) for number in (None, 3)],
+    "step": lambda: [
+        sx.step(CHAIN, sx.start(CHAIN), 1),
+        sx.step(CHAIN, sx.start(CHAIN, 3), [0, -1, 2]),
+        sx.step(PROCESS, sx.start(PROCESS), 1),
+        sx.step(PROCESS, sx.start(PROCESS, 3), [0, -1, 2]),
+        sx.step(LINEAR, sx.start(LINEAR), 0.5),
+        sx.step(LINEAR, sx.start(LINEAR, 3), [0.5, np.nan, 1.0]),
     ],
     "explain": lambda: (sx.explain(CHAIN, TOKENS, "all"), sx.explain(CHAIN, BATCH)),
     "explain_norms": lambda: sx.explain_norms(CHAIN, TOKENS),
@@ -68,7 +83,10 @@ OF_CHAINS = {
     "operators": lambda: [
         sx.filter(PROCESS, TOKENS).next_all(),
         sx.filter(PROCESS, BATCH).predicted,
-        *(sx.dual_filter(PROCESS, TOKENS, **options) for options in ({}, {"layers": 3, "keep": True})),
+        *(
+            sx.dual_filter(PROCESS, TOKENS, **options)
+            for options in ({}, {"layers": 3, "keep": True}, {"scheme": "doubling"})
+        ),
         *(sx.explain(PROCESS, TOKENS, queries) for queries in ("all", -1)),
         sx.forecast(PROCESS, BATCH, 3),
         sx.score(PROCESS, BATCH),

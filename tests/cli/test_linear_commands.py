@@ -86,6 +86,7 @@ def promoted(folder, name="y.csv", last=115):
     return parts
 
 
+@pytest.mark.slow
 def test_known_inputs_are_named_remembered_and_put_back(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shops = promoted(tmp_path)

@@ -41,7 +41,7 @@ def given_the_last(model, z, width):
 @pytest.mark.parametrize(
     ("name", "length"),
     [
-        pytest.param(name, n, marks=() if (name, n) in (("chain", 1), ("two-cycle", 13), ("quantum", 16)) else pytest.mark.slow)
+        pytest.param(name, n, marks=() if (name, n) in (("chain", 1), ("quantum", 16)) else pytest.mark.slow)
         for name in MODELS
         for n in (1, 13, 16)
     ],
@@ -82,7 +82,7 @@ def test_no_layer_is_worse_on_average_over_all_strings(name):
     assert abs(divergence[-1]) < 1e-13
 
 
-@pytest.mark.parametrize("name", ["chain", "quantum"])
+@pytest.mark.parametrize("name", ["chain", pytest.param("quantum", marks=pytest.mark.slow)])
 def test_a_batch_is_each_sequence_alone_and_traced_is_eager(name):
     model = MODELS[name]
     data = sx.Sequences.from_arrays([tokens_of(model, n, seed) for seed, n in enumerate((9, 14, 5))])
@@ -112,6 +112,7 @@ def test_a_window_may_lose_what_the_filter_does_not():
         np.testing.assert_allclose(traced[-1], [1, 0], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_states_that_are_left_for_good_stay_finite():
     """The probability of the first state falls below every number before a window opens that only this state explains."""
     model = sx.HiddenMarkovModel([1.0, 0.0], [[0.5, 0.5], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]])

@@ -108,7 +108,9 @@ def test_no_mass_underflows_for_good(kind):
     np.testing.assert_allclose(log_q.sum(), sx.filter(model, z).log_likelihood, rtol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["chain", "quantum", "linear", "one channel"])
+@pytest.mark.parametrize(
+    "name", ["chain", "linear", *(pytest.param(n, marks=pytest.mark.slow) for n in ("quantum", "one channel"))]
+)
 def test_several_streams_are_each_alone(name):
     model = MODELS[name]
     data = [np.array(sx.sample(model, seed, 6)[1]) for seed in range(3)]

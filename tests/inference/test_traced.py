@@ -41,7 +41,7 @@ SERIES_VERBS = {
 }
 ALL = [(HMM, TOKENS, f) for f in CHAIN.values()] + [(LINEAR, SERIES, f) for f in SERIES_VERBS.values()]
 NAMES = [*CHAIN, *(f"linear {name}" for name in SERIES_VERBS)]
-OFTEN = ("two layers", "most_likely_states")
+OFTEN = ("most_likely_states",)
 CASES = [
     pytest.param(*case, id=name, marks=() if name in OFTEN else pytest.mark.slow)
     for case, name in zip(ALL, NAMES, strict=True)

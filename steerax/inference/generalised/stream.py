@@ -15,8 +15,12 @@ from .kernels.recursions import has_no_signs, next_probabilities, operator_table
 
 def start_tokens(model: GeneralisedHMM, number: int | None = None) -> TokenStream:
     """What is known before the first token: the model's initial belief."""
-    p0 = model.initial
-    return begun(lax.cond(has_no_signs(*model.arrays), lambda: Scaled.of(p0), lambda: _plain(p0)), number)
+    return begun(_first(*model.arrays), number)
+
+
+@jax.jit
+def _first(p0, T, w) -> Scaled:
+    return lax.cond(has_no_signs(p0, T, w), lambda: Scaled.of(p0), lambda: _plain(p0))
 
 
 def step_tokens(

@@ -18,10 +18,14 @@ from .kernels.riccati import companion, riccati
 
 def start_series(model: AbstractLinearGaussianModel, number: int | None = None) -> SeriesStream:
     """What is known before the first observation: the model's initial distribution; states before it are zero."""
-    model = time_invariant(model, "start")
+    return repeated(_first(time_invariant(model, "start")), number)
+
+
+@jax.jit
+def _first(model: LinearGaussianModel) -> SeriesStream:
     root = companion(model, model.transition).L_0
     mean = jnp.zeros((model.order, model.n_states), root.dtype).at[0].set(model.initial_mean)
-    return repeated(SeriesStream(mean, root, jnp.zeros((), root.dtype), jnp.zeros((), jnp.int32)), number)
+    return SeriesStream(mean, root, jnp.zeros((), root.dtype), jnp.zeros((), jnp.int32))
 
 
 def step_series(model: AbstractLinearGaussianModel, state: Any, observation: Any) -> tuple[SeriesStream, Prediction]:

@@ -20,7 +20,7 @@ VERBS = {
     "forecast": lambda m, z: sx.forecast(m, z, 3).probabilities,
 }
 MODELS = {"quantum": sx.models.tom_quantum(), "chain": sx.models.as_generalised(sx.models.random_hmm(0, 3, 4))}
-OFTEN = [("two layers", "chain")]
+OFTEN = [("filter", "chain")]
 CASES = [
     pytest.param(name, kind, marks=() if (name, kind) in OFTEN else pytest.mark.slow)
     for kind in MODELS

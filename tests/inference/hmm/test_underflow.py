@@ -109,7 +109,7 @@ def tokens_that_turn(hmm, rng, length):
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [
-        pytest.param(kind, dtype, marks=() if (kind, dtype) in (("closed classes", np.float32), ("tiny", np.float64)) else pytest.mark.slow)
+        pytest.param(kind, dtype, marks=() if (kind, dtype) == ("tiny", np.float64) else pytest.mark.slow)
         for kind in KINDS
         for dtype in (np.float32, np.float64)
     ],

@@ -107,6 +107,7 @@ def test_weights_of_inputs_are_found_with_the_model(method, key):
     np.testing.assert_array_less(np.abs(weights - best), (0.5 if method == "em" else 0.05) * error)
 
 
+@pytest.mark.slow
 def test_em_finds_a_better_model_than_the_truth_and_recovers_it():
     truth = random_model(4, d=2, p=2, offset=True)
     data = sx.Sequences.from_arrays([truth.sample(k, 100)[1] for k in jax.random.split(jax.random.key(3), 8)])
@@ -117,6 +118,7 @@ def test_em_finds_a_better_model_than_the_truth_and_recovers_it():
     np.testing.assert_allclose(*roots, atol=0.1)
 
 
+@pytest.mark.slow
 def test_stable_fits_are_stable_and_orders_are_selected():
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.normal(size=60))
@@ -251,6 +253,7 @@ def test_a_fit_reports_each_iteration_and_stops_when_asked(method):
     assert fit.result == sx.RESULTS.max_steps_reached
 
 
+@pytest.mark.slow
 def test_the_best_of_several_random_starts_is_kept():
     z = np.asarray(random_model(4, d=2, p=1).sample(jax.random.key(0), 100)[1])
     fit = lambda restarts, d=2: sx.fit(
