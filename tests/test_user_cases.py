@@ -82,6 +82,7 @@ def test_06_a_comma_that_has_two_senses_is_refused(tmp_path):
     assert sx.read(tmp_path / "t.csv", values=["y"], decimal=",")[0][0, 0] == 1.234
 
 
+@pytest.mark.slow
 def test_07_a_constant_series_goes_on():
     fitted = sx.fit(sx.LinearGaussian(1), np.full(40, 7.0), 0, progress=False)
     assert np.isfinite(fitted.log_likelihoods).all()

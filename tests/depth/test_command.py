@@ -11,6 +11,7 @@ from steerax.cli.analyse import disjoint_windows
 from steerax.cli.main import app
 
 
+@pytest.mark.slow
 def test_a_checkpoint_and_codes_become_a_page_and_numbers(small_gpt, tmp_path):
     gpt = small_gpt(n_layer=2, dtype="float32")
     sx.save(gpt, tmp_path / "model")

@@ -29,7 +29,9 @@ def toy_flow(field, key, profile=jnp.ones_like):
     return Flow(field, CosineControl(0.7 * jax.random.normal(key, (3, field.size))), profile)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize(
+    "name", ["causal", *(pytest.param(n, marks=pytest.mark.slow) for n in ("all-to-all", "normalised"))]
+)
 def test_pathwise_error_is_of_order_one(name, key):
     flow = toy_flow(FIELDS[name], key, lambda t: 1 + 0.5 * jnp.sin(3 * t))
     X = jax.random.normal(jax.random.key(1), (5, 4, 3))

@@ -298,6 +298,7 @@ def test_rejects_impossible_requests():
         solve(tasks.parity(10), 1)
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_not_reached_changes_nothing(monkeypatch):
     """With looks at the clock after every few states."""
     labels = np.random.default_rng(0).integers(0, 2, 32)

@@ -72,6 +72,7 @@ def test_the_past_does_not_depend_on_the_future(gpt):
     assert (jnp.abs(before - after)[4:].max(-1) > 1e-6).all()
 
 
+@pytest.mark.slow
 def test_the_gradient_is_the_slope(gpt):
     loss = lambda g: jax.nn.log_softmax(g(jnp.asarray(TOKENS)))[-1, 0]
     gradient = jax.grad(loss)(gpt)

@@ -81,6 +81,7 @@ def test_the_report_works_in_a_browser(two_cycle, width, scheme):
         assert not faults
 
 
+@pytest.mark.slow
 def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
     rng = np.random.default_rng(0)
     rows = ["id,token"]

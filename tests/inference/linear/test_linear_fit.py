@@ -75,6 +75,7 @@ def test_coordinates_of_stable_models_reach_every_stable_model_and_no_other(radi
         assert spectral_radius(np.asarray(stable_taps(free, jnp.asarray([[1.0, 0.0], [0.4, 0.7]]))[0])) < 1
 
 
+@pytest.mark.slow
 def test_gradient_steps_climb_beyond_expectation_maximisation(key):
     truth = random_model(2, d=1, p=1, order=2, radius=0.95)
     z = np.array(truth.sample(key, 150)[1])
@@ -152,7 +153,8 @@ def nile():
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("start", ["stationary", pytest.param("diffuse", marks=SLOW), pytest.param("free", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["stationary", "diffuse", "free"])
 def test_units_and_offsets_of_channels_play_no_part(start):
     # log L(s y) + n log s is the same for all s; so is that of s (y + o), as far as y + o still has the digits of y
     rng = np.random.default_rng(1)
