@@ -22,7 +22,7 @@ from ..tokens import as_codes
 from .filter import filter_tokens
 from .kernels.counts import SMALLEST_MASS, chunk_blocks
 from .kernels.em import Pseudocounts, em_step
-from .kernels.recursions import row_numbers
+from .kernels.likelihoods import row_numbers
 
 HISTORIES = ("log_likelihoods", "objective")
 

@@ -14,8 +14,8 @@ from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
 from ..results import Smoothed
 from ..tokens import Tokens, as_codes, batch_first, check_hidden
-from .filter import filter_tokens
-from .kernels.recursions import emission_table, row_numbers
+from .filter import FilteredTokens, filter_tokens
+from .kernels.likelihoods import Emission, emission_table, log_emission_table, row_numbers
 from .kernels.scaled import smooth_scaled
 
 
@@ -27,16 +27,22 @@ def smooth_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     $O(d^2T)$. Missing tokens have factor one. **Raises:** as `filter_tokens`.
     """
     filtered = filter_tokens(hmm, data, on_impossible)
-    model, z = hmm.arrays[1:], jnp.asarray(filtered.tokens)
-    smoothed = filtered.either(
-        lambda: _smooth_backward(filtered.states, *model, z), lambda states: smooth_scaled(states, *model, z)
+    return Smoothed(smoothed_states(filtered), filtered.log_likelihood, filtered.result)
+
+
+def smoothed_states(filtered: FilteredTokens) -> Float[Array, "*batch T d"]:
+    """The distributions of the states given all tokens, from what the filter returned."""
+    model, z = filtered.model.arrays[1:], jnp.asarray(filtered.tokens)
+    return batch_first(
+        filtered.either(
+            lambda: _smooth_backward(filtered.states, *model, z), lambda states: smooth_scaled(states, *model, z)
+        )
     )
-    return Smoothed(batch_first(smoothed), filtered.log_likelihood, filtered.result)
 
 
 @jax.jit
 def _smooth_backward(
-    states: Float[Array, "T1 *batch d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+    states: Float[Array, "T1 *batch d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> Float[Array, "T *batch d"]:
     """Smoothed distributions from the filter's, by one backward pass normalised at each token."""
     table = emission_table(C)
@@ -79,10 +85,10 @@ def most_likely_states(hmm: Any, data: Any) -> Int[Array, "*batch T"]:
 
 @jax.jit
 def _viterbi(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+    mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> tuple[Int[Array, "T *batch"], Float[Array, "*batch"]]:
     """The likeliest path and its log-probability."""
-    log_table, transition = jnp.log(emission_table(C)), as_transition(A)
+    log_table, transition = log_emission_table(C), as_transition(A)
     rows = row_numbers(z)
 
     def forward(score, row):
