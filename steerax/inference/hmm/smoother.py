@@ -1,5 +1,6 @@
 """Looking back: the distribution of every past state given all tokens, and the likeliest path of states."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
 from ..results import Smoothed
-from ..tokens import Tokens, as_codes, batch_first, check_hidden
+from ..tokens import Tokens, as_codes, batch_first
 from .filter import FilteredTokens, filter_tokens
 from .kernels.likelihoods import Emission, emission_table, log_emission_table, row_numbers
 from .kernels.scaled import smooth_scaled
@@ -63,22 +64,27 @@ def _backward_product(A, b: Float[Array, "*batch d"]) -> Float[Array, "*batch d"
     return jnp.moveaxis(A @ jnp.moveaxis(b, -1, 0), 0, -1) if b.ndim > 1 else A @ b
 
 
-def most_likely_states(hmm: Any, data: Any) -> Int[Array, "*batch T"]:
+def most_likely_states_tokens(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*batch T"]:
     r"""The path $X_0\dots X_{T-1}$ of greatest joint probability with the tokens (Viterbi).
 
     `[T]`, or `[B T]` for a `Sequences`, with −1 beyond a sequence's end. $O(d^2T)$; ties go to the lower state.
 
-    **Raises:** `ImpossibleTokenError` if the tokens (inside `jit` the path is −1 then) have probability zero; `DataError` if they are not codes of the
-    model; `ConfigurationError` for a model without hidden states.
+    **Raises:** `ImpossibleTokenError` if the tokens (inside `jit` the path is −1 then) have probability zero; `DataError` if they
+    are not codes of the model.
     """
-    check_hidden("most_likely_states", hmm)
-    z = jnp.asarray(as_codes(hmm, data))
+    return likeliest_path(hmm, jnp.asarray(as_codes(hmm, data)), data, lambda: filter_tokens(hmm, data))
+
+
+def likeliest_path(
+    chain: Any, z: Int[Array, "T *batch"], data: Any, name_impossible: Callable[[], Any]
+) -> Int[Array, "*batch T"]:
+    """The likeliest path of a chain along codes, time first; where there is none, `name_impossible` raises."""
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)
-    path, best = _viterbi(*hmm.arrays, z)
+    path, best = _viterbi(*chain.arrays, z)
     impossible = jnp.isneginf(best)
     if not is_traced(impossible) and np.asarray(impossible).any():
-        filter_tokens(hmm, data)  # names the token
+        name_impossible()
     path = batch_first(jnp.where(impossible, -1, path), 1)
     return jnp.where(jnp.asarray(data.inside), path, -1) if isinstance(data, Sequences) else path
 

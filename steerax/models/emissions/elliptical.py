@@ -105,6 +105,8 @@ def maximised(
     some = found.weight > 0
     shift = jnp.where(some, found.first / jnp.where(some, found.weight, 1), 0)
     scatter = symmetric(found.second - shift[:, :, None] * found.first[:, None])
+    if has_independent_channels(structure):
+        scatter = scatter * jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
     scatter, count = scatter + prior.weight * jnp.diag(prior.spread), found.count + prior.weight
     if structure == "tied":
         # one matrix, hence one prior for all states

@@ -86,7 +86,7 @@ class Gaussian(AbstractEmission):
 
     @classmethod
     def started(cls, weights: Any, z: Any, prior: Prior, rng: Any, *, structure: Structure = "full") -> "Gaussian":
-        first = cls(*_alike(weights.shape[1], prior), structure)
+        first = cls(*_alike(weights.shape[1], prior, structure), structure)
         return first.maximised(first.statistics(jnp.asarray(weights), jnp.asarray(z)), _at_least_one(prior))
 
 
@@ -220,10 +220,11 @@ def _deviations(S: Float[Array, "d p p"]) -> Float[Array, "d p"]:
     return jnp.sqrt(jnp.diagonal(S, axis1=-2, axis2=-1))
 
 
-def _alike(d: int, prior: Prior) -> tuple[Any, Any]:
+def _alike(d: int, prior: Prior, structure: Structure) -> tuple[Any, Any]:
     """The same mean and matrix for all states: those of the data."""
     p = len(prior.centre)
-    return jnp.broadcast_to(prior.centre, (d, p)), jnp.broadcast_to(jnp.diag(prior.spread), (d, p, p))
+    spread = jnp.full(p, prior.spread.mean()) if structure == "spherical" else prior.spread
+    return jnp.broadcast_to(prior.centre, (d, p)), jnp.broadcast_to(jnp.diag(spread), (d, p, p))
 
 
 def _at_least_one(prior: Prior) -> Prior:

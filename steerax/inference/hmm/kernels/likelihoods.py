@@ -63,3 +63,9 @@ def log_emission_table(C: Emission) -> Float[Array, "V1 d"]:
 def row_numbers(z: Int[Array, "*n"]) -> Int[Array, "*n"]:
     """Rows of the table for tokens, −1 for a missing one."""
     return z + 1
+
+
+def rows_of(C: Emission, z: Int[Array, "*n"]) -> Float[Array, "*n d"]:
+    """The rows of a few tokens, without making a table."""
+    rows = C.rows if isinstance(C, Likelihoods) else C.T
+    return jnp.where(z[..., None] < 0, 1, rows[jnp.maximum(z, 0)])

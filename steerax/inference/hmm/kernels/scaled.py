@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ....models.transitions import as_transition
 from .counts import ExpectedCounts
-from .likelihoods import Emission, Likelihoods, emission_table, row_numbers
+from .likelihoods import Emission, Likelihoods, emission_table, row_numbers, rows_of
 from .recursions import Limits, filter_checked, filter_possible, is_small_product, may_have_lost_mass, moved
 
 _ZERO = -(2**30)  # the exponent of zero
@@ -89,7 +89,7 @@ def _power(k: Int[Array, "..."], dtype) -> Float[Array, "..."]:
     return jnp.where(k > -bias, lax.bitcast_convert_type(bits, jnp.float64 if wide else jnp.float32), 0).astype(dtype)
 
 
-def _forward(p: Scaled, cube: Scaled) -> Scaled:
+def forward(p: Scaled, cube: Scaled) -> Scaled:
     """$pA$ for a transition given as a cube `[a b c]`: oldest state, those in between, next state."""
     batch = p.m.shape[:-1]
     a, b, _ = cube.m.shape
@@ -110,7 +110,7 @@ def _raw(x: Scaled, y: Scaled) -> Scaled:
     return Scaled(m, jnp.where(m > 0, x.e + y.e, _ZERO))
 
 
-def _cube(A) -> Scaled:
+def cube_of(A) -> Scaled:
     return Scaled.of(as_transition(A).cube)
 
 
@@ -131,11 +131,11 @@ def filter_scaled(
     mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> tuple[Scaled, Float[Array, "T *batch"]]:
     """`(states [T+1 … d], log q [T …])` as `filter_checked`; an impossible token has `log q = -∞` and is stepped over."""
-    table, cube = scaled_table(C), _cube(A)
+    table, cube = scaled_table(C), cube_of(A)
 
     def step(p, row):
         after, log_q = _given(p, table[row])
-        return _forward(after, cube), (p, log_q)
+        return forward(after, cube), (p, log_q)
 
     last, (states, log_q) = lax.scan(step, _start(mu, z), row_numbers(z))
     return jax.tree.map(lambda s, l: jnp.concatenate([s, l[None]]), states, last), log_q
@@ -150,15 +150,16 @@ def _given(p: Scaled, seen: Scaled) -> tuple[Scaled, Float[Array, "*batch"]]:
 
 def advance(p: Scaled, A, C: Emission, z: Int[Array, "*batch"]) -> tuple[Scaled, Float[Array, "*batch"]]:
     """One step of `filter_scaled`, in linear numbers (of exponent 0) where it loses nothing: no state is small, no token rare."""
-    seen, before = jnp.where(z[..., None] < 0, 1, C.T[jnp.maximum(z, 0)]), p.linear
+    seen, before = rows_of(C, z), p.linear
     joint = before * seen
     q = joint.sum(-1)
     safe = jnp.where(q > 0, q, 1)
     after, log_q = moved(joint / safe[..., None], A), jnp.where(q > 0, jnp.log(safe), -jnp.inf)
 
     def exact():
-        given, log_q = _given(Scaled.of(p.m, p.e), Scaled.of(seen))
-        return _forward(given, _cube(A)), log_q
+        row = Scaled.exp(C.relative[z]) if isinstance(C, Likelihoods) else Scaled.of(seen)
+        given, log_q = _given(Scaled.of(p.m, p.e), row)
+        return forward(given, cube_of(A)), log_q
 
     return lax.cond(
         Limits.of(after.dtype).respected(after, log_q), lambda: (Scaled(after, jnp.zeros_like(p.e)), log_q), exact
@@ -214,7 +215,7 @@ def posterior_scaled(states: Scaled, C: Emission, z: Int[Array, "T *batch"]) -> 
 @jax.jit
 def smooth_scaled(states: Scaled, A, C: Emission, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
     """Distributions of every state given all tokens, from the states of the filter."""
-    table, cube = scaled_table(C), _cube(A)
+    table, cube = scaled_table(C), cube_of(A)
 
     def step(b, x):
         state, row = x
@@ -233,7 +234,7 @@ def counts_scaled(
     mu: Float[Array, " d"], A, C: Emission, rows: Int[Array, "T B"], lengths: Int[Array, " B"]
 ) -> ExpectedCounts:
     """`expected_counts` of all sequences; memory for all states."""
-    chain, cube, table = as_transition(A), _cube(A), scaled_table(C)
+    chain, cube, table = as_transition(A), cube_of(A), scaled_table(C)
     T, B = rows.shape
     states, log_q = filter_scaled(mu, A, C, rows - 1)
     (a, b, c), d, V = cube.m.shape, *C.shape
@@ -282,7 +283,7 @@ def gains_scaled(states: Scaled, C: Emission, z: Int[Array, "T *batch"]) -> Floa
 @jax.jit
 def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]) -> Scaled:
     """`layer` of `layers.py`, whose formula it follows term by term; negative parts are cut before the move."""
-    table, cube = emission_table(C), _cube(A)
+    table, cube = emission_table(C), cube_of(A)
     totals = table.sum(-1, keepdims=True)
     rows = jnp.where(totals[row_numbers(z), 0] > 0, row_numbers(z), 0)
     seen, keys, totals = Scaled.of(table), Scaled.of(1 - table), Scaled.of(totals)
@@ -296,7 +297,7 @@ def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Emission, z: Int[Arr
         u = choose(r.m > 0, u, Scaled.of(jnp.zeros_like(u.m)))
         new = add(p * Cz, plus * u, here, apart * (u / r))
         total = new.sum(-1, keepdims=True)
-        after = _forward(choose(total.m > 0, new / total, p), cube)
+        after = forward(choose(total.m > 0, new / total, p), cube)
         return after, after
 
     first = _start(mu, z)
