@@ -118,9 +118,13 @@ def batch_first(x: Array, features: int = 2) -> Array:
 
 
 def check_hidden(verb: str, model: Any) -> None:
-    """Raises `ConfigurationError` unless a model is a `HiddenMarkovModel`."""
+    """Raises `ConfigurationError` unless a model is a `HiddenMarkovModel` of tokens."""
     if not isinstance(model, HiddenMarkovModel):
         raise ConfigurationError(f"{verb} takes a HiddenMarkovModel, not a {type(model).__name__}.")
+    if not model.emits_tokens:
+        raise ConfigurationError(
+            f"{verb} takes a model of tokens; this one emits numbers ({type(model.emission).__name__})."
+        )
 
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:
@@ -168,14 +172,12 @@ def _traced_codes(model: Any, values: Array, several: bool) -> Int[Array, "T ...
 def scored(model: Any, data: Sequences, filter_data: Callable[..., Any], on_impossible: str) -> TokenScores:
     r"""$\log p(Z_t\mid Z_{<t})$ of every observation by the filter of a room, −∞ for an impossible one that was stepped over."""
     data = data if model.vocabulary is None else data.in_codes_of(model.vocabulary)
-    scores = np.zeros(data.values.shape)
+    scores = np.zeros(data.values.shape[:2])
     for part, rows in _parts_of(data):
         try:
             filtered = filter_data(model, part, on_impossible)
         except ImpossibleTokenError as error:  # names the sequence in the whole data set
-            raise ImpossibleTokenError(
-                rows.start + error.sequence, error.position, error.token, error.noun
-            ) from None
+            raise ImpossibleTokenError(rows.start + error.sequence, error.position, error.token, error.noun) from None
         skipped = part.mask & (np.asarray(filtered.tokens).T < 0)
         scores[rows] = np.where(skipped, -np.inf, np.asarray(filtered.log_likelihoods))
     return TokenScores(scores, data.mask)
@@ -184,4 +186,6 @@ def scored(model: Any, data: Sequences, filter_data: Callable[..., Any], on_impo
 def _parts_of(data: Sequences, size: int = 256):
     """`(sequences, their rows)`, at most `size` sequences at a time."""
     parts = ((dataclasses.replace(data, names=None), rows) for rows in chunks(data.number, size))
-    return ((dataclasses.replace(part, values=data.values[rows], lengths=data.lengths[rows]), rows) for part, rows in parts)
+    return (
+        (dataclasses.replace(part, values=data.values[rows], lengths=data.lengths[rows]), rows) for part, rows in parts
+    )

@@ -70,7 +70,9 @@ _SERIES = _Room(
     "linear",
     "series",
     "a linear-Gaussian model",
-    {"most_likely_states": "Its states are vectors; smooth gives their distributions, whose means are the likeliest path."},
+    {
+        "most_likely_states": "Its states are vectors; smooth gives their distributions, whose means are the likeliest path."
+    },
 )
 _OPERATORS = _Room(
     "generalised",
