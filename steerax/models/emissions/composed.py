@@ -242,7 +242,9 @@ class Product(AbstractEmission):
         ends = np.cumsum([0, *(number for _, number in parts)])
         require(ends[-1] == z.shape[-1], f"The parts of the product have {ends[-1]} channels, the data {z.shape[-1]}.")
         cuts = zip(parts, ends[:-1], ends[1:], strict=True)
-        return cls(family.started(weights, z[..., a:b], prior.channels(a, b), rng) for (family, _), a, b in cuts)
+        return cls(
+            family.started(weights, z[..., a:b], prior.channels(int(a), int(b)), rng) for (family, _), a, b in cuts
+        )
 
 
 def spread_out(points: Float[np.ndarray, "N p"], number: int, rng: np.random.Generator, share: Any) -> np.ndarray:

@@ -150,7 +150,8 @@ def test_tuples_of_states_emit_what_the_newest_one_does():
     np.testing.assert_allclose(sx.explain(ordered, z).weights, sx.explain(plain, z).weights, atol=1e-13)
     fit = sx.fit(sx.HMM(2, emission="gaussian", order=2), z, restarts=1, max_iterations=20, progress=False)
     assert np.diff(fit.objective).min() > -1e-9
-    assert fit.model.n_states == 4 and fit.model.emission.n_states == 2
+    assert fit.model.n_states == 4
+    assert fit.model.emission.n_states == 2
 
 
 def test_traced_and_differentiated():
@@ -213,7 +214,8 @@ def test_p_values_are_rarely_small():
         assert (said.p_value <= a).mean() <= a + 4 * np.sqrt(a * (1 - a) / 4000)
     assert (said.p_value <= 0.1).mean() > 0.01
     _, said = sx.step(model, sx.start(model), np.full(model.n_channels, np.nan))
-    assert said.p_value == 1 and said.log_likelihood == 0
+    assert said.p_value == 1
+    assert said.log_likelihood == 0
 
 
 IMPOSSIBLE = sx.HiddenMarkovModel([1.0], [[1.0]], E.Poisson([[0.0]]))
@@ -232,7 +234,9 @@ def test_an_impossible_observation_is_named_or_stepped_over():
     with pytest.raises(sx.ImpossibleTokenError, match="Observation 2 at position 0"):
         sx.step(IMPOSSIBLE, sx.start(IMPOSSIBLE), 2.0)
     f = sx.filter(IMPOSSIBLE, data, on_impossible="skip")
-    assert f.log_likelihood[1] == -np.inf and f.log_likelihoods[1, 2] == 0 and f.result == sx.RESULTS.impossible_token
+    assert f.log_likelihood[1] == -np.inf
+    assert f.log_likelihoods[1, 2] == 0
+    assert f.result == sx.RESULTS.impossible_token
     scores = sx.score(IMPOSSIBLE, data, on_impossible="skip")
     assert scores.log_likelihoods[1, 1] == -np.inf
 
@@ -256,7 +260,7 @@ def test_an_impossible_observation_is_named_or_stepped_over():
         (lambda: sx.optimal_control(GAUSSIAN, 2, np.eye(1)), "emits numbers"),
         (lambda: sx.explain_norms(GAUSSIAN, CODES), "emits numbers"),
         (lambda: sx.next_token_predictor(GAUSSIAN, 2), "emits numbers"),
-        (lambda: sx.DualFilterNetwork([GAUSSIAN]), "emits numbers"),
+        (lambda: sx.DualFilterNetwork.of(GAUSSIAN, 2), "emits numbers"),
         (lambda: sx.compare_predictors({"a": GAUSSIAN}, TOKENS), "emits numbers"),
         (lambda: sx.beliefs.wiener(GAUSSIAN), "emits numbers"),
         (lambda: sx.beliefs.mixed_states(GAUSSIAN), "emits numbers"),

@@ -46,8 +46,10 @@ def test_moments_and_cumulative_probabilities_are_those_of_samples(name):
 def test_moments_of_student_and_mixtures_exist_where_they_exist():
     S = matrices(np.random.default_rng(0), 3, 2)
     t = E.StudentT(np.zeros((3, 2)), S, [0.5, 1.5, 4.0])
-    assert np.isnan(t.means[0]).all() and np.isfinite(t.means[1:]).all()
-    assert np.isnan(t.covariances[0]).all() and np.isinf(t.covariances[1]).all()
+    assert np.isnan(t.means[0]).all()
+    assert np.isfinite(t.means[1:]).all()
+    assert np.isnan(t.covariances[0]).all()
+    assert np.isinf(t.covariances[1]).all()
     np.testing.assert_allclose(t.covariances[2], 2 * S[2])
     two = E.Mixture([[0.25, 0.75]], E.Gaussian([[0.0], [4.0]], [[[1.0]], [[2.0]]]))
     np.testing.assert_allclose(two.means, [[3.0]])
