@@ -11,7 +11,8 @@ from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS, first_failure
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, TimeVaryingLinearGaussianModel
-from ..results import Explanation, query_times
+from ..explanation import Explanation
+from ..results import query_times
 from .dual import Target, as_target
 from .filter import as_series
 from .solvers import ClosedLoop

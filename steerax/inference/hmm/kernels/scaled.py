@@ -295,3 +295,31 @@ def add(a: Scaled, b: Scaled, c: Scaled, d: Scaled) -> Scaled:
     e = jnp.maximum(jnp.maximum(a.e, b.e), jnp.maximum(c.e, d.e))
     at = lambda x: x.m * _power(x.e - e, x.m.dtype)
     return Scaled.of(jnp.maximum(at(a) + at(b) + (at(c) - at(d)), 0), e)
+
+
+def soft_states_scaled(
+    mu: Float[Array, " d"], A, likelihoods: Float[Array, "T d"], log_q: Float[Array, " T"], a, b
+) -> tuple[Float[Array, "T1 d"], Float[Array, " T"]]:
+    """`(states, log of the mass of every step)` of `soft.py`."""
+    cube = _cube(A)
+
+    def step(p, x):
+        seen, q, a, b = x
+        joint = total_of(p * seen / q * a, p * b)
+        mass = joint.sum(-1, keepdims=True)
+        return _forward(joint / mass, cube), (p.linear, mass.log[0])
+
+    evidence = Scaled.of(likelihoods), exponential(log_q[:, None]), Scaled.of(a[:, None]), Scaled.of(b[:, None])
+    last, (states, log_mass) = lax.scan(step, Scaled.of(mu), evidence)
+    return jnp.concatenate([states, last.linear[None]]), log_mass
+
+
+def exponential(x: Float[Array, "..."]) -> Scaled:
+    """$e^x$."""
+    e = jnp.floor(x / jnp.log(jnp.asarray(2, x.dtype)))
+    return Scaled.of(jnp.exp(x - e * jnp.log(jnp.asarray(2, x.dtype))), e.astype(jnp.int32))
+
+
+def total_of(*parts: Scaled) -> Scaled:
+    """The sum of several numbers."""
+    return jax.tree.map(lambda *each: jnp.stack(each), *parts).sum(0)
