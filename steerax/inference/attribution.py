@@ -69,6 +69,14 @@ def values(path: AbstractSoftPath, asked: Asked, masks: Bool[Array, "n T"]) -> F
 
 
 @jax.jit
+def ends(path: AbstractSoftPath, asked: Asked, states: Float[Array, "T1 d"]) -> tuple[Array, Array]:
+    """The prediction from no observation `[q k]`, and what all of them, with the beliefs `states`, add to it."""
+    blind = asked.observed.astype(asked.F.dtype)
+    prior = path.states(1 - blind, blind)[0][asked.times] @ asked.F
+    return prior, states[asked.times] @ asked.F - prior
+
+
+@jax.jit
 def news(path: AbstractSoftPath, asked: Asked, states: Float[Array, "T1 d"]) -> Float[Array, "q T k"]:
     r"""$(\pi_{s+1}-\pi_sA)A^{q-s-1}F$: what each observation changed in the prediction when it arrived. $O(d^2kT+dkqT)$."""
     innovations = jnp.where(asked.observed[:, None], states[1:] - path.ahead(states[:-1]), 0)
@@ -106,42 +114,46 @@ def integrated(path: AbstractSoftPath, asked: Asked, total: Float[Array, "q k"],
     """
     if traced:
         terms = _by_nodes(path, asked, _NODES_TRACED)
-        return terms, _gap(terms, total) <= _room(total)
+        return terms, _misses(terms, terms, total)[0] <= 1
     before = None
     for n in _NODES:
         terms = _by_nodes(path, asked, n)
-        if before is not None and _gap(terms, total) <= _room(total):
-            scale = max(1.0, float(jnp.abs(total).max(initial=0)))
-            if float(jnp.abs(terms - before).max(initial=0)) <= scale * float(jnp.finfo(terms.dtype).eps) ** 0.5:
-                return terms, True
+        if before is not None and max(np.asarray(_misses(terms, before, total))) <= 1:
+            return terms, True
         before = terms
     return before, False
 
 
-def _gap(terms: Float[Array, "q T k"], total: Float[Array, "q k"]) -> Any:
-    return jnp.abs(terms.sum(1) - total).max(initial=0)
+@jax.jit
+def _misses(terms: Float[Array, "q T k"], before: Float[Array, "q T k"], total: Float[Array, "q k"]) -> Float[Array, "2"]:
+    """By how much the terms miss their sum, and the terms before, in multiples of what is allowed."""
+    scale, eps = jnp.maximum(jnp.abs(total).max(initial=0), 1), jnp.finfo(terms.dtype).eps
+    gap, change = jnp.abs(terms.sum(1) - total).max(initial=0), jnp.abs(terms - before).max(initial=0)
+    return jnp.stack([gap / (1e4 * eps * scale), change / (jnp.sqrt(eps) * scale)])
 
 
-def _room(total: Float[Array, "q k"]) -> Any:
-    return 1e4 * jnp.finfo(total.dtype).eps * jnp.maximum(jnp.abs(total).max(initial=0), 1)
-
-
-@functools.partial(jax.jit, static_argnames="n")
 def _by_nodes(path: AbstractSoftPath, asked: Asked, n: int) -> Float[Array, "q T k"]:
-    """The terms by `n` nodes, as many of them at once as memory allows."""
-    (q, k), T, dtype = (len(asked.times), asked.F.shape[1]), len(asked.observed), asked.F.dtype
-    nodes, shares = ((x + 1) / 2 if i == 0 else x / 2 for i, x in enumerate(np.polynomial.legendre.leggauss(n)))
+    """The terms by `n` nodes, 16 of them in a compiled call: one program serves every number of nodes."""
+    rule = (np.asarray(np.polynomial.legendre.leggauss(n)) + [[1], [0]]) / 2
+    parts = [_part(path, asked, *jnp.asarray(each, asked.F.dtype)) for each in np.split(rule, n // _NODES[0], axis=1)]
+    return functools.reduce(jnp.add, parts)
+
+
+@jax.jit
+def _part(path: AbstractSoftPath, asked: Asked, nodes: Float[Array, " n"], shares: Float[Array, " n"]):
+    """The sum of the slopes at some nodes, by their shares; as many at once as memory allows."""
+    (q, k), T = (len(asked.times), asked.F.shape[1]), len(asked.observed)
 
     def slopes(alpha):
         a = jnp.full(T, alpha)
         pull = jax.vjp(lambda a, b: path.states(a, b)[0][asked.times] @ asked.F, a, 1 - a)[1]
-        rising, falling = _jacobian(pull, jnp.zeros((q, k), dtype))
+        rising, falling = _jacobian(pull, jnp.zeros((q, k), asked.F.dtype))
         return rising - falling
 
-    several = _together(n, T * (asked.F.shape[0] * (k + 4) + q * k))
-    pairs = [jnp.asarray(x, dtype).reshape(-1, several) for x in (nodes, shares)]
+    together = _together(len(nodes), T * (asked.F.shape[0] * (k + 4) + q * k))
     add = lambda sum_, x: (sum_ + jnp.tensordot(x[1], jax.vmap(slopes)(x[0]), 1), None)
-    terms = lax.scan(add, jnp.zeros((q, k, T), dtype), tuple(pairs))[0]
+    batches = nodes.reshape(-1, together), shares.reshape(-1, together)
+    terms = lax.scan(add, jnp.zeros((q, k, T), asked.F.dtype), batches)[0]
     return jnp.moveaxis(jnp.where(asked.known[:, None], terms, 0), 1, 2)
 
 

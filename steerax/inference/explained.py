@@ -1,5 +1,6 @@
 """Explanations of one sequence or several of a room for tokens: which method, of what, and whether the terms add up."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from .._errors import ConfigurationError, DataError
 from .._results import RESULTS, first_failure, is_traced, successful_if
 from ..data.sequences import Sequences
 from ..data.vocabulary import Vocabulary
-from .attribution import AbstractSoftPath, Asked, deleted, integrated, news, values
+from .attribution import AbstractSoftPath, Asked, deleted, ends, integrated, news, values
 from .explanation import Explanation
 from .results import query_times
 from .shapley import shapley
@@ -73,16 +74,19 @@ def explained(
     filtered: AbstractFilteredTokens, data: Tokens, queries: Any, target: Target, method: Method, room: Room
 ) -> Explanation:
     """What `explain_tokens` returns. **Raises:** `ConfigurationError` for a query that does not fit."""
-    z, several = jnp.asarray(filtered.tokens), isinstance(data, Sequences)
-    times = times_of(queries, len(z), data)
-    log_q = jnp.where(jnp.isfinite(jnp.asarray(filtered.log_q)), jnp.asarray(filtered.log_q), 0)
+    several = isinstance(data, Sequences)
+    times = times_of(queries, len(filtered.tokens), data)
+    here = jnp if is_traced(filtered.tokens, filtered.log_q) else np
+    z, log_q = here.asarray(filtered.tokens), here.asarray(filtered.log_q)
+    log_q = here.where(here.isfinite(log_q), log_q, 0)
     gains = room.gains() if method.name == "control" else None
 
     def one(part: Any, times: np.ndarray) -> Terms:
+        tokens, states = jnp.asarray(z[part]), filtered.states if part == slice(None) else filtered.states[part]
         if gains is not None:
-            return Terms(*room.control(gains[part], z[part], times))
-        asked, states = Asked(jnp.asarray(times), target.F, z[part] >= 0), filtered.states[part]
-        attributed = lambda scaled: _attributed(room.path(z[part], log_q[part], scaled), asked, states, method, scaled)
+            return Terms(*room.control(gains[part], tokens, times))
+        asked = Asked(times, target.F, z[part] >= 0)
+        attributed = lambda scaled: _attributed(room.path(tokens, log_q[part], scaled), asked, states, method, scaled)
         return filtered.either(lambda: attributed(False), lambda _: attributed(True))
 
     if not several:
@@ -91,7 +95,32 @@ def explained(
         parts = [one((slice(None), i), times[i]) for i in range(data.number)]
         terms = jax.tree.map(lambda *each: jnp.stack(each), *(part._replace(exact=jnp.asarray(part.exact)) for part in parts))
         states = filtered.predicted[np.arange(data.number)[:, None], times]
-    return _assembled(terms, states, times, target, method, filtered)
+    weights = terms.weights if method.dtype is None else terms.weights.astype(method.dtype)
+    norms, remainder, adds = _balance(terms.prior, weights, states, target.F, method.name)
+    exact = terms.exact.all() if several else terms.exact
+    return Explanation(
+        times, terms.prior, weights, norms, errors=terms.errors, remainder=remainder, method=method.name,
+        result=first_failure([successful_if(exact, RESULTS.max_steps_reached), successful_if(adds, RESULTS.breakdown)]),
+        columns=target.columns,
+        observations=z.T, vocabulary=filtered.model.vocabulary,
+    )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def _balance(
+    prior: Float[Array, "*n q k"], weights: Float[Array, "*n q T k"], states: Float[Array, "*n q d"], F, method: str
+) -> tuple[Array, Array, Array]:
+    """`(norms, remainder, whether the terms add up to the prediction)`; of `deletion` whether they are finite.
+
+    The terms of `control` are unbounded: on a chain that nearly cannot return, a run of tokens that it hardly emits makes terms so
+    large that their sum says nothing.
+    """
+    exact = states @ F
+    remainder = exact - prior - weights.sum(-2)
+    room = jnp.sqrt(jnp.finfo(weights.dtype).eps) * jnp.maximum(jnp.abs(exact).max(initial=0), 1)
+    room = jnp.inf if method == "deletion" else room
+    adds = jnp.isfinite(weights).all() & (jnp.abs(remainder).max(initial=0) <= room)
+    return jnp.abs(weights).sum(-1), remainder, adds
 
 
 def times_of(queries: Any, T: int, data: Any) -> np.ndarray:
@@ -107,51 +136,24 @@ def times_of(queries: Any, T: int, data: Any) -> np.ndarray:
 
 def _attributed(path: AbstractSoftPath, asked: Asked, states, method: Method, scaled: bool) -> Terms:
     """The terms by a method other than `control`."""
-    T, dtype = len(asked.observed), asked.F.dtype
-    prior = values(path, asked, jnp.zeros((1, T), bool))[0]
-    total = states[asked.times] @ asked.F - prior
+    T = len(asked.observed)
+    prior, total = ends(path, asked, states)
     from_subsets = Partial(values, path, asked)
     match method.name:
         case "news":
             return Terms(prior, news(path, asked, states))
         case "deletion" if scaled:  # a slope at (1, 0) has no exponent to start from
             without = from_subsets(~jnp.eye(T, dtype=bool))
-            gains = jnp.moveaxis(states[asked.times] @ asked.F - without, 0, 1)
+            gains = jnp.moveaxis(prior + total - without, 0, 1)
             return Terms(prior, jnp.where(asked.known[..., None], gains, 0))
         case "deletion":
             return Terms(prior, deleted(path, asked))
         case "integrated":
-            return Terms(prior, *_with_exactness(*integrated(path, asked, total, is_traced(path, asked))))
-    traced = is_traced(asked.observed, asked.times)
-    players = np.arange(T) if traced else np.flatnonzero(np.asarray(asked.known).any(0))
+            weights, exact = integrated(path, asked, total, is_traced(path, asked))
+            return Terms(prior, weights, exact=exact)
+    players = np.arange(T) if is_traced(asked.observed) else np.flatnonzero(asked.observed)
+    players = players[players < max(asked.times, default=0)]
     return Terms(prior, *shapley(from_subsets, players, T, method.orders, method.key))
-
-
-def _with_exactness(terms: Float[Array, "q T k"], exact: Any) -> tuple[Array, None, Any]:
-    return terms, None, exact
-
-
-def _assembled(terms: Terms, states, times, target: Target, method: Method, filtered: AbstractFilteredTokens) -> Explanation:
-    weights = terms.weights if method.dtype is None else terms.weights.astype(method.dtype)
-    remainder = states @ target.F - terms.prior - weights.sum(-2)
-    z = jnp.asarray(filtered.tokens)
-    return Explanation(
-        times, terms.prior, weights, jnp.abs(weights).sum(-1), errors=terms.errors, remainder=remainder,
-        result=_result(method.name, remainder, weights, states @ target.F, terms.exact), method=method.name,
-        columns=target.columns, observations=z.T, vocabulary=filtered.model.vocabulary,
-    )  # fmt: skip
-
-
-def _result(method: str, remainder, weights, prediction, exact: Any) -> RESULTS:
-    """Whether the terms add up to the prediction. Those of `control` are unbounded: on a chain that nearly cannot return, a run of
-    tokens that it hardly emits makes terms so large that their sum says nothing."""
-    finite = jnp.isfinite(weights).all()
-    if method == "deletion":
-        return successful_if(finite, RESULTS.breakdown)
-    room = jnp.sqrt(jnp.finfo(weights.dtype).eps) * jnp.maximum(jnp.abs(prediction).max(initial=0), 1)
-    adds = finite & (jnp.abs(remainder).max(initial=0) <= room)
-    ended = successful_if(jnp.asarray(exact).all(), RESULTS.max_steps_reached)
-    return first_failure([ended, successful_if(adds, RESULTS.breakdown)])
 
 
 def target_of(model: Any, target: str | Any, contrast: Any, following: Float[Array, "d V"]) -> Target:
