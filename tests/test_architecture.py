@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "data": {"maths"},
     "runs": set(),
     "models": GROUND,
-    "inference": GROUND | {"models"},
+    "inference": GROUND | {"models", "report"},
     "transformer": GROUND,
     "training": GROUND | {"transformer"},
     "depth": GROUND | {"transformer", "training", "report"},

@@ -47,9 +47,9 @@ class AbstractSoftPath(eqx.Module):
 class Asked(NamedTuple):
     """What is explained: the times `[q]`, the functions `F` of a belief, and which observations `[T]` are there."""
 
-    times: Int[Array, " q"]
+    times: Int[Array | np.ndarray, " q"]
     F: Float[Array, "d k"]
-    observed: Bool[Array, " T"]
+    observed: Bool[Array | np.ndarray, " T"]
 
     @property
     def known(self) -> Bool[Array, "q T"]:

@@ -86,7 +86,8 @@ def explained(
         if gains is not None:
             return Terms(*room.control(gains[part], tokens, times))
         asked = Asked(times, target.F, z[part] >= 0)
-        attributed = lambda scaled: _attributed(room.path(tokens, log_q[part], scaled), asked, states, method, scaled)
+        path = lambda scaled: room.path(tokens, jnp.asarray(log_q[part]), scaled)
+        attributed = lambda scaled: _attributed(path(scaled), asked, states, method, scaled)
         return filtered.either(lambda: attributed(False), lambda _: attributed(True))
 
     if not several:

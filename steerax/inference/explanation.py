@@ -56,16 +56,16 @@ class Explanation(eqx.Module):
     def labels(self) -> list[str]:
         """The observations of one sequence as texts, one for each weight."""
         self._alone("labels")
-        values = np.asarray(self.observations)
-        if values.ndim == 1:
-            symbols = (self.vocabulary or Vocabulary.of_codes(int(values.max(initial=-1)) + 1)).decode(values)
-            texts = ["(missing)" if symbol is None else symbol for symbol in symbols]
-        else:
-            texts = [", ".join("–" if np.isnan(x) else f"{x:.4g}" for x in row) for row in values]
+        texts = _texts(np.asarray(self.observations), self.vocabulary)
         if self.spans is None:
             return texts
-        between = "" if all(len(text) == 1 for text in texts) else " "
+        between = "" if self.of_characters else " "
         return [between.join(texts[start:stop]) for start, stop in self.spans]
+
+    @property
+    def of_characters(self) -> bool:
+        """Whether the symbols are single characters, which read as a text without gaps."""
+        return self.vocabulary is not None and all(len(symbol) == 1 for symbol in self.vocabulary.symbols)
 
     def grouped(self, spans: Sequence[tuple[int, int]] | Callable[[str], Any]) -> "Explanation":
         """The same explanation with one term per span of observations, the sum of theirs; what lies in no span keeps its own.
@@ -116,6 +116,15 @@ class Explanation(eqx.Module):
     def _alone(self, what: str) -> None:
         if self.prior.ndim != 2 or self.observations is None:
             raise ConfigurationError(f"{what} is of the explanation of one sequence; explain data[i].")
+
+
+def _texts(values: np.ndarray, vocabulary: Vocabulary | None) -> list[str]:
+    """Tokens or rows of numbers as texts."""
+    if values.ndim == 1:
+        symbols = (vocabulary or Vocabulary.of_codes(int(values.max(initial=0)) + 1)).decode(values)
+        missing = "□" if vocabulary is not None else "(missing)"
+        return [missing if symbol is None else symbol for symbol in symbols]
+    return [", ".join("–" if np.isnan(x) else f"{x:.4g}" for x in row) for row in values]
 
 
 def _sums(x: Float[Array, "q T k"], first: Int[Array, " S"]) -> Float[Array, "q S k"]:
