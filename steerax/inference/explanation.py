@@ -124,7 +124,8 @@ def _texts(values: np.ndarray, vocabulary: Vocabulary | None) -> list[str]:
         symbols = (vocabulary or Vocabulary.of_codes(int(values.max(initial=0)) + 1)).decode(values)
         missing = "□" if vocabulary is not None else "(missing)"
         return [missing if symbol is None else symbol for symbol in symbols]
-    return [", ".join("–" if np.isnan(x) else f"{x:.4g}" for x in row) for row in values]
+    rows = [", ".join("–" if np.isnan(x) else f"{x:.4g}" for x in row) for row in values]
+    return rows if values.shape[1] == 1 else [f"({row})" for row in rows]
 
 
 def _sums(x: Float[Array, "q T k"], first: Int[Array, " S"]) -> Float[Array, "q S k"]:

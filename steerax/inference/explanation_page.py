@@ -25,6 +25,12 @@ _MEANS = {
 }
 
 
+_OF_SERIES = {
+    "integrated": "The coefficient of each observation in the estimate times its distance from the mean of the series. The terms add up.",
+    "control": "The coefficient of each observation in the estimate times the observation, less its offset. The terms add up.",
+}
+
+
 def write_html(explanation: Any, path: str | os.PathLike, overwrite: bool = False) -> str:
     """Write the page to `path`, whole or not at all, and return it."""
     free_place(path, overwrite)
@@ -46,7 +52,9 @@ def page_text(explanation: Any) -> str:
     parts = [_figure(explanation if not several else _alone(explanation, i), columns, f"text-{i}") for i in range(number)]
     heads = [f"Sequence {i}" for i in range(number)] if several else [""]
     warning = "" if explanation.result is None or explanation.result == RESULTS.successful else RESULTS[explanation.result]
-    lead = _MEANS[explanation.method] + (f" Do not trust these terms. {warning}" if warning else "")
+    of_tokens = np.asarray(explanation.observations).dtype.kind in "iu"
+    means = _MEANS if of_tokens else _MEANS | _OF_SERIES
+    lead = means[explanation.method] + (f" Do not trust these terms. {warning}" if warning else "")
     facts = [("Method", explanation.method), ("Queries", ", ".join(map(str, np.ravel(explanation.queries)[:20])))]
     title = "Where a prediction comes from"
     return render(title, lead, [Section(head, (), [part]) for head, part in zip(heads, parts, strict=True)], facts)
