@@ -76,7 +76,9 @@ def table(title: str, problems) -> list[dict]:
         record = {
             "problems": title,
             "method": name,
-            **dict(zip(("correlation 5%", "correlation 25%", "correlation median"), map(float, quantiles), strict=True)),
+            **dict(
+                zip(("correlation 5%", "correlation 25%", "correlation median"), map(float, quantiles), strict=True)
+            ),
             "sign agreement": None if bare else float(np.mean(row["sign"])),
             "1 - relative L1 distance": None if bare else float(np.median(row["near"])),
             "effect of deleting the top token": float(np.mean(row["top"])),
@@ -143,11 +145,11 @@ def costs(lengths: tuple[int, ...]) -> list[dict]:
     hmm, out = sx.models.random_hmm(jax.random.key(0), 12, 20), []
     for T in lengths:
         z = np.asarray(hmm.sample(jax.random.key(1), T)[1])
-        methods = {name: {"method": name} for name in METHODS if "orders" not in name}
+        methods: dict[str, dict] = {name: {"method": name} for name in METHODS if "orders" not in name}
         if T <= 100:
             methods["shapley, 32 orders"] = {"method": "shapley", "orders": 32}
-        target = hmm.emission[:, :1]
-        call = lambda options, z=z: sx.explain(hmm, z, target=target, **options).weights.block_until_ready()
+        explained = functools.partial(sx.explain, hmm, z, target=hmm.emission[:, :1])
+        call = lambda options, explained=explained: explained(**options).weights.block_until_ready()
         calls = {name: functools.partial(call, options) for name, options in methods.items()}
         found = time_together({"filter": lambda z=z: sx.filter(hmm, z).states.block_until_ready()} | calls)
         out.append({"length": T} | {name: timed["median"] for name, timed in found.items()})

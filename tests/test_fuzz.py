@@ -78,7 +78,11 @@ def enumerated(mu, A, C, z):
 def computed(mu, A, C, z):
     """The same by the public verbs, one model."""
     model = sx.HiddenMarkovModel(mu, A, C)
-    found, explained, ahead = sx.filter(model, z), sx.explain(model, z, target="state", method="control"), sx.forecast(model, z, 2)
+    found, explained, ahead = (
+        sx.filter(model, z),
+        sx.explain(model, z, target="state", method="control"),
+        sx.forecast(model, z, 2),
+    )
     counted = expected_counts(mu, A, C, z[:, None] + 1, jnp.array([T]), 1, T)
     balanced = explained.result == sx.RESULTS.successful
     return {

@@ -54,7 +54,8 @@ class Asked(NamedTuple):
     @property
     def known(self) -> Bool[Array, "q T"]:
         """Which observations each query looks back at."""
-        return self.observed[None] & (jnp.arange(len(self.observed))[None] < self.times[:, None])
+        past = jnp.arange(len(self.observed))[None] < jnp.asarray(self.times)[:, None]
+        return jnp.asarray(self.observed)[None] & past
 
 
 @jax.jit
@@ -62,7 +63,7 @@ def values(path: AbstractSoftPath, asked: Asked, masks: Bool[Array, "n T"]) -> F
     """The predictions from each subset of the observations, the others missing."""
 
     def one(mask):
-        seen = (mask | ~asked.observed).astype(asked.F.dtype)
+        seen = jnp.where(asked.observed, mask, True).astype(asked.F.dtype)
         return path.states(seen, 1 - seen)[0][asked.times] @ asked.F
 
     return lax.map(one, masks, batch_size=_together(masks.shape[0], masks.shape[1] * asked.F.shape[0]))
@@ -71,7 +72,7 @@ def values(path: AbstractSoftPath, asked: Asked, masks: Bool[Array, "n T"]) -> F
 @jax.jit
 def ends(path: AbstractSoftPath, asked: Asked, states: Float[Array, "T1 d"]) -> tuple[Array, Array]:
     """The prediction from no observation `[q k]`, and what all of them, with the beliefs `states`, add to it."""
-    blind = asked.observed.astype(asked.F.dtype)
+    blind = jnp.asarray(asked.observed, asked.F.dtype)
     prior = path.states(1 - blind, blind)[0][asked.times] @ asked.F
     return prior, states[asked.times] @ asked.F - prior
 
@@ -125,7 +126,9 @@ def integrated(path: AbstractSoftPath, asked: Asked, total: Float[Array, "q k"],
 
 
 @jax.jit
-def _misses(terms: Float[Array, "q T k"], before: Float[Array, "q T k"], total: Float[Array, "q k"]) -> Float[Array, "2"]:
+def _misses(
+    terms: Float[Array, "q T k"], before: Float[Array, "q T k"], total: Float[Array, "q k"]
+) -> Float[Array, "2"]:
     """By how much the terms miss their sum, and the terms before, in multiples of what is allowed."""
     scale, eps = jnp.maximum(jnp.abs(total).max(initial=0), 1), jnp.finfo(terms.dtype).eps
     gap, change = jnp.abs(terms.sum(1) - total).max(initial=0), jnp.abs(terms - before).max(initial=0)
@@ -134,7 +137,8 @@ def _misses(terms: Float[Array, "q T k"], before: Float[Array, "q T k"], total: 
 
 def _by_nodes(path: AbstractSoftPath, asked: Asked, n: int) -> Float[Array, "q T k"]:
     """The terms by `n` nodes, 16 of them in a compiled call: one program serves every number of nodes."""
-    rule = (np.asarray(np.polynomial.legendre.leggauss(n)) + [[1], [0]]) / 2
+    nodes, shares = np.polynomial.legendre.leggauss(n)
+    rule = np.stack([nodes + 1, shares]) / 2
     parts = [_part(path, asked, *jnp.asarray(each, asked.F.dtype)) for each in np.split(rule, n // _NODES[0], axis=1)]
     return functools.reduce(jnp.add, parts)
 

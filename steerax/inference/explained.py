@@ -85,16 +85,21 @@ def explained(
         tokens, states = jnp.asarray(z[part]), filtered.states if part == slice(None) else filtered.states[part]
         if gains is not None:
             return Terms(*room.control(gains[part], tokens, times))
-        asked = Asked(times, target.F, z[part] >= 0)
-        path = lambda scaled: room.path(tokens, jnp.asarray(log_q[part]), scaled)
-        attributed = lambda scaled: _attributed(path(scaled), asked, states, method, scaled)
-        return filtered.either(lambda: attributed(False), lambda _: attributed(True))
+        n = len(tokens) if several else _enough(len(tokens), times)
+        asked = Asked(times, target.F, z[part][:n] >= 0)
+        path = lambda scaled: room.path(tokens[:n], jnp.asarray(log_q[part][:n]), scaled)
+        attributed = lambda scaled: _attributed(path(scaled), asked, states[: n + 1], method, scaled)
+        terms = filtered.either(lambda: attributed(False), lambda _: attributed(True))
+        later = lambda x: x if x is None or n == len(tokens) else jnp.pad(x, ((0, 0), (0, len(tokens) - n), (0, 0)))
+        return terms._replace(weights=later(terms.weights), errors=later(terms.errors))
 
     if not several:
         terms, states = one(slice(None), times), filtered.states[times]
     else:
         parts = [one((slice(None), i), times[i]) for i in range(data.number)]
-        terms = jax.tree.map(lambda *each: jnp.stack(each), *(part._replace(exact=jnp.asarray(part.exact)) for part in parts))
+        terms = jax.tree.map(
+            lambda *each: jnp.stack(each), *(part._replace(exact=jnp.asarray(part.exact)) for part in parts)
+        )
         states = filtered.predicted[np.arange(data.number)[:, None], times]
     weights = terms.weights if method.dtype is None else terms.weights.astype(method.dtype)
     norms, remainder, adds = _balance(terms.prior, weights, states, target.F, method.name)
@@ -122,6 +127,11 @@ def _balance(
     room = jnp.inf if method == "deletion" else room
     adds = jnp.isfinite(weights).all() & (jnp.abs(remainder).max(initial=0) <= room)
     return jnp.abs(weights).sum(-1), remainder, adds
+
+
+def _enough(T: int, times: np.ndarray) -> int:
+    """How many tokens, all of them or a power of two, reach to the last query: few lengths are compiled."""
+    return min(T, 1 << (int(max(times, default=1)) - 1).bit_length())
 
 
 def times_of(queries: Any, T: int, data: Any) -> np.ndarray:

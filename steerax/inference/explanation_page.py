@@ -49,9 +49,13 @@ def page_text(explanation: Any) -> str:
         )
     columns = _likeliest(explanation, min(_MOST_COLUMNS, _MOST_NUMBERS // max(shown[..., :1].size, 1)))
     number = len(shown) if several else 1
-    parts = [_figure(explanation if not several else _alone(explanation, i), columns, f"text-{i}") for i in range(number)]
+    parts = [
+        _figure(explanation if not several else _alone(explanation, i), columns, f"text-{i}") for i in range(number)
+    ]
     heads = [f"Sequence {i}" for i in range(number)] if several else [""]
-    warning = "" if explanation.result is None or explanation.result == RESULTS.successful else RESULTS[explanation.result]
+    warning = (
+        "" if explanation.result is None or explanation.result == RESULTS.successful else RESULTS[explanation.result]
+    )
     of_tokens = np.asarray(explanation.observations).dtype.kind in "iu"
     means = _MEANS if of_tokens else _MEANS | _OF_SERIES
     lead = means[explanation.method] + (f" Do not trust these terms. {warning}" if warning else "")
@@ -65,8 +69,8 @@ def _alone(explanation: Any, i: int) -> Any:
     from .explanation import Explanation
 
     T = int(np.max(explanation.queries[i], initial=0))
-    pick = lambda x: None if x is None else x[i]
-    cut = lambda x: None if x is None else x[i][:, :T]
+    pick: Any = lambda x: None if x is None else x[i]
+    cut: Any = lambda x: None if x is None else x[i][:, :T]
     return Explanation(
         explanation.queries[i], pick(explanation.prior), cut(explanation.weights), cut(explanation.norms),
         remainder=pick(explanation.remainder), errors=cut(explanation.errors), observations=explanation.observations[i][:T],
@@ -97,13 +101,19 @@ def _figure(e: Any, columns: np.ndarray, link: str) -> dict:
         return text + (f" {_signed(rest[q, j])} that none of them has alone" if e.method == "deletion" else "") + "."
 
     choices = {
-        f"{names[j]}": Weighed(weights[..., j], [note(q, j) for q in range(len(prior))], None if errors is None else errors[..., j])
+        f"{names[j]}": Weighed(
+            weights[..., j], [note(q, j) for q in range(len(prior))], None if errors is None else errors[..., j]
+        )
         for j in columns
     }
     unit = "of probability" if of_tokens else "in the units of the prediction"
     places = [f"position {a}" if b == a + 1 else f"positions {a} to {b - 1}" for a, b in spans]
     queries = [f"After {q} observations:" for q in e.queries]
-    left_out = "" if len(columns) == len(names) else f" Of {len(names)} columns the {len(columns)} largest predictions are here."
+    left_out = (
+        ""
+        if len(columns) == len(names)
+        else f" Of {len(names)} columns the {len(columns)} largest predictions are here."
+    )
     return figures.text(
         "The observations and their weights",
         f"Colours grow with the square root of a weight, on one scale for all queries of a column.{left_out}",

@@ -86,7 +86,9 @@ def test_a_batch_is_each_sequence_alone(method):
 def test_evidence_has_no_scale():
     """A token that says twice as little of everything is the same evidence: half of C goes to a token that never comes."""
     C = np.asarray(CHAIN.emission)
-    diluted = sx.HiddenMarkovModel(CHAIN.initial, CHAIN.transition, np.concatenate([C * 1e-3, np.full((3, 1), 0.999)], 1))
+    diluted = sx.HiddenMarkovModel(
+        CHAIN.initial, CHAIN.transition, np.concatenate([C * 1e-3, np.full((3, 1), 0.999)], 1)
+    )
     for method in ("integrated", "news", "deletion", "shapley"):
         one, two = sx.explain(CHAIN, Z, method=method), sx.explain(diluted, Z, -1, C, method=method)
         np.testing.assert_allclose(two.weights, one.weights, atol=1e-13)
@@ -96,7 +98,12 @@ def test_a_contrast_is_a_difference_of_two_columns_by_symbol_or_code():
     named = sx.HiddenMarkovModel(*CHAIN.arrays, vocabulary=sx.Vocabulary(("a", "b", "c", "d")))
     for method in (*ADDITIVE, "deletion"):
         e = sx.explain(CHAIN, Z, method=method)
-        for model, pair in ((CHAIN, (2, 0)), (named, ("c", "a")), (CHAIN, ("2", "0")), (as_generalised(named), ("c", "a"))):
+        for model, pair in (
+            (CHAIN, (2, 0)),
+            (named, ("c", "a")),
+            (CHAIN, ("2", "0")),
+            (as_generalised(named), ("c", "a")),
+        ):
             why = sx.explain(model, Z, method=method, contrast=pair)
             np.testing.assert_allclose(why.weights[..., 0], e.weights[..., 2] - e.weights[..., 0], atol=1e-12)
             np.testing.assert_allclose(why.prior[..., 0], e.prior[..., 2] - e.prior[..., 0], atol=1e-12)
@@ -108,22 +115,30 @@ def test_deleting_a_token_keeps_digits_where_it_is_rare_and_never_makes_a_string
     hmm = sx.HiddenMarkovModel([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[1 - e, e], [1 - 3 * e, 3 * e]])
     z = np.array([0, 1, 1, 0])
     found = sx.explain(hmm, z, target="state", method="deletion")
-    np.testing.assert_allclose(found.weights[0], oracles.deletion(hmm, z, np.eye(2)).astype(float), rtol=1e-9, atol=1e-16)
+    np.testing.assert_allclose(
+        found.weights[0], oracles.deletion(hmm, z, np.eye(2)).astype(float), rtol=1e-9, atol=1e-16
+    )
     forced = sx.models.two_cycle()  # most strings are impossible
     z = np.asarray(sx.sample(forced, 3, 30)[1])
     found = sx.explain(forced, z, target="state", method="deletion")
-    np.testing.assert_allclose(found.weights[0], oracles.deletion(forced, z, np.eye(forced.n_states)).astype(float), atol=1e-13)
+    np.testing.assert_allclose(
+        found.weights[0], oracles.deletion(forced, z, np.eye(forced.n_states)).astype(float), atol=1e-13
+    )
 
 
 def lost(dtype, zeros, ones):
     """A chain that cannot move: a class whose posterior falls below the smallest number and comes back."""
     C = np.array([[0.7, 0.3], [0.3, 0.7]], dtype)
-    return sx.HiddenMarkovModel(np.array([0.5, 0.5], dtype), np.eye(2, dtype=dtype), C), np.r_[np.zeros(zeros, int), np.ones(ones, int)]
+    return sx.HiddenMarkovModel(np.array([0.5, 0.5], dtype), np.eye(2, dtype=dtype), C), np.r_[
+        np.zeros(zeros, int), np.ones(ones, int)
+    ]
 
 
 @pytest.mark.parametrize("form", [lambda m: m, as_generalised], ids=["chain", "operators"])
 def test_no_mass_underflows_for_good(form):
-    hmm, z = lost(np.float32, 130, 150)  # the odds are (7/3)^(-20); on the way they were (7/3)^130, beyond single precision
+    hmm, z = lost(
+        np.float32, 130, 150
+    )  # the odds are (7/3)^(-20); on the way they were (7/3)^130, beyond single precision
     model = form(hmm)
     assert sx.filter(model, z).lost_mass
     step = np.log(7 / 3) * np.where(z == 0, 1, -1)

@@ -47,7 +47,9 @@ def test_sampled_values_add_up_exactly_and_their_standard_errors_are_true():
     errors = np.stack([np.asarray(e)[0, players, 0] for _, e in found])
     np.testing.assert_allclose(terms.sum(1), values[31] - values[0], atol=1e-13)
     spread = terms.std(0)
-    np.testing.assert_allclose(np.sqrt((errors**2).mean(0)), spread, rtol=0.15)  # 200 draws: 5 % of a standard deviation
+    np.testing.assert_allclose(
+        np.sqrt((errors**2).mean(0)), spread, rtol=0.15
+    )  # 200 draws: 5 % of a standard deviation
     assert (np.abs(terms.mean(0) - exact) < 4 * spread / np.sqrt(200)).all()
     np.testing.assert_array_equal(found[3][0], shapley(game, players, 7, 40, 3)[0])
 

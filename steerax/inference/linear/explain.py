@@ -55,11 +55,8 @@ def explain_series(
     """
     asked = Method.of(method, orders, key)
     channels = tuple(model.channels or (f"channel {i}" for i in range(model.n_channels)))
-    if contrast is None:
-        aim = as_target(model, target)
-    else:
-        a, b = pair_of(contrast, target, channels, model.n_channels, "channels")
-        aim = _difference(as_target(model, "next"), a, b)
+    pair = None if contrast is None else pair_of(contrast, target, channels, model.n_channels, "channels")
+    aim = as_target(model, target) if pair is None else _difference(as_target(model, "next"), *pair)
     z, mask = as_series(model, data)
     solver = ClosedLoop() if solver is None else solver
     if not isinstance(solver, ClosedLoop):
@@ -71,13 +68,14 @@ def explain_series(
         terms = one(z, mask, times)
     else:
         parts = [one(*each) for each in zip(z, mask, times, strict=True)]
-        stack = lambda *arrays: None if arrays[0] is None else jnp.stack(arrays)
+        stack: Any = lambda *arrays: None if arrays[0] is None else jnp.stack(arrays)
         *arrays, results = zip(*parts, strict=True)
-        terms = Explained(*(stack(*each) for each in arrays), first_failure(results))
+        terms = Explained(*[stack(*each) for each in arrays], first_failure(results))  # pyright: ignore[reportCallIssue]
     names = {"next": channels, "state": tuple(f"state {i}" for i in range(model.n_states))}
-    columns = names.get(target) if isinstance(target, str) else tuple(f"column {j}" for j in range(aim.F.shape[1]))
-    if contrast is not None:
-        columns = (f"{channels[a]} − {channels[b]}",)
+    numbered = tuple(f"column {j}" for j in range(aim.F.shape[1]))
+    columns = names.get(target, numbered) if isinstance(target, str) else numbered
+    if pair is not None:
+        columns = (f"{channels[pair[0]]} − {channels[pair[1]]}",)
     prior, weights, norms, controls, covariance, remainder, errors, result = terms
     return Explanation(
         times, prior, weights, norms, controls, covariance, result=result, remainder=remainder, errors=errors,
@@ -104,7 +102,13 @@ def _difference(next_: Target, a: int, b: int) -> Target:
 
 
 def _by_method(
-    model: Any, z: Float[Array, "T p"], mask: Bool[Array, "T p"], times: Int[np.ndarray, " q"], target: Target, solver, asked: Method
+    model: Any,
+    z: Float[Array, "T p"],
+    mask: Bool[Array, "T p"],
+    times: Int[np.ndarray, " q"],
+    target: Target,
+    solver,
+    asked: Method,
 ) -> Explained:
     if asked.name in ("control", "integrated"):
         terms = terms_at(model, z, mask, times, target, solver)
@@ -146,7 +150,12 @@ def _from_the_mean(model: AbstractLinearGaussianModel, mask, prior, weights, con
 
 @jax.jit
 def _values(
-    model: LinearGaussianModel, z: Float[Array, "T p"], mask: Bool[Array, "T p"], times, target: Target, subsets: Bool[Array, "n T"]
+    model: LinearGaussianModel,
+    z: Float[Array, "T p"],
+    mask: Bool[Array, "T p"],
+    times,
+    target: Target,
+    subsets: Bool[Array, "n T"],
 ) -> Float[Array, "n q k"]:
     """The estimates from subsets of the times, the others missing."""
     several = jnp.broadcast_to(z, (len(subsets), *z.shape))

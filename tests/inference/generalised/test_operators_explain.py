@@ -46,7 +46,11 @@ def test_terms_are_those_of_the_backward_pass(name):
     for q in (4, 9):
         prior, terms = oracles.plain_controls(p0, T, w, z[:q], pi, F)
         room = 1e-11 * max(1, np.abs(terms).max())
-        for e, at in ((every, q), (sx.explain(model, z, q, method="control"), 0), (sx.explain(model, z, [q, 1], method="control"), 0)):
+        for e, at in (
+            (every, q),
+            (sx.explain(model, z, q, method="control"), 0),
+            (sx.explain(model, z, [q, 1], method="control"), 0),
+        ):
             np.testing.assert_allclose(e.prior[at], prior, atol=room)
             np.testing.assert_allclose(e.weights[at, :q], terms, atol=room)
     one = sx.explain(model, z, -1, F[:, :1], method="control")  # one column by a backward pass, all by forward rows

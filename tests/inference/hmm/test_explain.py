@@ -75,8 +75,14 @@ def test_order_k_models_are_explained_as_their_dense_form():
     hmm = random_order_k(jax.random.key(2), 2, 3, 2)
     z = hmm.sample(jax.random.key(3), 14)[1]
     dense = sx.HiddenMarkovModel(hmm.initial, hmm.transition.dense(), hmm.emission)
-    np.testing.assert_allclose(sx.explain(hmm, z, "all", method="control").weights, sx.explain(dense, z, "all", method="control").weights, atol=1e-14)
-    np.testing.assert_allclose(sx.explain(hmm, z, method="control").weights, sx.explain(dense, z, method="control").weights, atol=1e-14)
+    np.testing.assert_allclose(
+        sx.explain(hmm, z, "all", method="control").weights,
+        sx.explain(dense, z, "all", method="control").weights,
+        atol=1e-14,
+    )
+    np.testing.assert_allclose(
+        sx.explain(hmm, z, method="control").weights, sx.explain(dense, z, method="control").weights, atol=1e-14
+    )
 
 
 def test_twenty_tokens_and_a_long_string_lose_no_digits():

@@ -6,7 +6,6 @@ with the probability $q_t$ of the token under the filter and the mass $m_t$ that
 missing token.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int

@@ -8,15 +8,13 @@ filter, up to a common factor of both, and the mass $m_t$ that makes the sum one
 
 from typing import Any
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from ...attribution import AbstractSoftPath
 from .recursions import moved
-from .scaled import Scaled, soft_states_scaled
+from .scaled import soft_states_scaled
 
 
 class _SoftChain(AbstractSoftPath):
