@@ -155,7 +155,7 @@ def _attributed(path: AbstractSoftPath, asked: Asked, states, method: Method, sc
             return Terms(prior, news(path, asked, states))
         case "deletion" if scaled:  # a slope at (1, 0) has no exponent to start from
             without = from_subsets(~jnp.eye(T, dtype=bool))
-            gains = jnp.moveaxis(prior + total - without, 0, 1)
+            gains = jnp.moveaxis((prior + total)[None] - without, 0, 1)
             return Terms(prior, jnp.where(asked.known[..., None], gains, 0))
         case "deletion":
             return Terms(prior, deleted(path, asked))

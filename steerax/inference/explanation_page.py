@@ -78,13 +78,13 @@ def _alone(explanation: Any, i: int) -> Any:
     )  # fmt: skip
 
 
-def _likeliest(explanation: Any, number: int) -> np.ndarray:
+def _likeliest(explanation: Any, number: int) -> list[int]:
     """The columns with the largest predictions at the last query, largest first."""
     last = np.asarray(explanation.prediction).reshape(-1, explanation.prior.shape[-1])[-1]
-    return np.argsort(-np.abs(last), kind="stable")[: max(number, 1)]
+    return np.argsort(-np.abs(last), kind="stable")[: max(number, 1)].tolist()
 
 
-def _figure(e: Any, columns: np.ndarray, link: str) -> dict:
+def _figure(e: Any, columns: list[int], link: str) -> dict:
     """The text of one sequence."""
     tokens, spans = e.labels, e.spans if e.spans is not None else [(s, s + 1) for s in range(len(e.labels))]
     prior, prediction, weights = (np.asarray(x, float) for x in (e.prior, e.prediction, e.weights))

@@ -81,7 +81,7 @@ def test_explain_by_another_method_of_a_contrast_by_word_and_as_a_page(place):
         np.testing.assert_allclose(record["difference"], e.prediction[0, 0], atol=1e-12)
         np.testing.assert_allclose(record["remainder"], e.remainder[0, 0], atol=1e-12)
         assert ("error" in rows.dtype.names) == bool(more)
-        assert "b − a" in (place / f"{method}.html").read_text()
+        assert "b \\u2212 a" in (place / f"{method}.html").read_text()
     assert record["page"].endswith("shapley.html")
     told = call("explain", *where, "--by-word", "--token", "b")  # letters only: one word
     assert "from 1 pieces" in told

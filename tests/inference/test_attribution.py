@@ -96,7 +96,7 @@ def test_evidence_has_no_scale():
 
 def test_a_contrast_is_a_difference_of_two_columns_by_symbol_or_code():
     named = sx.HiddenMarkovModel(*CHAIN.arrays, vocabulary=sx.Vocabulary(("a", "b", "c", "d")))
-    for method in (*ADDITIVE, "deletion"):
+    for method in ("integrated", "deletion"):
         e = sx.explain(CHAIN, Z, method=method)
         for model, pair in (
             (CHAIN, (2, 0)),
@@ -134,6 +134,7 @@ def lost(dtype, zeros, ones):
     ]
 
 
+@pytest.mark.slow  # three functions of scaled numbers to compile
 @pytest.mark.parametrize("form", [lambda m: m, as_generalised], ids=["chain", "operators"])
 def test_no_mass_underflows_for_good(form):
     hmm, z = lost(
@@ -182,26 +183,30 @@ def test_traced_is_eager_mapped_is_a_loop_and_gradients_are_slopes(method):
     z = jnp.asarray(Z)
     eager = terms(CHAIN, z)
     np.testing.assert_allclose(jax.jit(lambda z: terms(CHAIN, z))(z), eager, atol=1e-12)
-    np.testing.assert_allclose(eqx.filter_jit(terms)(CHAIN, z), eager, atol=1e-12)
-    mapped = jax.vmap(lambda z: terms(CHAIN, z))(jnp.stack([z, z[::-1]]))
-    np.testing.assert_allclose(mapped, jnp.stack([eager, terms(CHAIN, z[::-1])]), atol=1e-12)
+    if method == "integrated":
+        mapped = jax.vmap(lambda z: terms(CHAIN, z))(jnp.stack([z, z[::-1]]))
+        np.testing.assert_allclose(mapped, jnp.stack([eager, terms(CHAIN, z[::-1])]), atol=1e-12)
     move = np.array([0.3, -0.5, 0.2])
     of = lambda x: jnp.sum(terms(eqx.tree_at(lambda m: m.initial, CHAIN, CHAIN.initial + x * move), z)[0, :, 1] ** 2)
     slope = jax.jit(jax.grad(of))(0.0)
     np.testing.assert_allclose(slope, (of(jnp.asarray(1e-5)) - of(jnp.asarray(-1e-5))) / 2e-5, rtol=1e-5)
 
 
-def test_single_precision_stays_single_and_nothing_is_nothing():
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("control", "shapley")]
+    + ["integrated", "news", "deletion"],
+)
+def test_single_precision_stays_single_and_nothing_is_nothing(method):
     single = jax.tree.map(lambda a: a.astype(jnp.float32), CHAIN)
-    for method in (*ADDITIVE, "deletion"):
-        e, wide = sx.explain(single, Z, method=method), sx.explain(CHAIN, Z, method=method)
-        assert e.weights.dtype == e.prior.dtype == jnp.float32
-        np.testing.assert_allclose(e.weights, wide.weights, atol=2e-6)
-        assert e.result == sx.RESULTS.successful
-        assert sx.explain(CHAIN, Z, method=method, dtype=jnp.float32).weights.dtype == jnp.float32
-        missing = sx.explain(CHAIN, np.full(7, -1), method=method)
-        np.testing.assert_array_equal(missing.weights, 0)
-        assert sx.explain(CHAIN, np.zeros(0, int), method=method).weights.shape == (1, 0, 4)
+    e, wide = sx.explain(single, Z, method=method), sx.explain(CHAIN, Z, method=method)
+    assert e.weights.dtype == e.prior.dtype == jnp.float32
+    np.testing.assert_allclose(e.weights, wide.weights, atol=2e-6)
+    assert e.result == sx.RESULTS.successful
+    assert sx.explain(CHAIN, Z, method=method, dtype=jnp.float32).weights.dtype == jnp.float32
+    missing = sx.explain(CHAIN, np.full(7, -1), method=method)
+    np.testing.assert_array_equal(missing.weights, 0)
+    assert sx.explain(CHAIN, np.zeros(0, int), method=method).weights.shape == (1, 0, 4)
 
 
 def test_explain_rejects_methods_contrasts_and_orders_that_do_not_fit():

@@ -69,7 +69,7 @@ def test_an_order_and_its_reverse_are_exact_for_games_of_pairs():
 @pytest.mark.slow
 def test_a_long_string_is_sampled_and_agrees_with_the_exact_values_of_its_end():
     hmm = sx.models.random_hmm(jax.random.key(1), 3, 3)
-    z = np.asarray(sx.sample(hmm, 2, 30)[1])
+    z = np.array(sx.sample(hmm, 2, 30)[1])
     z[:18] = -1
     exact, sampled = sx.explain(hmm, z, method="shapley"), sx.explain(hmm, z, method="shapley", orders=200, key=1)
     assert exact.errors is None

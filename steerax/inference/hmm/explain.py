@@ -26,7 +26,7 @@ def explain_tokens(
     target: str | Any = "next",
     *,
     method: str = "integrated",
-    contrast: tuple[Any, Any] | None = None,
+    contrast: tuple[Any, Any] | Any = None,
     orders: int | None = None,
     key: Any = 0,
     dtype: Any = None,

@@ -27,7 +27,7 @@ def explain_series(
     target: Any = "next",
     *,
     method: str = "integrated",
-    contrast: tuple[Any, Any] | None = None,
+    contrast: tuple[Any, Any] | Any = None,
     orders: int | None = None,
     key: Any = 0,
     solver: ClosedLoop | Any = None,
@@ -132,7 +132,7 @@ def _by_method(
     elif asked.name == "news":
         weights = jnp.moveaxis(jnp.diff(values(jnp.tri(T + 1, T, -1, dtype=bool)), axis=0), 0, 1)
     else:
-        weights = jnp.moveaxis(total - values(~jnp.eye(T, dtype=bool)), 0, 1)
+        weights = jnp.moveaxis(total[None] - values(~jnp.eye(T, dtype=bool)), 0, 1)
     weights = jnp.where(known[..., None], weights, 0)
     remainder, norms = total - prior - weights.sum(1), jnp.abs(weights).sum(-1)
     result = RESULTS.where(jnp.isfinite(weights).all(), RESULTS.successful, RESULTS.breakdown)
