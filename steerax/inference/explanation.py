@@ -1,5 +1,6 @@
 """What `explain` returns: a prediction as a sum of terms, by span, and drawn on the observations."""
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -83,10 +84,9 @@ class Explanation(eqx.Module):
         where = _pieces(spans, self.labels)
         first = jnp.asarray(where[:, 0])
         weights = _sums(weights, first)
-        return Explanation(
-            self.queries, self.prior, weights, jnp.abs(weights).sum(-1), result=self.result, remainder=self.remainder,
-            errors=None if self.errors is None else _sums(self.errors, first), observations=self.observations, spans=where,
-            method=self.method, columns=self.columns, vocabulary=self.vocabulary,
+        return dataclasses.replace(
+            self, weights=weights, norms=jnp.abs(weights).sum(-1), spans=where, controls=None,
+            errors=None if self.errors is None else _sums(self.errors, first),
         )  # fmt: skip
 
     def to_html(self, path: str | os.PathLike | None = None, *, overwrite: bool = False) -> str:

@@ -1,5 +1,6 @@
 """The page of an explanation: the observations with their weights, and the sum in words."""
 
+import dataclasses
 import os
 from typing import Any
 
@@ -66,15 +67,12 @@ def page_text(explanation: Any) -> str:
 
 def _alone(explanation: Any, i: int) -> Any:
     """The explanation of one of several sequences, up to its longest query."""
-    from .explanation import Explanation
-
     T = int(np.max(explanation.queries[i], initial=0))
-    pick: Any = lambda x: None if x is None else x[i]
-    cut: Any = lambda x: None if x is None else x[i][:, :T]
-    return Explanation(
-        explanation.queries[i], pick(explanation.prior), cut(explanation.weights), cut(explanation.norms),
-        remainder=pick(explanation.remainder), errors=cut(explanation.errors), observations=explanation.observations[i][:T],
-        method=explanation.method, columns=explanation.columns, vocabulary=explanation.vocabulary,
+    cut = lambda x: None if x is None else x[i][:, :T]
+    return dataclasses.replace(
+        explanation, queries=explanation.queries[i], prior=explanation.prior[i], weights=cut(explanation.weights),
+        norms=cut(explanation.norms), controls=None, covariance=None, remainder=explanation.remainder[i],
+        errors=cut(explanation.errors), observations=explanation.observations[i][:T],
     )  # fmt: skip
 
 

@@ -71,15 +71,10 @@ def explain_series(
         stack: Any = lambda *arrays: None if arrays[0] is None else jnp.stack(arrays)
         *arrays, results = zip(*parts, strict=True)
         terms = Explained(*[stack(*each) for each in arrays], first_failure(results))  # pyright: ignore[reportCallIssue]
-    names = {"next": channels, "state": tuple(f"state {i}" for i in range(model.n_states))}
-    numbered = tuple(f"column {j}" for j in range(aim.F.shape[1]))
-    columns = names.get(target, numbered) if isinstance(target, str) else numbered
-    if pair is not None:
-        columns = (f"{channels[pair[0]]} − {channels[pair[1]]}",)
     prior, weights, norms, controls, covariance, remainder, errors, result = terms
     return Explanation(
         times, prior, weights, norms, controls, covariance, result=result, remainder=remainder, errors=errors,
-        observations=jnp.where(mask, z, jnp.nan), method=method, columns=columns,
+        observations=jnp.where(mask, z, jnp.nan), method=method, columns=_columns(channels, target, aim, pair),
     )  # fmt: skip
 
 
@@ -94,6 +89,16 @@ class Explained(NamedTuple):
     remainder: Float[Array, "*n q k"]
     errors: Float[Array, "*n q T k"] | None
     result: RESULTS
+
+
+def _columns(channels: tuple[str, ...], target: Any, aim: Target, pair: tuple[int, int] | None) -> tuple[str, ...]:
+    """The names of the columns of a target."""
+    if pair is not None:
+        return (f"{channels[pair[0]]} − {channels[pair[1]]}",)
+    if isinstance(target, str) and target == "next":
+        return channels
+    said = "state" if isinstance(target, str) else "column"
+    return tuple(f"{said} {j}" for j in range(aim.F.shape[1]))
 
 
 def _difference(next_: Target, a: int, b: int) -> Target:
