@@ -37,7 +37,7 @@ class _Options(ModelOptions):
 def explain(options: _Options) -> Answer:
     """Split a prediction into a prior and one term per past observation.
 
-    Example: `steerax explain runs/text-hmm text.txt --html why.html`.
+    Example: `steerax explain runs/text-hmm text.txt --html terms.html`.
     """
     from ..runs.files import free_place, try_place
 
