@@ -24,9 +24,11 @@ class _Options(ModelOptions):
     token: Annotated[str | None, "token predicted  [default: the likeliest]"] = None
     contrast: Annotated[tuple[str, str] | None, "two tokens, or channels: why the first and not the second"] = None
     method: Annotated[str, "integrated, control, news, deletion or shapley"] = "integrated"
-    orders: Annotated[int | None, "random orders of sampled Shapley values  [default: all, or 256 of them]", COUNT] = (
-        None
-    )
+    orders: Annotated[
+        int | None,
+        "random orders of sampled Shapley values  [default: all, or 256 of them]",
+        Range(1, 100_000, whole=True),
+    ] = None
     seed: Seed = 0
     by_word: Annotated[bool, "one term per word of a text read by characters, and per run of anything else"] = False
     html: Annotated[Path | None, "page to write: the observations drawn with their weights"] = None

@@ -10,7 +10,6 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from .._bounds import COUNT
 from .._errors import ConfigurationError, DataError
 from .._results import RESULTS, first_failure, is_traced, successful_if
 from ..data.sequences import Sequences
@@ -18,7 +17,7 @@ from ..data.vocabulary import Vocabulary
 from .attribution import AbstractSoftPath, Asked, deleted, ends, integrated, news, values
 from .explanation import Explanation
 from .results import query_times
-from .shapley import shapley
+from .shapley import ORDERS_GIVEN, shapley
 from .tokens import AbstractFilteredTokens, Tokens, check_choice
 
 METHODS = ("integrated", "control", "news", "deletion", "shapley")
@@ -47,7 +46,7 @@ class Method(NamedTuple):
         """**Raises:** `ConfigurationError` for an unknown method, or a number of orders that does not belong to it."""
         check_choice("method", name, METHODS)
         if orders is not None:
-            COUNT.check("orders", orders)
+            ORDERS_GIVEN.check("orders", orders)
             if name != "shapley":
                 raise ConfigurationError(f"orders={orders} is of method='shapley', not of {name!r}.")
         return cls(name, orders, key, dtype)

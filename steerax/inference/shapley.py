@@ -17,8 +17,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from .._bounds import Range
 from ..maths.keys import generator
 
+ORDERS_GIVEN = Range(1, 100_000, whole=True)
 MOST_EXACT = 12  # observations up to which all subsets are evaluated
 ORDERS = 256
 
