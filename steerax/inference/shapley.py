@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._bounds import Range
-from ..maths.keys import generator
+from ..maths.keys import as_key
 
 ORDERS_GIVEN = Range(1, 100_000, whole=True)
 MOST_EXACT = 12  # observations up to which all subsets are evaluated
@@ -39,9 +39,8 @@ def shapley(
     if orders is None and len(players) <= MOST_EXACT:
         return _exact(values(jnp.asarray(_subsets(players, T))), players, T), None
     pairs = -(-(ORDERS if orders is None else orders) // 2)
-    rng = generator(0 if key is None else key)
-    drawn = np.stack([rng.permutation(players) for _ in range(max(pairs, 2))])
-    return _sampled(values, jnp.asarray(drawn), T)
+    keys = jax.random.split(as_key(0 if key is None else key), max(pairs, 2))
+    return _sampled(values, keys, jnp.asarray(players), T)
 
 
 def _subsets(players: Int[np.ndarray, " n"], T: int) -> Bool[np.ndarray, "m T"]:
@@ -64,9 +63,11 @@ def _exact(found: Float[Array, "m q k"], players: Int[np.ndarray, " n"], T: int)
 
 
 @functools.partial(jax.jit, static_argnames=("T",))
-def _sampled(values: Values, drawn: Int[Array, "m n"], T: int) -> tuple[Float[Array, "q T k"], Float[Array, "q T k"]]:
-    """Means over pairs of orders and their standard errors."""
-    n = drawn.shape[1]
+def _sampled(
+    values: Values, keys: Key[Array, " m"], players: Int[Array, " n"], T: int
+) -> tuple[Float[Array, "q T k"], Float[Array, "q T k"]]:
+    """Means over pairs of orders, one for each key, and their standard errors."""
+    n = len(players)
 
     def along(order):
         arrival = jnp.full(T, n).at[order].set(jnp.arange(n))
@@ -75,14 +76,14 @@ def _sampled(values: Values, drawn: Int[Array, "m n"], T: int) -> tuple[Float[Ar
 
     def add(carry, x):
         mean, spread = carry
-        i, order = x
+        i, order = x[0], jax.random.permutation(x[1], players)
         pair = (along(order) + along(order[::-1])) / 2
         change = pair - mean
         mean = mean + change / (i + 1)
         return (mean, spread + change * (pair - mean)), None
 
-    shape = jax.eval_shape(along, drawn[0])
+    shape = jax.eval_shape(along, players)
     start = jnp.zeros(shape.shape, shape.dtype)
-    (mean, spread), _ = lax.scan(add, (start, start), (jnp.arange(len(drawn)), drawn))
-    error = jnp.sqrt(spread / (len(drawn) - 1) / len(drawn))
+    (mean, spread), _ = lax.scan(add, (start, start), (jnp.arange(len(keys)), keys))
+    error = jnp.sqrt(spread / (len(keys) - 1) / len(keys))
     return jnp.moveaxis(mean, 0, 1), jnp.moveaxis(error, 0, 1)
