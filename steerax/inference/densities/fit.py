@@ -99,7 +99,10 @@ def fit_series(
     z = jnp.asarray(as_observations(starts[0], data))
     prepared = PreparedSeries(data, z, jnp.asarray(data.lengths), prior)
     settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
-    best, stopped, compared = climbed(runs, settings, max_iterations, screening)
+    return _fitted(prepared, *climbed(runs, settings, max_iterations, screening))
+
+
+def _fitted(prepared: PreparedSeries, best: Restart, stopped: RESULTS, compared: np.ndarray) -> Fitted:
     result = stopped if best.result is None else best.result
     if result == RESULTS.successful and best.degenerate:
         result = RESULTS.degenerate_state
@@ -110,7 +113,7 @@ def fit_series(
         np.array(best.log_likelihoods),
         np.array(best.objective),
         n_parameters(best.model),
-        data.n_observed,
+        prepared.data.n_observed,
         result,
         tuple(best.degenerate),
         compared,

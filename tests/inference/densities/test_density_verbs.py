@@ -1,5 +1,8 @@
 """Hidden Markov models of numbers: every verb against the joint densities of all paths, and against the verbs of tokens."""
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,6 +187,34 @@ def test_traced_and_differentiated():
         assert slope[x, c] == pytest.approx(np.subtract(*ends) / 2e-6, rel=1e-5, abs=1e-7)
     impossible = sx.HiddenMarkovModel([1.0], [[1.0]], E.Poisson([[0.0]]))
     assert jax.jit(value)(impossible, jnp.asarray([[0.0], [1.0]])) == -jnp.inf
+
+
+def test_explanations_by_deletion_and_shapley_are_their_definitions():
+    model, z, _ = random_case("full", 1, 2.0)
+    names = ("integrated", "control", "news", "deletion", "shapley")
+    told = {m: sx.explain(model, z, method=m) for m in names}
+    predicted = lambda kept: np.asarray(sx.filter(model, np.where(kept[:, None], z, np.nan)).next().mean)
+    whole, sets = predicted(np.ones(T, bool)), list(itertools.product([False, True], repeat=T))
+    value = {s: predicted(np.array(s)) for s in sets}
+    for t in range(T):
+        without = tuple(i != t for i in range(T))
+        np.testing.assert_allclose(told["deletion"].weights[0, t], whole - value[without], atol=1e-12)
+        share = 0.0
+        for s in sets:
+            if not s[t]:
+                n = sum(s)
+                weight = math.factorial(n) * math.factorial(T - n - 1) / math.factorial(T)
+                share = share + weight * (value[tuple(v or i == t for i, v in enumerate(s))] - value[s])
+        np.testing.assert_allclose(told["shapley"].weights[0, t], share, atol=1e-12)
+    np.testing.assert_allclose(told["news"].weights, told["control"].weights, atol=1e-12)
+    for m in names:
+        np.testing.assert_allclose(told[m].prediction[0], whole, atol=1e-12)
+        rest = 1e-12 if m != "deletion" else np.inf
+        assert np.abs(told[m].remainder).max() <= rest
+    apart = sx.explain(model, z, contrast=(1, 0), method="news")
+    np.testing.assert_allclose(apart.prediction[0, 0], whole[1] - whole[0], atol=1e-12)
+    with pytest.raises(sx.DataError, match="none of the channels"):
+        sx.explain(model, z, contrast=("a", "b"))
 
 
 def test_intervals_of_forecasts_hold_what_they_promise():

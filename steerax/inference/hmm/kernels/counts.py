@@ -12,6 +12,7 @@ per chunk.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -58,15 +59,9 @@ def expected_counts(
 ) -> ExpectedCounts:
     """`ExpectedCounts` of sequences given by rows of the emission table (0 for missing, and beyond the end). Of `Likelihoods`
     the rows are those of all observations, in their order."""
-    (T, B), (d, V) = rows.shape, C.shape
+    (T, B), (d, V), chain = rows.shape, C.shape, as_transition(A)
     by_time = isinstance(C, Likelihoods)
-    chain = as_transition(A)
-    if by_time:  # what a step reads is what is there, without a look into a table
-        chunks = _in_chunks(C.rows.reshape(T, B, d), block, per_chunk, 1)
-        seen = lambda row: row
-    else:
-        table, chunks = emission_table(C), _in_chunks(rows, block, per_chunk, 0)
-        seen = lambda row: table[row]
+    seen, chunks = _read(C, rows, block, per_chunk)
 
     def forward_block(carry, rows):
         (p, least), after = carry, []
@@ -90,13 +85,10 @@ def expected_counts(
             m = (A @ w.T).T
         counted = time + 1 + jnp.arange(block)[:, None] < lengths[None]
         gamma = a * jnp.stack(messages[::-1])
-        pairs = chain.pair_counts(jnp.where(counted[..., None], a, 0), jnp.stack(products[-2::-1]))
-        transition = transition + pairs
-        if by_time:
-            inside = time + jnp.arange(block)[:, None] < lengths[None]
-            return (m, products[-1], transition, emission, gamma[0]), jnp.where(inside[..., None], gamma, 0)
-        emission = emission + _token_counts(gamma.reshape(-1, d), rows.reshape(-1), V)
-        return (m, products[-1], transition, emission, gamma[0]), None
+        transition += chain.pair_counts(jnp.where(counted[..., None], a, 0), jnp.stack(products[-2::-1]))
+        if not by_time:
+            emission = emission + _token_counts(gamma.reshape(-1, d), rows.reshape(-1), V)
+        return (m, products[-1], transition, emission, gamma[0]), gamma if by_time else None
 
     def forward_chunk(carry, rows):
         end, (_, mass) = lax.scan(forward_block, carry, rows)
@@ -119,11 +111,19 @@ def expected_counts(
     carry = (one, one, jnp.zeros_like(chain.free, mu.dtype), none, one)
     times = (block * jnp.arange(len(chunks) * per_chunk)).reshape(-1, per_chunk)
     carry, each = lax.scan(backward_chunk, carry, (times, starts, chunks, safe), reverse=True)
-    emission = carry[3].T if each is None else each.reshape(-1, B, d)[:T].reshape(-1, d).T
+    emission = carry[3].T if each is None else _inside(each.reshape(-1, B, d)[:T], lengths).reshape(-1, d).T
     first = jnp.where(lengths[:, None] > 0, carry[4], 0).sum(0)
     logs, mass = jnp.log(safe).sum((0, 1)), masses.min()
     found = first, chain.free * carry[2], emission, logs.sum(), mass
     return ExpectedCounts(*found, _doubtful(C, rows, logs, least.min(), mass))
+
+
+def _read(C: Emission, rows: Int[Array, "T B"], block: int, per_chunk: int) -> tuple[Callable[[Array], Array], Array]:
+    """What a step makes a likelihood of, and how: rows of the table, or the likelihoods without a look into one."""
+    if isinstance(C, Likelihoods):
+        return lambda row: row, _in_chunks(C.rows.reshape(*rows.shape, -1), block, per_chunk, 1)
+    table = emission_table(C)
+    return lambda row: table[row], _in_chunks(rows, block, per_chunk, 0)
 
 
 def _doubtful(C: Emission, rows: Int[Array, "T B"], logs: Float[Array, " B"], least, mass) -> Bool[Array, ""]:
@@ -143,6 +143,11 @@ def _in_chunks(rows: Shaped[Array, "T ..."], block: int, per_chunk: int, missing
     n_chunks = max(1, -(-T // (block * per_chunk)))
     padding = ((0, n_chunks * block * per_chunk - T), *[(0, 0)] * len(rest))
     return jnp.pad(rows, padding, constant_values=missing).reshape(n_chunks, per_chunk, block, *rest)
+
+
+def _inside(gamma: Float[Array, "T B d"], lengths: Int[Array, " B"]) -> Float[Array, "T B d"]:
+    """Zero beyond the ends."""
+    return jnp.where((jnp.arange(len(gamma))[:, None] < lengths[None])[..., None], gamma, 0)
 
 
 def _token_counts(gamma: Float[Array, "n d"], rows: Int[Array, " n"], V: int) -> Float[Array, "V d"]:
