@@ -16,6 +16,8 @@ import numpy as np
 from ..._results import RESULTS, name_of
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
+from ...runs import loop
+from ...runs.executors import sweep
 from ...runs.folder import RunFolder
 from ...runs.progress import Progress
 from ..tokens import as_codes
@@ -201,3 +203,24 @@ class EMLoop(NamedTuple):
                 return
             with concurrent.futures.ThreadPoolExecutor(min(len(restarts), os.cpu_count() or 1)) as pool:
                 list(pool.map(run, restarts))
+
+    def elsewhere(self, restarts: list[Restart], limit: int, executor: concurrent.futures.Executor) -> None:
+        """Bring the restarts to `limit` iterations by the workers of an executor; each is saved when it is there."""
+        unfinished = [i for i, r in enumerate(restarts) if r.result is None and len(r.objective) <= limit]
+        settings = self.prepared.data, self.pseudocounts, self.least_gain, limit
+
+        def take(n: int, climbed: Restart) -> None:
+            vars(restarts[unfinished[n]]).update(vars(climbed))
+            if self.record is not None:
+                self.record.save()
+
+        sweep(_climbed, [(restarts[i], *settings) for i in unfinished], executor, take)
+
+
+def _climbed(case: tuple) -> Restart:
+    """One restart after its iterations, in a worker."""
+    restart, data, pseudocounts, least_gain, limit = case
+    with loop.interruptible() as interrupted:
+        prepared, asked = Prepared.of(data, restart.model), threading.Event()
+        EMLoop(prepared, pseudocounts, least_gain, None, interrupted, asked, None, False)([restart], limit)
+    return restart

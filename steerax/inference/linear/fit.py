@@ -1,5 +1,6 @@
 """Learn a linear-Gaussian model of any order from data with gaps."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import threading
@@ -19,6 +20,7 @@ from ...data.sequences import Sequences, without_mask
 from ...maths.keys import as_key
 from ...models.linear_gaussian import LinearGaussianModel
 from ...runs import loop
+from ...runs.executors import sweep
 from ...runs.progress import Progress
 from ..kinds import LinearGaussian
 from ..results import Fitted
@@ -106,6 +108,7 @@ def fit_series(
     restarts: int = 1,
     on_iteration: Callable[[int, float, LinearGaussianModel], Any] | None = None,
     progress: bool = True,
+    executor: concurrent.futures.Executor | None = None,
 ) -> Fitted:
     """Maximum likelihood: every parameter, any order, gaps and ragged lengths.
 
@@ -122,6 +125,7 @@ def fit_series(
     - `max_iterations`; `tolerance`, the gain in nats per observed number below which it stops.
     - `restarts`: how many random starts are followed to their end, the best one kept; other starts are not random.
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
+    - `executor`: whose workers follow the restarts, one each, to the same numbers (see `sweep`); then nothing calls `on_iteration`.
 
     Of stable models, `"em"` shortens the steps that would leave them, and `"gradient"` moves in coordinates that reach all
     of them and no others. Ctrl-C ends the fit with the best model so far.
@@ -150,7 +154,10 @@ def fit_series(
         starts = [jax.tree.map(jnp.asarray, units.into(given, np.zeros((given.n_channels, 0))))]
     coordinates = Coordinates(asked.stable or asked.start == "stationary", asked.start)
     climbs = [_Climb(model, D, arrays, tolerance, coordinates) for model, D in starts]
-    _follow(climbs, units, method, max_iterations, on_iteration, progress)
+    if executor is not None and len(climbs) > 1:
+        climbs = sweep(_followed, [(climb, units, method, max_iterations) for climb in climbs], executor)
+    else:
+        _follow(climbs, units, method, max_iterations, on_iteration, progress)
     return _best(climbs, units, n_free, data.columns or (None if given is None else given.channels))
 
 
@@ -205,6 +212,13 @@ def _follow(
                 climb.result = RESULTS.interrupted
             if asked.is_set() or interrupted():
                 return
+
+
+def _followed(case: tuple) -> _Climb:
+    """One climb at its end, in a worker."""
+    climb, units, method, max_iterations = case
+    _follow([climb], units, method, max_iterations, None, False)
+    return climb
 
 
 def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None) -> tuple[Data, Units, int]:
