@@ -218,6 +218,8 @@ def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
     """
     room = _room(kind, _KINDS, "fit")
     data = as_sequences(**room.taken(kind, data, collect=isinstance(kind, HMM)))
+    if data.devices is not None and options.get("executor") is not None:
+        raise ConfigurationError("Data over devices stay in their process; leave out the executor, or `over`.")
     return room.call("fit", "fit", kind, data, as_key(key), **options)
 
 

@@ -13,7 +13,7 @@ COMMAND = [
     sys.executable,
     "-c",
     "import sys; sys.argv[0] = 'steerax'; from steerax.cli.main import main; main()",
-    *"reproduce layers --quick --seeds 5 --workers 2 --out out".split(),
+    *["reproduce", "layers", "--quick", "--seeds", "5", "--workers", "2", "--out", "out"],
 ]
 
 

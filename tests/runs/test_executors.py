@@ -94,7 +94,7 @@ def test_processes_give_what_a_loop_gives_in_the_precision_of_the_caller():
 @pytest.mark.slow
 def test_what_was_finished_before_a_worker_died_is_kept(tmp_path):
     kept = {}
-    with spawned(2) as pool, pytest.raises(sx.WorkerError, match="A worker died .* 3 results") as error:
+    with spawned(2) as pool, pytest.raises(sx.WorkerError, match=r"A worker died .* 3 results") as error:
         sweep(deadly, [(i, tmp_path, "after the others") for i in range(3)], pool, kept.__setitem__)
     assert error.value.finished == kept == {1: 1, 2: 2}
     with pytest.raises(sx.WorkerError, match="the 0 that were ready"):  # an executor that is broken already
@@ -106,6 +106,6 @@ def test_what_was_finished_before_a_worker_died_is_kept(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*fork.*")
 def test_rejects_processes_that_were_forked():
     context = multiprocessing.get_context("fork")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        with pytest.raises(sx.ConfigurationError, match="spawn"):
-            sweep(precise, CASES, pool)
+    pool = concurrent.futures.ProcessPoolExecutor(1, mp_context=context)
+    with pool, pytest.raises(sx.ConfigurationError, match="spawn"):
+        sweep(precise, CASES, pool)

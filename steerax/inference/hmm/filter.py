@@ -11,7 +11,17 @@ from jaxtyping import Array, Float
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from ..tokens import AbstractFilteredTokens, Tokens, as_codes, batch_first, check_choice, raise_if_impossible, scored
+from ..devices import mesh_of, over_devices
+from ..tokens import (
+    AbstractFilteredTokens,
+    Tokens,
+    as_codes,
+    batch_first,
+    check_choice,
+    filtered_over,
+    raise_if_impossible,
+    scored,
+)
 from .kernels.recursions import (
     Limits,
     emission_table,
@@ -30,7 +40,8 @@ class FilteredTokens(AbstractFilteredTokens):
     model: HiddenMarkovModel
 
     def exact_states(self) -> Scaled:
-        return filter_scaled(*self.model.arrays, jnp.asarray(self.tokens))[0]
+        over = over_devices(mesh_of(self.states), filter_scaled, (None, None, None, 1), (1, 1))
+        return over(*self.model.arrays, jnp.asarray(self.tokens))[0]
 
     @property
     def filtered(self) -> Float[Array, "*batch T d"]:
@@ -68,6 +79,9 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
         states, log_q, lost = filter_traced(*arrays, jnp.asarray(z))
         tokens = jnp.where(jnp.isfinite(log_q), z, -1)
         return FilteredTokens(model=hmm, tokens=tokens, states=states, log_q=log_q, lost_mass=lost, lengths=lengths)
+    if (mesh := mesh_of(data)) is not None:
+        found = filtered_over(mesh, filter_traced, arrays, np.asarray(z), on_impossible)
+        return FilteredTokens(model=hmm, lengths=lengths, **found)
     states: Any
     log_q: Any
     states, log_q = (filter_possible if is_small_product(z, hmm.n_states) else filter_checked)(*arrays, z)

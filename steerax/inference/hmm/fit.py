@@ -87,8 +87,11 @@ def fit_tokens(
     runs = [Restart(model, model) for model in starts]
     record = None
     if run_folder is not None:
+        writes = data.devices is None or jax.process_index() == 0  # processes that share devices share the folder
         record = Record(
-            RunFolder(run_folder, _identity(data, starts, counts, tolerance, screening), resume), runs, save_every
+            RunFolder(run_folder, _identity(data, starts, counts, tolerance, screening), resume, writes),
+            runs,
+            save_every,
         )
         record.restore()
     prepared = Prepared.of(data, starts[0])

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -20,10 +21,11 @@ from ...runs import loop
 from ...runs.executors import sweep
 from ...runs.folder import RunFolder
 from ...runs.progress import Progress
+from ..devices import AXIS, mesh_of, over_devices, spread
 from ..tokens import as_codes
 from .filter import filter_tokens
 from .kernels.counts import SMALLEST_MASS, chunk_blocks
-from .kernels.em import Pseudocounts, em_step
+from .kernels.em import Iteration, Pseudocounts, em_step
 from .kernels.recursions import row_numbers
 
 HISTORIES = ("log_likelihoods", "objective")
@@ -42,7 +44,8 @@ _Counted = TypeVar("_Counted", bound=_HasMass)
 
 
 class Prepared(NamedTuple):
-    """Sequences as the E-step takes them: rows of the emission table `[T B]` and lengths `[B]`."""
+    """Sequences as the E-step takes them: rows of the emission table `[T B]` and lengths `[B]`, over the devices of the data,
+    whose shares are made equal by empty sequences."""
 
     data: Sequences
     rows: Any
@@ -51,13 +54,24 @@ class Prepared(NamedTuple):
     @classmethod
     def of(cls, data: Sequences, model: HiddenMarkovModel) -> "Prepared":
         """Raises `DataError` for tokens that the model does not have."""
-        return cls(data, row_numbers(jnp.asarray(as_codes(model, data))), jnp.asarray(data.lengths))
+        mesh = mesh_of(data)
+        codes = spread(mesh, as_codes(model, data), 1, fill=-1)
+        return cls(data, row_numbers(codes), spread(mesh, data.lengths, 0, fill=0))
+
+    def step(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts, block: int, per_chunk: int) -> Iteration:
+        """One iteration of EM."""
+        if (mesh := mesh_of(self.data)) is None:
+            return em_step(*model.arrays, self.rows, self.lengths, pseudocounts, block, per_chunk)
+        sizes = {"block": block, "per_chunk": per_chunk, "axis": AXIS}
+        over = over_devices(mesh, em_step, (None, None, None, 1, 0, None), None, **sizes)
+        return jax.device_get(over(*model.arrays, self.rows, self.lengths, pseudocounts))
 
     def counted(self, model: HiddenMarkovModel, step: Callable[[int, int], _Counted]) -> _Counted:
         """`step(block, per_chunk)` with normalisation every eight tokens where a step is cheap and in float64; once more
         after every token where a mass came near the smallest number, and with block 0, in scaled numbers, where mass would
         have been lost. Raises `ImpossibleTokenError`."""
         (length, batch), d = self.rows.shape, model.n_states
+        batch //= len(self.data.devices or [None])
         cheap = batch * d * d <= 100_000 and model.emission.dtype == jnp.float64
         counted = step(8, chunk_blocks(length, batch, d, 8)) if cheap else None
         if counted is None or float(counted.smallest_mass) <= SMALLEST_MASS:
@@ -86,7 +100,7 @@ class Restart:
     def advance(self, prepared: Prepared, pseudocounts: Pseudocounts):
         """One iteration of EM on the pending model: what `take` needs, in its order."""
         model = self.pending
-        step = lambda *sizes: em_step(*model.arrays, prepared.rows, prepared.lengths, pseudocounts, *sizes)
+        step = functools.partial(prepared.step, model, pseudocounts)
         arrays, counts, log_prior, lost = prepared.counted(model, step)
         log_likelihood, log_prior, lost = jax.device_get((counts.log_likelihood, log_prior, lost))
         return eqx.tree_at(lambda m: m.arrays, model, arrays), float(log_likelihood), float(log_prior), lost
@@ -197,7 +211,7 @@ class EMLoop(NamedTuple):
                         if restart.take(*evaluated, self.least_gain, self.prepared.data.n_observed):
                             note(restart)
 
-            if len(restarts) == 1 or jax.default_backend() != "cpu":
+            if len(restarts) == 1 or jax.default_backend() != "cpu" or self.prepared.data.devices is not None:
                 for restart in restarts:
                     run(restart)
                 return

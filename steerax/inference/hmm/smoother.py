@@ -12,6 +12,7 @@ from ..._results import is_traced
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
+from ..devices import mesh_of, over_devices
 from ..results import Smoothed
 from ..tokens import Tokens, as_codes, batch_first, check_hidden
 from .filter import filter_tokens
@@ -28,8 +29,9 @@ def smooth_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     """
     filtered = filter_tokens(hmm, data, on_impossible)
     model, z = hmm.arrays[1:], jnp.asarray(filtered.tokens)
+    run = lambda kernel, states: over_devices(mesh_of(data), kernel, (1, None, None, 1), 1)(states, *model, z)
     smoothed = filtered.either(
-        lambda: _smooth_backward(filtered.states, *model, z), lambda states: smooth_scaled(states, *model, z)
+        lambda: run(_smooth_backward, filtered.states), lambda states: run(smooth_scaled, states)
     )
     return Smoothed(batch_first(smoothed), filtered.log_likelihood, filtered.result)
 
@@ -69,7 +71,7 @@ def most_likely_states(hmm: Any, data: Any) -> Int[Array, "*batch T"]:
     z = jnp.asarray(as_codes(hmm, data))
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)
-    path, best = _viterbi(*hmm.arrays, z)
+    path, best = over_devices(mesh_of(data), _viterbi, (None, None, None, 1), (1, 0))(*hmm.arrays, z)
     impossible = jnp.isneginf(best)
     if not is_traced(impossible) and np.asarray(impossible).any():
         filter_tokens(hmm, data)  # names the token

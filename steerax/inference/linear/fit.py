@@ -22,6 +22,7 @@ from ...models.linear_gaussian import LinearGaussianModel
 from ...runs import loop
 from ...runs.executors import sweep
 from ...runs.progress import Progress
+from ..devices import mesh_of, over_devices, smallest_on_host, spread
 from ..kinds import LinearGaussian
 from ..results import Fitted
 from .filter import run_filter
@@ -89,8 +90,10 @@ class _Climb:
 
     def without_noise(self) -> bool:
         """Whether some combination of the channels is predicted as exactly as the model's noise floor allows."""
-        U = np.asarray(run_filter(self.model, self.data.z - self.data.w @ self.D.T, self.data.mask).U)
-        return bool(np.linalg.svd(U, compute_uv=False).min() < 4 * np.sqrt(SMALLEST_VARIANCE))
+        z, mask, _, w = self.data
+        run = over_devices(mesh_of(z), run_filter, (None, 0, 0), 0)(self.model, z - w @ self.D.T, mask)
+        least = smallest_on_host(lambda U: np.linalg.svd(U, compute_uv=False), run.U)
+        return least < 4 * np.sqrt(SMALLEST_VARIANCE)
 
 
 _maximise = jax.jit(maximisation)
@@ -153,7 +156,8 @@ def fit_series(
     else:
         starts = [jax.tree.map(jnp.asarray, units.into(given, np.zeros((given.n_channels, 0))))]
     coordinates = Coordinates(asked.stable or asked.start == "stationary", asked.start)
-    climbs = [_Climb(model, D, arrays, tolerance, coordinates) for model, D in starts]
+    placed = Data(*(spread(mesh_of(data), a, 0, fill=0) for a in arrays))
+    climbs = [_Climb(model, D, placed, tolerance, coordinates) for model, D in starts]
     if executor is not None and len(climbs) > 1:
         climbs = sweep(_followed, [(climb, units, method, max_iterations) for climb in climbs], executor)
     else:
@@ -182,8 +186,8 @@ def _follow(
     """Every climb to its end, one after the other, or until the caller or Ctrl-C ends the fit. Log-likelihoods and models
     are told in the units of the data."""
     warm_up, asked = max_iterations if method == "em" else min(WARM_UP, max_iterations), threading.Event()
-    total, mask = max_iterations * len(climbs), np.asarray(climbs[0].data.mask)
-    observed, shift = int(mask.sum()), units.log_size(mask)
+    total, counts = max_iterations * len(climbs), np.asarray(climbs[0].data.mask.sum((0, 1)))
+    observed, shift = int(counts.sum()), units.log_size(counts)
     with loop.interruptible() as interrupted, Progress("Maximum likelihood", total, shown=progress) as bar:
 
         def note(climb: _Climb, value: float, model: Callable[[], tuple[LinearGaussianModel, Array]]) -> bool:
@@ -222,8 +226,8 @@ def _followed(case: tuple) -> _Climb:
 
 
 def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None) -> tuple[Data, Units, int]:
-    """The data in units in which every channel has mean zero and spread one, these units, and how many parameters are
-    free."""
+    """The data, on the host, in units in which every channel has mean zero and spread one, these units, and how many
+    parameters are free."""
     if data.is_tokens:
         raise DataError("A linear-Gaussian model needs observations (floats); these data are tokens.")
     z, inside = np.asarray(data.values, float), np.asarray(data.inside)
@@ -253,7 +257,7 @@ def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None)
     units, dtype = Units.of(z, mask, w, inside), jnp.result_type(float)
     z = _on_grid(np.where(mask, (z - units.centre) / units.size, 0.0))
     w = _on_grid(np.where(inside[..., None], (w - units.input_centre) / units.input_size, 0.0))
-    return Data(jnp.asarray(z, dtype), jnp.asarray(mask), jnp.asarray(inside), jnp.asarray(w, dtype)), units, n_free
+    return Data(z.astype(dtype), mask, inside, w.astype(dtype)), units, n_free
 
 
 def _on_grid(a: np.ndarray) -> np.ndarray:
