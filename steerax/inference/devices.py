@@ -94,6 +94,11 @@ def anywhere(flag: jax.Array, axis: str | None) -> jax.Array:
     return flag if axis is None else lax.pmax(flag.astype(jnp.int32), axis) > 0
 
 
+def here(tree: Any) -> Any:
+    """What all devices have a copy of, on the one device that this process computes on by itself."""
+    return jax.tree.map(jnp.asarray, jax.device_get(tree))
+
+
 def on_host(x: Any) -> np.ndarray:
     """All of an array; parts that lie with other processes are fetched."""
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):

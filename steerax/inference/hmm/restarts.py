@@ -21,7 +21,7 @@ from ...runs import loop
 from ...runs.executors import sweep
 from ...runs.folder import RunFolder
 from ...runs.progress import Progress
-from ..devices import AXIS, mesh_of, over_devices, spread
+from ..devices import AXIS, here, mesh_of, over_devices, spread
 from ..tokens import as_codes
 from .filter import filter_tokens
 from .kernels.counts import SMALLEST_MASS, chunk_blocks
@@ -64,7 +64,7 @@ class Prepared(NamedTuple):
             return em_step(*model.arrays, self.rows, self.lengths, pseudocounts, block, per_chunk)
         sizes = {"block": block, "per_chunk": per_chunk, "axis": AXIS}
         over = over_devices(mesh, em_step, (None, None, None, 1, 0, None), None, **sizes)
-        return jax.device_get(over(*model.arrays, self.rows, self.lengths, pseudocounts))
+        return here(over(*model.arrays, self.rows, self.lengths, pseudocounts))
 
     def counted(self, model: HiddenMarkovModel, step: Callable[[int, int], _Counted]) -> _Counted:
         """`step(block, per_chunk)` with normalisation every eight tokens where a step is cheap and in float64; once more

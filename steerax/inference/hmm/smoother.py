@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -12,7 +11,7 @@ from ..._results import is_traced
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
-from ..devices import mesh_of, over_devices
+from ..devices import mesh_of, on_host, over_devices
 from ..results import Smoothed
 from ..tokens import Tokens, as_codes, batch_first, check_hidden
 from .filter import filter_tokens
@@ -73,7 +72,7 @@ def most_likely_states(hmm: Any, data: Any) -> Int[Array, "*batch T"]:
         return jnp.zeros(z.shape[::-1], jnp.int32)
     path, best = over_devices(mesh_of(data), _viterbi, (None, None, None, 1), (1, 0))(*hmm.arrays, z)
     impossible = jnp.isneginf(best)
-    if not is_traced(impossible) and np.asarray(impossible).any():
+    if not is_traced(impossible) and on_host(impossible).any():
         filter_tokens(hmm, data)  # names the token
     path = batch_first(jnp.where(impossible, -1, path), 1)
     return jnp.where(jnp.asarray(data.inside), path, -1) if isinstance(data, Sequences) else path

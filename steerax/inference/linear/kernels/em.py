@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from ....maths.covariance import eigh, pseudo_inverse, solve, symmetric
 from ....models.linear_gaussian import LinearGaussianModel
-from ...devices import AXIS, mesh_of, over_devices, summed
+from ...devices import AXIS, here, mesh_of, over_devices, summed
 from .coordinates import SMALLEST_VARIANCE
 from .kalman import SmootherPass, smoother_pass
 
@@ -68,7 +68,7 @@ def expect(model: LinearGaussianModel, data: Data, D: Float[Array, "p q"]) -> tu
     """`expectation`, compiled, on the devices on which the data lie."""
     if (mesh := mesh_of(data.z)) is None:
         return _expect(model, data, D)
-    return jax.device_get(over_devices(mesh, expectation, (None, 0, None), None, axis=AXIS)(model, data, D))
+    return here(over_devices(mesh, expectation, (None, 0, None), None, axis=AXIS)(model, data, D))
 
 
 def _moments(
