@@ -1,5 +1,6 @@
 """The same numbers on one device, on eight simulated devices, and over two processes; each device holds its share only."""
 
+import concurrent.futures
 import os
 import pathlib
 import socket
@@ -46,11 +47,11 @@ def test_eight_devices_give_what_one_gives():
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives():
+def test_two_processes_give_what_one_gives(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = str(s.getsockname()[1])
-    ended(*(start("two", port, str(i)) for i in range(2)))
+    ended(*(start("two", port, str(i), str(tmp_path / "run")) for i in range(2)))
 
 
 @pytest.mark.slow
@@ -81,3 +82,5 @@ def test_rejects_no_devices_two_of_the_same_and_an_executor_beside_them():
             DATA.over(wrong)
     with pytest.raises(sx.ConfigurationError, match="executor"):
         sx.fit(sx.HMM(2), DATA.over(), executor=object())
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(sx.ConfigurationError, match="devices"):
+        sx.select([sx.HMM(2)], DATA.over(), executor=pool)
