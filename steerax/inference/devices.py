@@ -17,6 +17,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from .._results import is_traced
 from ..data.sequences import Sequences
 
 AXIS = "sequences"
@@ -47,7 +48,7 @@ def spread(mesh: Mesh | None, x: Any, axis: int, fill: Any = None) -> jax.Array:
 def over_devices(
     mesh: Mesh | None, kernel: Callable, ins: tuple[Axis, ...], outs: Axis | tuple[Axis, ...], **static: Any
 ) -> Callable:
-    """The kernel as a function of arrays of all sequences; itself on one device.
+    """The kernel as a function of arrays of all sequences; itself on one device, and inside `jit`.
 
     **Arguments:** `ins`, `outs`: where the axis of sequences is in each argument and each result, `None` for what all sequences
     share; of a tree of arrays it is that of all leaves. `static`: keyword arguments that are compiled in.
@@ -56,6 +57,8 @@ def over_devices(
         return functools.partial(kernel, **static) if static else kernel
 
     def run(*arguments: Any) -> Any:
+        if is_traced(arguments):
+            return kernel(*arguments, **static)
         first = next(i for i, axis in enumerate(ins) if isinstance(axis, int))
         number = jax.tree.leaves(arguments[first])[0].shape[ins[first]]
         placed = [

@@ -26,7 +26,8 @@ def sweep(
     Workers compute in the precision of the caller (`jax_enable_x64`), and arrays keep theirs on the way, so that the numbers
     are those of one process.
 
-    **Arguments:** `function`, of a module, with one argument that can be pickled, as a tuple of what it needs; `cases`;
+    **Arguments:** `function`, of a module, with one argument that can be pickled, as a tuple of what it needs (it travels whole, so of
+    large data rather the path); `cases`;
     `executor`, any `concurrent.futures.Executor`: threads, processes (`ProcessPoolExecutor` with
     `mp_context=multiprocessing.get_context("spawn")`: JAX does not survive a fork), or `Client.get_executor()` of dask; `None` computes here,
     one case after the other. `on_result(i, result)` is called in this thread as soon as a result is there.
@@ -45,13 +46,19 @@ def sweep(
         for i, case in enumerate(cases):
             take(i, function(case))
     else:
-        _compute(function, [_packed(i, case) for i, case in enumerate(cases)], executor, take)
+        failures = _compute(function, [_packed(i, case) for i, case in enumerate(cases)], executor, take)
+        deaths = {i for i, error in failures.items() if _is_death(error)}
+        if failures.keys() - deaths:
+            raise failures[min(failures.keys() - deaths)]
+        if deaths:
+            raise WorkerError(finished, len(cases)) from failures[min(deaths)]
     return [finished[i] for i in range(len(cases))]
 
 
-def _compute(function: Any, packed: list[bytes], executor: concurrent.futures.Executor, take: Any) -> None:
-    """Send all, take what ends, and raise the first failure when nothing runs any more."""
-    finished: dict[int, Any] = {}
+def _compute(
+    function: Any, packed: list[bytes], executor: concurrent.futures.Executor, take: Callable[[int, Any], None]
+) -> dict[int, BaseException]:
+    """Send all and take what ends; after a failure send and begin nothing more. The failures, when nothing runs any more."""
     failures: dict[int, BaseException] = {}
     here = jax.config.jax_enable_x64, _PROCESS  # pyright: ignore[reportAttributeAccessIssue]
     place: dict[concurrent.futures.Future, int] = {}
@@ -67,20 +74,15 @@ def _compute(function: Any, packed: list[bytes], executor: concurrent.futures.Ex
             for future in sorted(done, key=place.__getitem__):
                 if (error := future.exception()) is not None:
                     failures[place[future]] = error
-                    continue
-                finished[place[future]] = result = pickle.loads(future.result())
-                take(place[future], result)
+                else:
+                    take(place[future], pickle.loads(future.result()))
             if failures:
                 open_futures = {future for future in open_futures if not future.cancel()}
     except BaseException:
         for future in place:
             future.cancel()
         raise
-    deaths = [i for i, error in failures.items() if _is_death(error)]
-    if len(deaths) < len(failures):
-        raise failures[min(failures.keys() - deaths)]
-    if deaths:
-        raise WorkerError(finished, len(packed)) from failures[min(deaths)]
+    return failures
 
 
 def _packed(i: int, case: Any) -> bytes:

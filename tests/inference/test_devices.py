@@ -63,6 +63,15 @@ def test_one_device_by_name_gives_what_no_device_gives():
     np.testing.assert_allclose(found.log_likelihoods, alone.log_likelihoods, rtol=1e-12)
 
 
+@pytest.mark.slow
+def test_inside_jit_data_over_devices_give_the_same():
+    def of(model, data):
+        return sx.filter(model, data).log_likelihood, sx.smooth(model, data).smoothed
+
+    for alone, found in zip(*(jax.jit(lambda m, d=d: of(m, d))(HMM) for d in (DATA, DATA.over())), strict=True):
+        np.testing.assert_allclose(found, alone, rtol=1e-12)
+
+
 def test_parts_of_data_stay_over_their_devices():
     spread = DATA.over()
     parts = [spread.select([0, 2]), *spread.split(0.4), spread.cut(5)]

@@ -70,8 +70,8 @@ def fit_tokens(
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
     - `run_folder`: where all restarts are kept, every `save_every` seconds and at the end; `resume`: whether to go on
       from what is there, to the same model as without a stop. More `max_iterations` may be asked for then.
-    - `executor`: whose workers do the screening, one restart each, to the same numbers (see `sweep`); `on_iteration` is
-      called by what goes on, and the run folder gets every restart when it is there.
+    - `executor`: whose workers do the screening, to the same numbers (see `sweep`), without `on_iteration`; each restart is
+      kept when it is there.
 
     Ctrl-C ends the fit with the best model so far (`RESULTS.interrupted`). `result` is `no_better_than_one` where independent tokens
     explain the data as well, `degenerate_state` where a state lost all its counts.
@@ -88,11 +88,8 @@ def fit_tokens(
     record = None
     if run_folder is not None:
         writes = data.devices is None or jax.process_index() == 0  # processes that share devices share the folder
-        record = Record(
-            RunFolder(run_folder, _identity(data, starts, counts, tolerance, screening), resume, writes),
-            runs,
-            save_every,
-        )
+        identity = _identity(data, starts, counts, tolerance, screening)
+        record = Record(RunFolder(run_folder, identity, resume, writes), runs, save_every)
         record.restore()
     prepared = Prepared.of(data, starts[0])
     loop_settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._errors import WorkerError
 from ..._results import RESULTS, name_of
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
@@ -228,7 +229,13 @@ class EMLoop(NamedTuple):
             if self.record is not None:
                 self.record.save()
 
-        sweep(_climbed, [(restarts[i], *settings) for i in unfinished], executor, take)
+        try:
+            sweep(_climbed, [(restarts[i], *settings) for i in unfinished], executor, take)
+        except WorkerError as error:
+            if self.record is None:
+                raise
+            kept = f"are in {self.record.folder.path}, where resume=True goes on"
+            raise WorkerError(error.finished, error.number, kept) from error
 
 
 def _climbed(case: tuple) -> Restart:

@@ -93,7 +93,7 @@ class _Climb:
         z, mask, _, w = self.data
         run = over_devices(mesh_of(z), run_filter, (None, 0, 0), 0)(self.model, z - w @ self.D.T, mask)
         least = smallest_on_host(lambda U: np.linalg.svd(U, compute_uv=False), run.U)
-        return least < 4 * np.sqrt(SMALLEST_VARIANCE)
+        return least < 4 * SMALLEST_VARIANCE**0.5
 
 
 _maximise = jax.jit(maximisation)
@@ -115,30 +115,28 @@ def fit_series(
 ) -> Fitted:
     """Maximum likelihood: every parameter, any order, gaps and ragged lengths.
 
-    The likelihood rises in every step. It starts from `kind`, if that is a model (its start counts as `"free"`); otherwise
-    from a vector autoregression of the data (as many states as channels) or from slow random dynamics. Every channel is
-    brought to mean zero and spread one meanwhile, so that units of the data play no part. The model is returned in the
-    basis of `canonical`, since data determine a model only up to a change of basis of its state, and belongs to the data
-    less the effect of the inputs: other verbs take the data less `w @ D.T`, `D` being `input_weights`, and add it back for the future.
+    The likelihood rises in every step. It starts from `kind`, if that is a model (its start counts as `"free"`); otherwise from a vector
+    autoregression of the data (as many states as channels) or from slow random dynamics. Every channel is brought to mean zero and
+    spread one meanwhile, so that units of the data play no part. The model is returned in the basis of `canonical`, since data
+    determine a model only up to a change of basis of its state, and belongs to the data less the effect of the inputs: other verbs
+    take the data less `w @ D.T`, `D` being `input_weights`, and add it back for the future.
 
     **Arguments:**
 
-    - `method`: `"em"`, expectation–maximisation; `"gradient"`, a few of its steps and then quasi-Newton steps along the
-      exact gradient, which climb flat likelihoods much faster. `"em"` takes `start="free"` only.
+    - `method`: `"em"`, expectation–maximisation, with `start="free"` only; `"gradient"`, a few of its steps and then quasi-Newton
+      steps along the exact gradient, which climb flat likelihoods much faster.
     - `max_iterations`; `tolerance`, the gain in nats per observed number below which it stops.
     - `restarts`: how many random starts are followed to their end, the best one kept; other starts are not random.
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
-    - `executor`: whose workers follow the restarts, one each, to the same numbers (see `sweep`); then nothing calls `on_iteration`.
+    - `executor`: whose workers follow the starts, to the same numbers (see `sweep`), without `on_iteration`.
 
-    Of stable models, `"em"` shortens the steps that would leave them, and `"gradient"` moves in coordinates that reach all
-    of them and no others. Ctrl-C ends the fit with the best model so far.
+    Of stable models, `"em"` shortens the steps that would leave them, and `"gradient"` moves in coordinates that reach all of them
+    and no others. Ctrl-C ends the fit with the best model so far. `result` is `max_steps_reached` if it was still gaining,
+    `noise_free` if the data are predicted without error (a constant or repeated channel), `breakdown` if a step lowered the
+    likelihood by more than rounding or made it infinite; the model is the best finite one.
 
-    **Returns:** `Fitted`; `result` is `max_steps_reached` if it was still gaining, `noise_free` if the data are predicted
-    without error (a constant or repeated channel), `breakdown` if a step lowered the likelihood by more than rounding or
-    made it infinite; the model is the best finite one.
-
-    **Raises:** `DataError` for tokens, a channel that is never observed, inputs that do not fit, or fewer
-    observed numbers than free parameters; `ConfigurationError` for sizes below one or an unknown method.
+    **Raises:** `DataError` for tokens, a channel that is never observed, inputs that do not fit, or fewer observed numbers
+    than free parameters; `ConfigurationError` for sizes below one or an unknown method; `WorkerError` as `sweep`.
     """
     if method not in METHODS:
         raise ConfigurationError(f"method={method!r} is unknown; use 'em' or 'gradient'.")
@@ -158,10 +156,10 @@ def fit_series(
     coordinates = Coordinates(asked.stable or asked.start == "stationary", asked.start)
     placed = Data(*(spread(mesh_of(data), a, 0, fill=0) for a in arrays))
     climbs = [_Climb(model, D, placed, tolerance, coordinates) for model, D in starts]
-    if executor is not None and len(climbs) > 1:
-        climbs = sweep(_followed, [(climb, units, method, max_iterations) for climb in climbs], executor)
-    else:
+    if executor is None:
         _follow(climbs, units, method, max_iterations, on_iteration, progress)
+    else:
+        climbs = sweep(_followed, [(climb, units, method, max_iterations) for climb in climbs], executor)
     return _best(climbs, units, n_free, data.columns or (None if given is None else given.channels))
 
 
@@ -247,7 +245,7 @@ def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None)
         )
     d, p, start = kind.n_states, data.values.shape[-1], 0
     if kind.start == "free":
-        start = d + (d * (d + 1) // 2 if data.number > d else 0)
+        start = d + (d * (d + 1) // 2 if inside.any(1).sum() > d else 0)
     n_free = n_parameters(kind.order, d, p, w.shape[-1], start)
     if mask.sum() < n_free:
         raise DataError(
