@@ -28,7 +28,7 @@ def start(*arguments, flags=""):
 
 def ended(*processes):
     try:
-        outputs = [process.communicate(timeout=280) for process in processes]
+        outputs = [process.communicate(timeout=900) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -42,11 +42,13 @@ def test_each_of_eight_devices_holds_its_share_and_counting_moves_sums_only():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_eight_devices_give_what_one_gives():
     ended(start("all", flags=EIGHT))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_two_processes_give_what_one_gives(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))

@@ -195,9 +195,9 @@ elif sys.argv[1] == "all":
     underflowing()
 else:
     shares()
-    for count in (6, 5):
-        chains(count)
-    others(5)
+    chains(5)
+    filters(LINEAR, series(5))
+    score(LINEAR, series(5))
     underflowing()
     fits(5)
     shared_run(sys.argv[4])
