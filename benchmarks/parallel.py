@@ -1,10 +1,10 @@
-"""How much faster is a selection on two worker processes than in one process?
+"""How much faster is a back-test on two worker processes than in one process?
 
     python -m benchmarks.parallel [--repeats 3]
 
-Four chains of 4, 8, 12 and 16 states, each fitted with 150 iterations of Baum–Welch to 400 sequences of 200 tokens, float64. Without an
-executor the fits run one after the other, each with all cores; "two workers" are processes that have been started and have
-compiled everything (a first selection), "with start" is that first selection.
+Sixteen windows of 200 of the numbers of a random walk with noise; in each a linear model of one state is fitted and forecasts the
+next number. Such fits are too small for one of them to use two cores. "two workers" are processes that have been started and have
+compiled everything (a first back-test), "with start" is that first one.
 """
 
 import argparse
@@ -19,28 +19,39 @@ import steerax as sx
 
 from .timing import machine, write
 
+WINDOW = 200
 
-def seconds(kinds, data, executor, iterations: int) -> float:
-    """Of one selection."""
+
+def error_ahead(case: tuple[np.ndarray, int]) -> float:
+    """How far off the forecast of the number after a window is."""
+    y, start = case
+    past = y[start : start + WINDOW]
+    fitted = sx.fit(sx.LinearGaussian(1, start="diffuse"), past, max_iterations=100, progress=False)
+    return float(y[start + WINDOW, 0] - sx.forecast(fitted.model, past, 1).mean[0, 0])
+
+
+def back_test(executor: concurrent.futures.Executor | None) -> tuple[float, list[float]]:
+    """Seconds, and the errors."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(WINDOW + 200, 1)).cumsum(0) + rng.normal(size=(WINDOW + 200, 1))
     started = time.perf_counter()
-    sx.select(kinds, data, executor=executor, restarts=1, max_iterations=iterations, tolerance=0.0, progress=False).best  # noqa: B018, its criterion is computed too
-    return time.perf_counter() - started
+    errors = sx.sweep(error_ahead, [(y, start) for start in range(0, 160, 10)], executor)
+    return time.perf_counter() - started, errors
 
 
-def run(repeats: int, iterations: int = 150) -> dict[str, float]:
+def run(repeats: int) -> dict[str, float]:
     """Medians of runs taken in turns, and the two first ones."""
-    hmm = sx.models.random_hmm(0, 8, 20)
-    data, kinds = sx.sample_sequences(hmm, 1, 400, 200), [sx.HMM(n) for n in (16, 12, 8, 4)]
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = {
-            "one process, first": seconds(kinds, data, None, iterations),
-            "two workers, with start": seconds(kinds, data, pool, iterations),
-        }
-        turns = [
-            (seconds(kinds, data, None, iterations), seconds(kinds, data, pool, iterations)) for _ in range(repeats)
-        ]
-    found["one process"], found["two workers"] = np.median(np.array(turns), 0).tolist()
-    return found
+        (first, errors), (start, others) = back_test(None), back_test(pool)
+        np.testing.assert_array_equal(errors, others)
+        turns = [(back_test(None)[0], back_test(pool)[0]) for _ in range(repeats)]
+    alone, together = np.median(np.array(turns), 0).tolist()
+    return {
+        "one process, first": first,
+        "two workers, with start": start,
+        "one process": alone,
+        "two workers": together,
+    }
 
 
 if __name__ == "__main__":
@@ -52,4 +63,4 @@ if __name__ == "__main__":
     for name, value in found.items():
         print(f"{name:<26} {value:.2f} s")
     print(f"speed-up {found['one process'] / found['two workers']:.2f}")
-    write("parallel", {"machine": machine(), "seconds": found})
+    write("parallel", {"seconds": found, **machine()})

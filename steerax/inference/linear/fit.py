@@ -154,13 +154,18 @@ def fit_series(
     else:
         starts = [jax.tree.map(jnp.asarray, units.into(given, np.zeros((given.n_channels, 0))))]
     coordinates = Coordinates(asked.stable or asked.start == "stationary", asked.start)
-    placed = Data(*(spread(mesh_of(data), a, 0, fill=0) for a in arrays))
-    climbs = [_Climb(model, D, placed, tolerance, coordinates) for model, D in starts]
+    climbs = _climbs(starts, arrays, mesh_of(data), tolerance, coordinates)
     if executor is None:
         _follow(climbs, units, method, max_iterations, on_iteration, progress)
     else:
         climbs = sweep(_followed, [(climb, units, method, max_iterations) for climb in climbs], executor)
     return _best(climbs, units, n_free, data.columns or (None if given is None else given.channels))
+
+
+def _climbs(starts: list, arrays: Data, mesh: Any, tolerance: float, coordinates: Coordinates) -> list[_Climb]:
+    """Where the climbs begin, with the data in place."""
+    placed = Data(*(spread(mesh, a, 0, fill=0) for a in arrays))
+    return [_Climb(model, D, placed, tolerance, coordinates) for model, D in starts]
 
 
 def _best(climbs: list[_Climb], units: Units, n_free: int, channels: tuple[str, ...] | None) -> Fitted:
