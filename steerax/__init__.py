@@ -19,6 +19,7 @@ _HOME: dict[str, str] = {
     "ImpossibleTokenError": "steerax._errors",
     "CheckpointError": "steerax._errors",
     "ConfigurationError": "steerax._errors",
+    "WorkerError": "steerax._errors",
     # data
     "Sequences": "steerax.data.sequences",
     "Vocabulary": "steerax.data.vocabulary",
@@ -59,6 +60,8 @@ _HOME: dict[str, str] = {
     "DualFilterNetwork": "steerax.inference.hmm.network",
     # inference: linear-Gaussian models only
     "recalibrate": "steerax.inference.linear.calibration",
+    # many computations side by side
+    "sweep": "steerax.runs.executors",
     # files
     "save": "steerax.runs.models",
     "load": "steerax.runs.models",

@@ -1,5 +1,7 @@
 """What a user can be told: one sentence that says what is wrong, where, and what to try."""
 
+from typing import Any
+
 
 class SteeraxError(ValueError):
     """Base of every error a user can cause. The command line prints these as one sentence and exits with 2.
@@ -30,6 +32,9 @@ class ImpossibleTokenError(DataError):
             f'the {noun.lower()}s before it; check {check}, or pass on_impossible="skip" to step over it.'
         )
 
+    def __reduce__(self):  # so that it reaches the caller from another process
+        return type(self), (self.sequence, self.position, self.token)
+
 
 class CheckpointError(SteeraxError):
     """A model or a run folder cannot be read: missing, torn, of another kind, or of a newer format."""
@@ -37,3 +42,20 @@ class CheckpointError(SteeraxError):
 
 class ConfigurationError(SteeraxError):
     """An argument or option has a value that cannot work, alone or together with another."""
+
+
+class WorkerError(SteeraxError):
+    """A worker of an executor died (killed, or out of memory).
+
+    **Attributes:** `finished`, what had been computed before: number of the case → result.
+    """
+
+    def __init__(self, finished: dict[int, Any], number: int, kept: str = "are in `finished` of this error"):
+        self.finished, self.number = finished, number
+        super().__init__(
+            f"A worker died (killed, or out of memory) while {number} results were computed; the {len(finished)} that were ready "
+            f"{kept}. Use fewer workers or more memory."
+        )
+
+    def __reduce__(self):
+        return type(self), (self.finished, self.number)

@@ -41,6 +41,12 @@ def _generated(key, n):
     return jax.random.randint(key, (2, 9), 0, 4)
 
 
+def _of_devices(data):
+    """Verbs over devices, of which a test has one."""
+    fitted = sx.fit(CHAIN, data, max_iterations=2, progress=False)
+    return sx.filter(CHAIN, data).states, sx.smooth(CHAIN, data), sx.dual_filter(CHAIN, data), fitted
+
+
 OF_CHAINS = {
     "filter": lambda: (sx.filter(CHAIN, TOKENS).filtered, sx.filter(CHAIN, BATCH).next_all()),
     "smooth": lambda: sx.smooth(CHAIN, TOKENS),
@@ -77,6 +83,7 @@ OF_CHAINS = {
     "sample": lambda: (sx.sample(CHAIN, 0, 20), sx.sample(CHAIN, 0, 20, 3)),
     "sample_sequences": lambda: sx.sample_sequences(CHAIN, 0, 3, 20),
     "fit": lambda: (sx.fit(sx.HMM(2), BATCH, max_iterations=3), sx.fit(CHAIN, BATCH, max_iterations=3)),
+    "sweep": lambda: sx.sweep(_of_devices, [BATCH.over()]),
     "select": lambda: sx.select([sx.HMM(1), sx.HMM(2)], BATCH, max_iterations=2),
     "fit_by_gradient": lambda: sx.fit_by_gradient(CHAIN, BATCH, 2),
     "fit_online": lambda: sx.fit_online(CHAIN, [BATCH, BATCH]),

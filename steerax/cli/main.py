@@ -17,7 +17,7 @@ from typing import Any
 
 import typer
 
-from .._errors import SteeraxError
+from .._errors import SteeraxError, WorkerError
 from .answers import Answer, say
 from .options import Options, command
 
@@ -69,7 +69,7 @@ for _name in _COMMANDS:
 
 
 def main() -> None:
-    """Run the command line: exit code 0, 2 for misuse or bad input, 1 for what failed on the way (a disk, memory), each with
+    """Run the command line: exit code 0, 2 for misuse or bad input, 1 for what failed on the way (a disk, memory, a worker), each with
     one sentence on stderr, or 130 if it was interrupted by Ctrl-C or SIGTERM.
 
     Float64 is on for this process, and compiled functions are kept for the next one. Other exceptions are faults of the
@@ -85,7 +85,8 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        code, sentence = 2 if isinstance(error, SteeraxError) else 1, _sentence(error)
+        misuse = isinstance(error, SteeraxError) and not isinstance(error, WorkerError)
+        code, sentence = 2 if misuse else 1, _sentence(error)
         if sentence is None or os.environ.get("STEERAX_TRACEBACK") == "1":
             raise
         say(f"steerax: {sentence}", err=True)

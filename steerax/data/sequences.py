@@ -21,7 +21,7 @@ class Sequences:
 
     **Attributes:** `values`; `lengths`, int `[B]`; `vocabulary`, or `None` for observations and for plain codes;
     `names`, one per sequence, or `None`; `columns`, the names of the channels of observations, or `None`; `source`, one line
-    about the file they were read from.
+    about the file they were read from; `devices`, over which verbs spread the sequences, see `over`.
     """
 
     values: np.ndarray
@@ -30,6 +30,7 @@ class Sequences:
     names: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     source: str = ""
+    devices: tuple[Any, ...] | None = None
 
     @classmethod
     def from_arrays(
@@ -165,7 +166,23 @@ class Sequences:
     def cut(self, length: int) -> "Sequences":
         """Every sequence cut into consecutive pieces of at most `length` positions, in order."""
         pieces = [part[i : i + length] for part in self for i in range(0, max(len(part), 1), length)]
-        return Sequences.from_arrays(pieces, self.vocabulary, columns=self.columns)
+        return dataclasses.replace(
+            Sequences.from_arrays(pieces, self.vocabulary, columns=self.columns), devices=self.devices
+        )
+
+    def over(self, devices: Iterable[Any] | None = None) -> "Sequences":
+        """The same sequences, spread by verbs over devices of JAX (all of them by default): each device holds and works
+        through a share of the sequences.
+
+        The numbers are those of one device to rounding, whatever the number of sequences. With several processes
+        (`jax.distributed`) each of them calls this with the same data. **Raises:** `DataError` for no device, or one given twice.
+        """
+        import jax
+
+        chosen = tuple(jax.devices() if devices is None else devices)
+        if not chosen or len(set(chosen)) < len(chosen) or not all(isinstance(d, jax.Device) for d in chosen):
+            raise DataError(f"{chosen} are not different devices of JAX; jax.devices() lists them.")
+        return dataclasses.replace(self, devices=chosen)
 
     def __repr__(self) -> str:
         kind = f"tokens of {self.n_tokens} symbols" if self.is_tokens else f"{self.values.shape[2]} channels"

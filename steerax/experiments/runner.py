@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
-from .._errors import CheckpointError, ConfigurationError
+from .._errors import CheckpointError, ConfigurationError, WorkerError
 from ..report import static, words
+from ..runs.executors import sweep
 from ..runs.files import content_hash, read_json, write_whole
 from ..runs.folder import Lock
 from ..runs.json import plain
@@ -118,7 +119,8 @@ def reproduce(
     this process; those that measure time wait for the others and run alone); `tell(record, kept)`, called after each;
     `formats`, of "svg", "pdf" and "png": every figure of the named experiments is also written into `out/figures`.
 
-    **Raises:** `ConfigurationError` for an unknown name or format, or if a format needs matplotlib and it is missing.
+    **Raises:** `ConfigurationError` for an unknown name or format, or if a format needs matplotlib and it is missing;
+    `WorkerError` if a worker died: what is finished is kept, and the same call goes on.
     """
     if formats:
         static.check(formats)
@@ -149,14 +151,25 @@ def reproduce(
         side_by_side = [job for job in open_jobs if job.name not in ALONE]
         side_by_side.sort(key=lambda job: place.get(job.name, len(place)))
         for together in (side_by_side, *([job] for job in open_jobs if job.name in ALONE)):
-            futures = {executor.submit(perform, job): job for job in together}
-            for future in concurrent.futures.as_completed(futures):
-                take(futures[future], future.result())
+            _sweep(together, executor, take, out)
     gallery.write(out)
     for kind in formats:
         for name in names:
             static.export_all(records[name]["figures"], out / "figures", name, kind)
     return [records[job.stem] for job in jobs]
+
+
+def _sweep(
+    jobs: list[Job],
+    executor: concurrent.futures.Executor,
+    take: Callable[[Job, dict[str, Any]], None],
+    out: pathlib.Path,
+) -> None:
+    """The jobs by the workers of an executor; each record is taken as soon as it is there."""
+    try:
+        sweep(perform, jobs, executor, lambda i, record: take(jobs[i], record))
+    except WorkerError as error:
+        raise WorkerError(error.finished, error.number, f"are in {out}, where the same call goes on") from error
 
 
 def kept(out: pathlib.Path, job: Job) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError
 from .._results import RESULTS, is_traced, successful_if
+from .devices import AXIS, largest, mesh_of, over_devices, spread
 from .hmm.kernels.scaled import Scaled
 from .results import DualFiltered
 from .tokens import AbstractFilteredTokens, batch_first, check_choice
@@ -47,6 +48,9 @@ def start_of(
     law = laws[initial]()
     if law.ndim == 2:
         law = jnp.expand_dims(law, tuple(range(1, len(shape) - 1)))
+    mesh = mesh_of(filtered.states)
+    if mesh is not None and shape[1] % mesh.size == 0:  # no device makes the shares of the others
+        return spread(mesh, np.broadcast_to(np.asarray(law), shape), 1)
     return jnp.broadcast_to(law, shape)
 
 
@@ -73,18 +77,21 @@ def dual_filtered(
     latter where the filter would lose mass otherwise.
     """
     initial, rho = start
-    z, arrays = jnp.asarray(filtered.tokens), filtered.model.arrays
+    z, arrays, mesh = jnp.asarray(filtered.tokens), filtered.model.arrays, mesh_of(filtered.states)
+    axis = None if mesh is None else AXIS
+    over = functools.partial(over_devices, mesh, layer=layer, axis=axis)
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance
 
     def applied(rho):
         if layers is None:
             cap = len(z) + 1 if max_layers is None else max_layers
-            rho, residuals, used = _until_fixed(layer, rho, arrays, z, tolerance, cap)
+            iterate = over(_until_fixed, (1, None, 1, None), (1, None, None), cap=cap)
+            rho, residuals, used = iterate(rho, arrays, z, tolerance)
             return _linear(rho), residuals, used
         if keep:
-            outputs, residuals = _history(layer, rho, arrays, z, layers)
+            outputs, residuals = over(_history, (1, None, 1), (2, None), layers=layers)(rho, arrays, z)
             return _linear(outputs), residuals, jnp.asarray(layers)
-        rho, residuals = _a_number_of(layer, rho, arrays, z, layers)
+        rho, residuals = over(_a_number_of, (1, None, 1), (1, None), layers=layers)(rho, arrays, z)
         return _linear(rho), residuals, jnp.asarray(layers)
 
     scaled = lambda states: applied(states if isinstance(initial, str) and initial == "filter" else Scaled.of(rho))
@@ -106,21 +113,28 @@ def _linear(rho: _Beliefs) -> Float[Array, "*n d"]:
     return rho.linear if isinstance(rho, Scaled) else rho
 
 
-def _change(new: _Beliefs, old: _Beliefs) -> Float[Array, ""]:
-    return jnp.max(jnp.sum(jnp.abs(_linear(new) - _linear(old)), -1))
+def _change(new: _Beliefs, old: _Beliefs, axis: str | None) -> Float[Array, ""]:
+    """The largest change; `axis` names the devices, if there are several."""
+    return largest(jnp.max(jnp.sum(jnp.abs(_linear(new) - _linear(old)), -1)), axis)
 
 
-def _until_fixed(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, cap: int):
+def _until_fixed(
+    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, *, layer: _Layer, cap: int, axis: str | None
+):
     def refuse(*_):
         raise ConfigurationError("How many layers dual_filter needs has no derivative; pass layers=… for gradients.")
 
-    iterated = jax.custom_vjp(lambda rho, *arrays: _iterated(layer, rho, arrays, z, tolerance, cap))
+    iterated = jax.custom_vjp(
+        lambda rho, *arrays: _iterated(rho, arrays, z, tolerance, layer=layer, cap=cap, axis=axis)
+    )
     iterated.defvjp(refuse, refuse)
     return iterated(rho, *arrays)
 
 
-@functools.partial(jax.jit, static_argnames=("layer", "cap"))
-def _iterated(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, cap: int):
+@functools.partial(jax.jit, static_argnames=("layer", "cap", "axis"))
+def _iterated(
+    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, *, layer: _Layer, cap: int, axis: str | None
+):
     def unfinished(carry):
         _, residuals, n = carry
         return (n < cap) & ((n == 0) | (residuals[n - 1] > tolerance))
@@ -128,27 +142,29 @@ def _iterated(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *bat
     def apply(carry):
         rho, residuals, n = carry
         new = layer(rho, arrays, z)
-        return new, residuals.at[n].set(_change(new, rho)), n + 1
+        return new, residuals.at[n].set(_change(new, rho, axis)), n + 1
 
     return lax.while_loop(unfinished, apply, (rho, jnp.zeros(cap, arrays[0].dtype), 0))
 
 
-@functools.partial(jax.jit, static_argnames=("layer", "layers"))
-def _a_number_of(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], layers: int):
+@functools.partial(jax.jit, static_argnames=("layer", "layers", "axis"))
+def _a_number_of(
+    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], *, layer: _Layer, layers: int, axis: str | None
+):
     def apply(rho, _):
         new = layer(rho, arrays, z)
-        return new, _change(new, rho)
+        return new, _change(new, rho, axis)
 
     return lax.scan(apply, rho, None, length=layers)
 
 
-@functools.partial(jax.jit, static_argnames=("layer", "layers"))
-def _history(layer: _Layer, rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], layers: int):
+@functools.partial(jax.jit, static_argnames=("layer", "layers", "axis"))
+def _history(rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], *, layer: _Layer, layers: int, axis: str | None):
     """The start and the output of every layer, and the residuals."""
 
     def apply(rho, _):
         new = layer(rho, arrays, z)
-        return new, (new, _change(new, rho))
+        return new, (new, _change(new, rho, axis))
 
     outputs, residuals = lax.scan(apply, rho, None, length=layers)[1]
     return jax.tree.map(lambda start, rest: jnp.concatenate([start[None], rest]), rho, outputs), residuals

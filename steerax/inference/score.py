@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from .._errors import ConfigurationError, DataError
@@ -13,6 +14,7 @@ from ..data.scores import TokenScores
 from ..data.sequences import Sequences
 from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
+from .devices import mesh_of, on_host, spread
 from .generalised.filter import score_tokens as score_tokens_of_operators
 from .hmm.filter import score_tokens
 from .predictor import as_predictor
@@ -48,14 +50,16 @@ def score_predictor(predictor: Any, data: Sequences, *, on_impossible: str = "ra
     if not mask.any():
         return TokenScores(values, mask)
     for rows in chunks(data.number, STRINGS):
-        log_p = next_token_log_probabilities(common, inputs[rows])
+        log_p = next_token_log_probabilities(common, inputs[rows], mesh_of(data))
         after = data.values[rows, data.max_length - log_p.shape[1] :]
         at_token = np.take_along_axis(log_p, np.maximum(after, 0)[..., None], axis=2)[..., 0]
         values[rows, data.max_length - log_p.shape[1] :] = at_token
     return TokenScores(np.where(mask, values, 0.0), mask)
 
 
-def next_token_log_probabilities(predictor: Any, strings: np.ndarray) -> Float[np.ndarray, "n R V"]:
+def next_token_log_probabilities(
+    predictor: Any, strings: np.ndarray, mesh: Mesh | None = None
+) -> Float[np.ndarray, "n R V"]:
     """Log-probabilities after every prefix of `strings` `[n T]`, in float64 on the host; see `Predictor`.
 
     Works through at most 256 strings at a time, always as many, so that one shape is compiled.
@@ -70,7 +74,8 @@ def next_token_log_probabilities(predictor: Any, strings: np.ndarray) -> Float[n
         if common.compiled:
             full = np.zeros((min(STRINGS, _rounded(len(strings))), part.shape[1]), np.int32)
             full[: len(part)] = part
-        parts.append(np.asarray(common.log_probabilities(full), np.float64)[: len(part)])
+            full = full if mesh is None else spread(mesh, full, 0)
+        parts.append(on_host(common.log_probabilities(full)).astype(np.float64)[: len(part)])
     return np.concatenate(parts)
 
 

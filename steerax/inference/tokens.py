@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..data.chunks import chunks
 from ..data.scores import TokenScores
 from ..data.sequences import Sequences, without_mask
 from ..models.hmm import HiddenMarkovModel
+from .devices import AXIS, anywhere, on_host, over_devices
 from .results import Filtered, check_coverage
 
 Tokens = Array | np.ndarray | Sequences
@@ -112,6 +114,32 @@ def raise_if_impossible(log_q, z) -> None:
         raise ImpossibleTokenError(sequence, position, int(np.asarray(z)[tuple(place)]))
 
 
+def filtered_over(
+    mesh: Any, filter_traced: Callable[..., Any], arrays: tuple, z: Int[np.ndarray, "T batch"], on_impossible: str
+) -> dict[str, Any]:
+    """The filter of a room over the devices of a mesh: what a record of filtered tokens holds.
+
+    **Raises:** as `raise_if_impossible`, unless impossible tokens are to be skipped.
+    """
+    ins, outs = (*(None for _ in arrays), 1), (1, 1, 1, None, None)
+    kernel = _filter_of_a_device(filter_traced)
+    tokens, states, log_q, impossible, lost = over_devices(mesh, kernel, ins, outs)(*arrays, z)
+    if bool(impossible) and on_impossible == "raise":
+        raise_if_impossible(on_host(log_q), z)
+    return {"tokens": tokens, "states": states, "log_q": log_q, "lost_mass": bool(lost)}
+
+
+@functools.cache
+def _filter_of_a_device(filter_traced: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments):
+        states, log_q, lost = filter_traced(*arguments)
+        possible = jnp.isfinite(log_q)
+        tokens = jnp.where(possible, arguments[-1], -1)
+        return tokens, states, log_q, anywhere(~possible.all(), AXIS), anywhere(lost, AXIS)
+
+    return run
+
+
 def batch_first(x: Array, features: int = 2) -> Array:
     """`[T B …]` as `[B T …]`, where the last `features` axes (time among them) belong to one sequence."""
     return jnp.moveaxis(x, 0, -features) if x.ndim > features else x
@@ -178,14 +206,13 @@ def scored(model: Any, data: Sequences, filter_data: Callable[..., Any], on_impo
             filtered = filter_data(model, part, on_impossible)
         except ImpossibleTokenError as error:  # names the sequence in the whole data set
             raise ImpossibleTokenError(rows.start + error.sequence, error.position, error.token, error.noun) from None
-        skipped = part.mask & (np.asarray(filtered.tokens).T < 0)
-        scores[rows] = np.where(skipped, -np.inf, np.asarray(filtered.log_likelihoods))
+        skipped = part.mask & (on_host(filtered.tokens).T < 0)
+        scores[rows] = np.where(skipped, -np.inf, on_host(filtered.log_likelihoods))
     return TokenScores(scores, data.mask)
 
 
 def _parts_of(data: Sequences, size: int = 256):
-    """`(sequences, their rows)`, at most `size` sequences at a time."""
-    parts = ((dataclasses.replace(data, names=None), rows) for rows in chunks(data.number, size))
-    return (
-        (dataclasses.replace(part, values=data.values[rows], lengths=data.lengths[rows]), rows) for part, rows in parts
-    )
+    """`(sequences, their rows)`, at most `size` sequences of a device at a time."""
+    size *= len(data.devices or [None])
+    part = lambda rows: dataclasses.replace(data, values=data.values[rows], lengths=data.lengths[rows], names=None)
+    return ((part(rows), rows) for rows in chunks(data.number, size))

@@ -5,6 +5,7 @@ a hidden Markov model, `generalised.filter.filter_tokens` for a generalised one,
 linear-Gaussian one. The functions of the rooms document the options that only they have.
 """
 
+import concurrent.futures
 import dataclasses
 import importlib
 import inspect
@@ -24,6 +25,7 @@ from ..maths.keys import as_key
 from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
 from ..models.linear_gaussian import AbstractLinearGaussianModel
+from ..runs.executors import sweep
 from .explanation import Explanation
 from .kinds import HMM, LinearGaussian
 from .results import Candidate, DualFiltered, Filtered, Fitted, Selection, Smoothed
@@ -253,11 +255,19 @@ def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
     """
     room = _room(kind, _KINDS, "fit")
     data = as_sequences(**room.taken(kind, data, collect=isinstance(kind, HMM)))
+    if data.devices is not None and options.get("executor") is not None:
+        raise ConfigurationError("Data over devices stay in their process; leave out the executor, or `over`.")
     return room.call("fit", "fit", kind, data, as_key(key), **options)
 
 
 def select(
-    kinds: Sequence[Any], data: Any, criterion: str = "bic", held_out: Any = None, key: Any = 0, **options: Any
+    kinds: Sequence[Any],
+    data: Any,
+    criterion: str = "bic",
+    held_out: Any = None,
+    key: Any = 0,
+    executor: concurrent.futures.Executor | None = None,
+    **options: Any,
 ) -> Selection:
     r"""Fit every kind and compare: $2(p-\ell)$ (AIC), $p\log n-2\ell$ (BIC), or held-out nats per observation.
 
@@ -265,22 +275,28 @@ def select(
     and assume an identifiable model; held-out data assume nothing.
 
     **Arguments:** `kinds`, at least one, as `fit` takes them; `criterion`, `"aic"`, `"bic"` or `"held_out"`, which needs
-    `held_out` sequences (a token impossible there scores infinity); `key` and options go to `fit`.
+    `held_out` sequences (a token impossible there scores infinity); `key` and options go to `fit`; `executor`, whose workers
+    fit the kinds side by side (see `sweep`), to the same numbers.
 
-    **Raises:** `ConfigurationError` for no kinds, an unknown criterion or missing held-out data.
+    **Raises:** `ConfigurationError` for no kinds, an unknown criterion or missing held-out data; `WorkerError` as `sweep`.
     """
     kinds = list(kinds)
     if criterion not in ("aic", "bic", "held_out") or (criterion == "held_out" and held_out is None):
         raise ConfigurationError(f"criterion={criterion!r} needs to be 'aic', 'bic', or 'held_out' with held-out data.")
     if not kinds:
         raise ConfigurationError("select needs at least one kind of model, HMM(4) for instance.")
-    candidates = []
-    for kind, each in zip(kinds, jax.random.split(as_key(key), len(kinds)), strict=True):
-        fitted = fit(kind, data, each, **options)
-        value, error = None, None
-        if held_out is not None:
-            skip = {"on_impossible": "skip"} if isinstance(fitted.model, HiddenMarkovModel) else {}
-            scores = score(fitted.model, held_out, **skip)
-            value, error = scores.cross_entropy, scores.standard_error if math.isfinite(scores.cross_entropy) else None
-        candidates.append(Candidate(kind, fitted, value, error))
-    return Selection(tuple(candidates), criterion)
+    keys = jax.random.split(as_key(key), len(kinds))
+    cases = [(kind, data, each, held_out, options) for kind, each in zip(kinds, keys, strict=True)]
+    return Selection(tuple(sweep(_candidate, cases, executor)), criterion)
+
+
+def _candidate(case: tuple) -> Candidate:
+    """One kind of `select`, fitted and measured."""
+    kind, data, key, held_out, options = case
+    fitted = fit(kind, data, key, **options)
+    value, error = None, None
+    if held_out is not None:
+        skip = {"on_impossible": "skip"} if isinstance(fitted.model, HiddenMarkovModel) else {}
+        scores = score(fitted.model, held_out, **skip)
+        value, error = scores.cross_entropy, scores.standard_error if math.isfinite(scores.cross_entropy) else None
+    return Candidate(kind, fitted, value, error)

@@ -11,9 +11,11 @@ from ..._results import RESULTS, is_traced
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
+from ..devices import mesh_of, on_host
 from ..hmm.filter import FilteredTokens, filter_codes
+from ..hmm.kernels.scaled import filter_traced
 from ..results import Filtered
-from ..tokens import batch_first, check_choice, scored
+from ..tokens import batch_first, check_choice, filtered_over, scored
 from .observations import as_observations, newest, numbers_of, seen_chain
 from .predictive import Predictive
 
@@ -78,10 +80,14 @@ def filter_series(hmm: HiddenMarkovModel, data: Any, on_impossible: str = "raise
     lengths = np.asarray(data.lengths) if isinstance(data, Sequences) else None
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
     chain, factors = seen_chain(hmm, jnp.asarray(z))
-    run = filter_codes(chain, numbers_of(z), lengths)
+    if (mesh := mesh_of(data)) is None or is_traced(chain):
+        run = filter_codes(chain, numbers_of(z), lengths)
+    else:
+        found = filtered_over(mesh, filter_traced, chain.arrays, np.asarray(numbers_of(z)), "skip")
+        run = FilteredTokens(model=chain, lengths=lengths, **found)
     factors = factors if is_traced(factors) else np.asarray(factors)
     if on_impossible == "raise" and not is_traced(run.log_q):
-        _raise_if_impossible(np.asarray(run.log_q), z)
+        _raise_if_impossible(on_host(run.log_q), z)
     return FilteredObservations(model=hmm, run=run, factors=factors, lengths=lengths)
 
 

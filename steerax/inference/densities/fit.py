@@ -1,5 +1,7 @@
 """Learning a hidden Markov model of numbers by expectation–maximisation."""
 
+import concurrent.futures
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from ...maths.keys import as_key
 from ...models.emissions.base import Prior
 from ...models.hmm import HiddenMarkovModel
 from ...runs.folder import RunFolder
+from ..devices import AXIS, here, mesh_of, over_devices, spread
 from ..hmm.fit import climbed, identity_of
 from ..hmm.kernels.em import Iteration, Pseudocounts, as_pseudocounts
 from ..hmm.restarts import Record, Restart, counted_safely
@@ -39,8 +42,18 @@ class PreparedSeries(NamedTuple):
 
     def iterated(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts) -> Iteration:
         """One iteration of EM. Raises `ImpossibleTokenError`."""
-        step = lambda *sizes: em_step(*model.parameters, self.z, self.lengths, pseudocounts, self.prior, *sizes)
-        return counted_safely(step, self.z.shape[:2], model, lambda: filter_series(model, self.data).run.lost_mass)
+        step = functools.partial(self.step, model, pseudocounts)
+        lost_mass = lambda: filter_series(model, self.data).run.lost_mass
+        return counted_safely(step, self.z.shape[:2], model, self.data, lost_mass)
+
+    def step(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts, block: int, per_chunk: int) -> Iteration:
+        """`em_step`, over the devices of the data."""
+        given = *model.parameters, self.z, self.lengths, pseudocounts, self.prior
+        if (mesh := mesh_of(self.data)) is None:
+            return em_step(*given, block, per_chunk)
+        sizes = {"block": block, "per_chunk": per_chunk, "axis": AXIS}
+        over = over_devices(mesh, em_step, (None, None, None, 1, 0, None, None), None, **sizes)
+        return here(over(*given))
 
 
 @bounded(
@@ -67,6 +80,7 @@ def fit_series(
     resume: bool = False,
     save_every: float = 30.0,
     progress: bool = True,
+    executor: concurrent.futures.Executor | None = None,
 ) -> Fitted:
     r"""The model whose likelihood, times priors, cannot be raised by another iteration of expectation–maximisation.
 
@@ -92,14 +106,16 @@ def fit_series(
     runs = [Restart(model, model) for model in starts]
     record = None
     if run_folder is not None:
+        writes = data.devices is None or jax.process_index() == 0  # processes that share devices share the folder
         kinds = f"hidden Markov model with {type(starts[0].emission).__name__}, shrinkage {shrinkage}"
         identity = identity_of(kinds, data, starts, counts, tolerance, screening)
-        record = Record(RunFolder(run_folder, identity, resume), runs, save_every)
+        record = Record(RunFolder(run_folder, identity, resume, writes), runs, save_every)
         record.restore()
-    z = jnp.asarray(as_observations(starts[0], data))
-    prepared = PreparedSeries(data, z, jnp.asarray(data.lengths), prior)
+    mesh = mesh_of(data)
+    z = spread(mesh, as_observations(starts[0], data), 1, fill=np.nan)
+    prepared = PreparedSeries(data, z, spread(mesh, data.lengths, 0, fill=0), prior)
     settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
-    return _fitted(prepared, *climbed(runs, settings, max_iterations, screening))
+    return _fitted(prepared, *climbed(runs, settings, max_iterations, screening, executor))
 
 
 def _fitted(prepared: PreparedSeries, best: Restart, stopped: RESULTS, compared: np.ndarray) -> Fitted:
@@ -140,6 +156,6 @@ def _no_better_than_one(best: Restart, prepared: PreparedSeries) -> bool:
     one = HiddenMarkovModel(np.ones(1), np.ones((1, 1)), model.emission.permuted(np.zeros(1, int)))
     alone = Restart(one, one)
     settings = prepared, Pseudocounts(), 1e-6 * prepared.data.n_observed, None, None, False
-    alone, *_ = climbed([alone], settings, 50, 0)
+    alone, *_ = climbed([alone], settings, 50, 0, None)
     gain = best.log_likelihoods[-1] - alone.log_likelihoods[-1]
     return gain < n_parameters(model) - n_parameters(alone.model)

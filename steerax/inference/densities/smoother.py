@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from ...models.hmm import HiddenMarkovModel
+from ..devices import mesh_of
 from ..hmm.smoother import likeliest_path, smoothed_states
 from ..results import Smoothed
 from .filter import filter_series
@@ -20,7 +21,7 @@ def smooth_series(hmm: HiddenMarkovModel, data: Any, on_impossible: str = "raise
     **Raises:** as `filter_series`.
     """
     filtered = filter_series(hmm, data, on_impossible)
-    return Smoothed(smoothed_states(filtered.run), filtered.log_likelihood, filtered.result)
+    return Smoothed(smoothed_states(filtered.run, mesh_of(data)), filtered.log_likelihood, filtered.result)
 
 
 def most_likely_states_series(hmm: HiddenMarkovModel, data: Any) -> Int[Array, "*batch T"]:

@@ -14,9 +14,19 @@ from ..._results import is_traced
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.generalised import GeneralisedHMM
+from ..devices import mesh_of, over_devices
 from ..hmm.kernels.recursions import Limits
 from ..hmm.kernels.scaled import Scaled
-from ..tokens import AbstractFilteredTokens, Tokens, as_codes, batch_first, check_choice, raise_if_impossible, scored
+from ..tokens import (
+    AbstractFilteredTokens,
+    Tokens,
+    as_codes,
+    batch_first,
+    check_choice,
+    filtered_over,
+    raise_if_impossible,
+    scored,
+)
 from .kernels.recursions import (
     filter_linear,
     has_no_signs,
@@ -39,7 +49,8 @@ class FilteredTokens(AbstractFilteredTokens):
     model: GeneralisedHMM
 
     def exact_states(self) -> Scaled:
-        return filter_scaled(*self.model.arrays, jnp.asarray(self.tokens))[0]
+        over = over_devices(mesh_of(self.states), filter_scaled, (None, None, None, 1), (1, 1))
+        return over(*self.model.arrays, jnp.asarray(self.tokens))[0]
 
     @property
     def filtered(self) -> Float[Array, "*batch T d"]:
@@ -87,6 +98,9 @@ def filter_tokens(model: GeneralisedHMM, data: Tokens, on_impossible: str = "rai
         states, log_q, lost = filter_traced(*arrays, jnp.asarray(z))
         tokens = jnp.where(jnp.isfinite(log_q), z, -1)
         return FilteredTokens(model=model, tokens=tokens, states=states, log_q=log_q, lost_mass=lost, lengths=lengths)
+    if (mesh := mesh_of(data)) is not None:
+        found = filtered_over(mesh, filter_traced, arrays, np.asarray(z), on_impossible)
+        return FilteredTokens(model=model, lengths=lengths, **found)
     states: Any
     log_q: Any
     states, log_q = filter_linear(*arrays, z)

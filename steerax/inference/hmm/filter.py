@@ -11,7 +11,17 @@ from jaxtyping import Array, Float, Int
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from ..tokens import AbstractFilteredTokens, Tokens, as_codes, batch_first, check_choice, raise_if_impossible, scored
+from ..devices import mesh_of, over_devices
+from ..tokens import (
+    AbstractFilteredTokens,
+    Tokens,
+    as_codes,
+    batch_first,
+    check_choice,
+    filtered_over,
+    raise_if_impossible,
+    scored,
+)
 from .kernels.likelihoods import emission_table
 from .kernels.recursions import (
     Limits,
@@ -30,7 +40,8 @@ class FilteredTokens(AbstractFilteredTokens):
     model: Any  # a hidden Markov model, or another record with its arrays
 
     def exact_states(self) -> Scaled:
-        return filter_scaled(*self.model.arrays, jnp.asarray(self.tokens))[0]
+        over = over_devices(mesh_of(self.states), filter_scaled, (None, None, None, 1), (1, 1))
+        return over(*self.model.arrays, jnp.asarray(self.tokens))[0]
 
     @property
     def filtered(self) -> Float[Array, "*batch T d"]:
@@ -63,6 +74,9 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     z = as_codes(hmm, data)
     lengths = np.asarray(data.lengths) if isinstance(data, Sequences) else None
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
+    if (mesh := mesh_of(data)) is not None:
+        found = filtered_over(mesh, filter_traced, hmm.arrays, np.asarray(z), on_impossible)
+        return FilteredTokens(model=hmm, lengths=lengths, **found)
     filtered = filter_codes(hmm, z, lengths)
     if on_impossible == "raise" and isinstance(filtered.log_q, np.ndarray):
         raise_if_impossible(filtered.log_q, z)

@@ -1,5 +1,6 @@
 """Learning a hidden Markov model by expectation–maximisation."""
 
+import concurrent.futures
 import dataclasses
 import os
 import threading
@@ -50,6 +51,7 @@ def fit_tokens(
     resume: bool = False,
     save_every: float = 30.0,
     progress: bool = True,
+    executor: concurrent.futures.Executor | None = None,
 ) -> Fitted:
     r"""The model whose likelihood (times a Dirichlet prior) cannot be raised by another iteration of Baum–Welch.
 
@@ -68,12 +70,14 @@ def fit_tokens(
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
     - `run_folder`: where all restarts are kept, every `save_every` seconds and at the end; `resume`: whether to go on
       from what is there, to the same model as without a stop. More `max_iterations` may be asked for then.
+    - `executor`: whose workers do the screening, to the same numbers (see `sweep`), without `on_iteration`; each restart is
+      kept when it is there.
 
     Ctrl-C ends the fit with the best model so far (`RESULTS.interrupted`). `result` is `no_better_than_one` where independent tokens
     explain the data as well, `degenerate_state` where a state lost all its counts.
 
     **Raises:** `DataError` for data without tokens; `ConfigurationError` for options that cannot work;
-    `ImpossibleTokenError` if a start gives a sequence probability zero; `CheckpointError` for a run folder that holds a
+    `ImpossibleTokenError` if a start gives a sequence probability zero; `WorkerError` as `sweep`; `CheckpointError` for a run folder that holds a
     run, if `resume` is false, or the run of other data or options.
     """
     counts = as_pseudocounts(pseudocounts)
@@ -83,17 +87,22 @@ def fit_tokens(
     runs = [Restart(model, model) for model in starts]
     record = None
     if run_folder is not None:
+        writes = data.devices is None or jax.process_index() == 0  # processes that share devices share the folder
         identity = identity_of("hidden Markov model by Baum-Welch", data, starts, counts, tolerance, screening)
-        record = Record(RunFolder(run_folder, identity, resume), runs, save_every)
+        record = Record(RunFolder(run_folder, identity, resume, writes), runs, save_every)
         record.restore()
     prepared = Prepared.of(data, starts[0])
     loop_settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
-    best, stopped, compared = climbed(runs, loop_settings, max_iterations, screening)
+    best, stopped, compared = climbed(runs, loop_settings, max_iterations, screening, executor)
     return _fitted(best, data, stopped, compared)
 
 
 def climbed(
-    runs: list[Restart], settings: tuple, max_iterations: int, screening: int
+    runs: list[Restart],
+    settings: tuple,
+    max_iterations: int,
+    screening: int,
+    executor: concurrent.futures.Executor | None,
 ) -> tuple[Restart, RESULTS, np.ndarray]:
     """The best restart after all iterations, how it ended if not by itself, and log-likelihoods after screening."""
     prepared, counts, least_gain, on_iteration, record, progress = settings
@@ -101,6 +110,8 @@ def climbed(
     with loop.interruptible() as interrupted:
         stop = threading.Event()
         climb = EMLoop(prepared, counts, least_gain, on_iteration, interrupted, stop, record, progress)
+        if executor is not None and len(runs) > 1:
+            climb.elsewhere(runs, compared_at, executor)
         climb(runs, compared_at)
         best = max(runs, key=lambda run: run.objective[min(compared_at, len(run.objective) - 1)])
         climb([best], max_iterations)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -13,11 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._errors import WorkerError
 from ..._results import RESULTS, name_of
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
+from ...runs import loop
+from ...runs.executors import sweep
 from ...runs.folder import RunFolder
 from ...runs.progress import Progress
+from ..devices import AXIS, here, mesh_of, over_devices, spread
 from ..tokens import as_codes
 from .filter import filter_tokens
 from .kernels.counts import SMALLEST_MASS, chunk_blocks
@@ -53,7 +58,8 @@ class CanIterate(Protocol):
 
 
 class Prepared(NamedTuple):
-    """Sequences as the E-step takes them: rows of the emission table `[T B]` and lengths `[B]`."""
+    """Sequences as the E-step takes them: rows of the emission table `[T B]` and lengths `[B]`, over the devices of the data,
+    whose shares are made equal by empty sequences."""
 
     data: Sequences
     rows: Any
@@ -63,25 +69,41 @@ class Prepared(NamedTuple):
     @classmethod
     def of(cls, data: Sequences, model: HiddenMarkovModel) -> "Prepared":
         """Raises `DataError` for tokens that the model does not have."""
-        return cls(data, row_numbers(jnp.asarray(as_codes(model, data))), jnp.asarray(data.lengths))
+        mesh = mesh_of(data)
+        codes = spread(mesh, as_codes(model, data), 1, fill=-1)
+        return cls(data, row_numbers(codes), spread(mesh, data.lengths, 0, fill=0))
+
+    def step(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts, block: int, per_chunk: int) -> Iteration:
+        """One iteration of EM."""
+        if (mesh := mesh_of(self.data)) is None:
+            return em_step(*model.arrays, self.rows, self.lengths, pseudocounts, block, per_chunk)
+        sizes = {"block": block, "per_chunk": per_chunk, "axis": AXIS}
+        over = over_devices(mesh, em_step, (None, None, None, 1, 0, None), None, **sizes)
+        return here(over(*model.arrays, self.rows, self.lengths, pseudocounts))
 
     def counted(self, model: HiddenMarkovModel, step: Callable[[int, int], _Counted]) -> _Counted:
         """`step(block, per_chunk)` as `counted_safely` chooses it. Raises `ImpossibleTokenError`."""
-        return counted_safely(step, self.rows.shape, model, lambda: filter_tokens(model, self.data).lost_mass)
+        return counted_safely(
+            step, self.rows.shape, model, self.data, lambda: filter_tokens(model, self.data).lost_mass
+        )
 
     def iterated(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts) -> Iteration:
         """One iteration of EM. Raises `ImpossibleTokenError`."""
-        step = lambda *sizes: em_step(*model.arrays, self.rows, self.lengths, pseudocounts, *sizes)
-        return self.counted(model, step)
+        return self.counted(model, functools.partial(self.step, model, pseudocounts))
 
 
 def counted_safely(
-    step: Callable[[int, int], _Counted], shape: tuple[int, int], model: HiddenMarkovModel, lost_mass: Callable[[], Any]
+    step: Callable[[int, int], _Counted],
+    shape: tuple[int, int],
+    model: HiddenMarkovModel,
+    data: Sequences,
+    lost_mass: Callable[[], Any],
 ) -> _Counted:
     """`step(block, per_chunk)` with normalisation every eight observations where a step is cheap and in float64; once more
     after every one where a mass came near the smallest number, and with block 0, in scaled numbers, where mass would have
     been lost, which `lost_mass()` tells; it also raises for an impossible observation."""
     (length, batch), d = shape, model.n_states
+    batch //= len(data.devices or [None])
     cheap = batch * d * d <= 100_000 and model.initial.dtype == jnp.float64
     counted = step(8, chunk_blocks(length, batch, d, 8)) if cheap else None
     if counted is None or float(counted.smallest_mass) <= SMALLEST_MASS:
@@ -220,9 +242,36 @@ class EMLoop(NamedTuple):
                         if restart.take(*evaluated, self.least_gain, self.prepared.data.n_observed):
                             note(restart)
 
-            if len(restarts) == 1 or jax.default_backend() != "cpu":
+            if len(restarts) == 1 or jax.default_backend() != "cpu" or self.prepared.data.devices is not None:
                 for restart in restarts:
                     run(restart)
                 return
             with concurrent.futures.ThreadPoolExecutor(min(len(restarts), os.cpu_count() or 1)) as pool:
                 list(pool.map(run, restarts))
+
+    def elsewhere(self, restarts: list[Restart], limit: int, executor: concurrent.futures.Executor) -> None:
+        """Bring the restarts to `limit` iterations by the workers of an executor; each is saved when it is there."""
+        unfinished = [i for i, r in enumerate(restarts) if r.result is None and len(r.objective) <= limit]
+        settings = self.prepared.data, self.pseudocounts, self.least_gain, limit
+
+        def take(n: int, climbed: Restart) -> None:
+            vars(restarts[unfinished[n]]).update(vars(climbed))
+            if self.record is not None:
+                self.record.save()
+
+        try:
+            sweep(_climbed, [(restarts[i], *settings) for i in unfinished], executor, take)
+        except WorkerError as error:
+            if self.record is None:
+                raise
+            kept = f"are in {self.record.folder.path}, where resume=True goes on"
+            raise WorkerError(error.finished, error.number, kept) from error
+
+
+def _climbed(case: tuple) -> Restart:
+    """One restart after its iterations, in a worker."""
+    restart, data, pseudocounts, least_gain, limit = case
+    with loop.interruptible() as interrupted:
+        prepared, asked = Prepared.of(data, restart.model), threading.Event()
+        EMLoop(prepared, pseudocounts, least_gain, None, interrupted, asked, None, False)([restart], limit)
+    return restart

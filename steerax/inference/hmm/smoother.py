@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -13,6 +12,7 @@ from ..._results import is_traced
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
+from ..devices import mesh_of, on_host, over_devices
 from ..results import Smoothed
 from ..tokens import Tokens, as_codes, batch_first
 from .filter import FilteredTokens, filter_tokens
@@ -28,16 +28,15 @@ def smooth_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     $O(d^2T)$. Missing tokens have factor one. **Raises:** as `filter_tokens`.
     """
     filtered = filter_tokens(hmm, data, on_impossible)
-    return Smoothed(smoothed_states(filtered), filtered.log_likelihood, filtered.result)
+    return Smoothed(smoothed_states(filtered, mesh_of(data)), filtered.log_likelihood, filtered.result)
 
 
-def smoothed_states(filtered: FilteredTokens) -> Float[Array, "*batch T d"]:
-    """The distributions of the states given all tokens, from what the filter returned."""
+def smoothed_states(filtered: FilteredTokens, mesh: Any) -> Float[Array, "*batch T d"]:
+    """The distributions of the states given all tokens, from what the filter returned, over the devices of a mesh."""
     model, z = filtered.model.arrays[1:], jnp.asarray(filtered.tokens)
+    run = lambda kernel, states: over_devices(mesh, kernel, (1, None, None, 1), 1)(states, *model, z)
     return batch_first(
-        filtered.either(
-            lambda: _smooth_backward(filtered.states, *model, z), lambda states: smooth_scaled(states, *model, z)
-        )
+        filtered.either(lambda: run(_smooth_backward, filtered.states), lambda states: run(smooth_scaled, states))
     )
 
 
@@ -81,9 +80,9 @@ def likeliest_path(
     """The likeliest path of a chain along codes, time first; where there is none, `name_impossible` raises."""
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)
-    path, best = _viterbi(*chain.arrays, z)
+    path, best = over_devices(mesh_of(data), _viterbi, (None, None, None, 1), (1, 0))(*chain.arrays, z)
     impossible = jnp.isneginf(best)
-    if not is_traced(impossible) and np.asarray(impossible).any():
+    if not is_traced(impossible) and on_host(impossible).any():
         name_impossible()
     path = batch_first(jnp.where(impossible, -1, path), 1)
     return jnp.where(jnp.asarray(data.inside), path, -1) if isinstance(data, Sequences) else path

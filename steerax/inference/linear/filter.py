@@ -14,6 +14,7 @@ from ...data.convert import converted, one_frame
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
+from ..devices import mesh_of, on_host, over_devices
 from ..results import Filtered, Gaussian
 from .kernels.kalman import FilterPass, filter_pass, over_series, update
 
@@ -27,7 +28,7 @@ class FilteredSeries(Filtered):
 
     model: LinearGaussianModel
     run: FilterPass
-    mask: Bool[Array, "*batch T p"]
+    mask: Bool[Array | np.ndarray, "*batch T p"]
     lengths: Int[np.ndarray, " batch"] | None = None
 
     @property
@@ -37,8 +38,8 @@ class FilteredSeries(Filtered):
     @property
     def filtered(self) -> Gaussian:
         x, P = self.predicted.mean[..., :-1, :], self.run.P[..., :-1, :, :]
-        model = self.model
-        return Gaussian(*_updates(model.observation, model.observation_noise, x, P, self.run.U, self.run.e, self.mask))
+        model, over = self.model, over_devices(mesh_of(x), _updates, (None, None, 0, 0, 0, 0, 0), (0, 0))
+        return Gaussian(*over(model.observation, model.observation_noise, x, P, self.run.U, self.run.e, self.mask))
 
     @property
     def innovations(self) -> Float[Array, "*batch T p"]:
@@ -93,16 +94,17 @@ def filter_series(model: AbstractLinearGaussianModel, data: Any) -> FilteredSeri
     **Raises:** `DataError` for observations whose shape does not fit, infinite ones, or a model that varies in time.
     """
     model = time_invariant(model, "filter")
-    z, mask = as_series(model, data)
+    z, mask = series_to_spread(model, data)
     lengths = np.asarray(data.lengths) if isinstance(data, Sequences) else None
-    return FilteredSeries(model=model, run=run_filter(model, z, mask), mask=mask, lengths=lengths)
+    run = over_devices(mesh_of(data), run_filter, (None, 0, 0), 0)(model, z, mask)
+    return FilteredSeries(model=model, run=run, mask=mask, lengths=lengths)
 
 
 def score_series(model: AbstractLinearGaussianModel, data: Sequences) -> TokenScores:
     r"""$\log p(Z_t\mid Z_{<t})$ of every time of a data set; `scored` counts the observed channels, so that the mean is
     nats per observed number. **Raises:** as `filter_series`."""
     filtered = filter_series(model, data)
-    return TokenScores(np.asarray(filtered.log_likelihoods, np.float64), np.asarray(filtered.mask).sum(-1))
+    return TokenScores(on_host(filtered.log_likelihoods).astype(np.float64), np.asarray(filtered.mask).sum(-1))
 
 
 def time_invariant(model: AbstractLinearGaussianModel, verb: str) -> LinearGaussianModel:
@@ -120,6 +122,16 @@ def as_series(
 
     **Raises:** `DataError` for another shape or infinite values.
     """
+    z, mask = _checked(model, data)
+    return jnp.asarray(z), jnp.asarray(mask)
+
+
+def series_to_spread(model: AbstractLinearGaussianModel, data: Any) -> tuple[Any, Any]:
+    """`as_series` for `over_devices`: what is to be spread stays on the host."""
+    return (as_series if mesh_of(data) is None else _checked)(model, data)
+
+
+def _checked(model: AbstractLinearGaussianModel, data: Any) -> tuple[Any, Any]:
     p = model.n_channels
     data = one_frame(converted(data, "observations"), data, model.check_channels)
     if isinstance(data, Sequences):
@@ -142,4 +154,4 @@ def as_series(
     if np.isinf(z).any():
         raise DataError(f"The observation at position {int(np.argwhere(np.isinf(z))[0, -2])} is infinite.")
     mask = ~np.isnan(z)
-    return jnp.asarray(np.where(mask, z, 0.0)), jnp.asarray(mask)
+    return np.where(mask, z, z.dtype.type(0)), mask

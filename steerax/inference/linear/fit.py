@@ -1,5 +1,6 @@
 """Learn a linear-Gaussian model of any order from data with gaps."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import threading
@@ -19,7 +20,9 @@ from ...data.sequences import Sequences, without_mask
 from ...maths.keys import as_key
 from ...models.linear_gaussian import LinearGaussianModel
 from ...runs import loop
+from ...runs.executors import sweep
 from ...runs.progress import Progress
+from ..devices import mesh_of, over_devices, smallest_on_host, spread
 from ..kinds import LinearGaussian
 from ..results import Fitted
 from .filter import run_filter
@@ -87,8 +90,10 @@ class _Climb:
 
     def without_noise(self) -> bool:
         """Whether some combination of the channels is predicted as exactly as the model's noise floor allows."""
-        U = np.asarray(run_filter(self.model, self.data.z - self.data.w @ self.D.T, self.data.mask).U)
-        return bool(np.linalg.svd(U, compute_uv=False).min() < 4 * np.sqrt(SMALLEST_VARIANCE))
+        z, mask, _, w = self.data
+        run = over_devices(mesh_of(z), run_filter, (None, 0, 0), 0)(self.model, z - w @ self.D.T, mask)
+        least = smallest_on_host(lambda U: np.linalg.svd(U, compute_uv=False), run.U)
+        return least < 4 * SMALLEST_VARIANCE**0.5
 
 
 _maximise = jax.jit(maximisation)
@@ -106,32 +111,32 @@ def fit_series(
     restarts: int = 1,
     on_iteration: Callable[[int, float, LinearGaussianModel], Any] | None = None,
     progress: bool = True,
+    executor: concurrent.futures.Executor | None = None,
 ) -> Fitted:
     """Maximum likelihood: every parameter, any order, gaps and ragged lengths.
 
-    The likelihood rises in every step. It starts from `kind`, if that is a model (its start counts as `"free"`); otherwise
-    from a vector autoregression of the data (as many states as channels) or from slow random dynamics. Every channel is
-    brought to mean zero and spread one meanwhile, so that units of the data play no part. The model is returned in the
-    basis of `canonical`, since data determine a model only up to a change of basis of its state, and belongs to the data
-    less the effect of the inputs: other verbs take the data less `w @ D.T`, `D` being `input_weights`, and add it back for the future.
+    The likelihood rises in every step. It starts from `kind`, if that is a model (its start counts as `"free"`); otherwise from a vector
+    autoregression of the data (as many states as channels) or from slow random dynamics. Every channel is brought to mean zero and
+    spread one meanwhile, so that units of the data play no part. The model is returned in the basis of `canonical`, since data
+    determine a model only up to a change of basis of its state, and belongs to the data less the effect of the inputs: other verbs
+    take the data less `w @ D.T`, `D` being `input_weights`, and add it back for the future.
 
     **Arguments:**
 
-    - `method`: `"em"`, expectation–maximisation; `"gradient"`, a few of its steps and then quasi-Newton steps along the
-      exact gradient, which climb flat likelihoods much faster. `"em"` takes `start="free"` only.
+    - `method`: `"em"`, expectation–maximisation, with `start="free"` only; `"gradient"`, a few of its steps and then quasi-Newton
+      steps along the exact gradient, which climb flat likelihoods much faster.
     - `max_iterations`; `tolerance`, the gain in nats per observed number below which it stops.
     - `restarts`: how many random starts are followed to their end, the best one kept; other starts are not random.
     - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
+    - `executor`: whose workers follow the starts, to the same numbers (see `sweep`), without `on_iteration`.
 
-    Of stable models, `"em"` shortens the steps that would leave them, and `"gradient"` moves in coordinates that reach all
-    of them and no others. Ctrl-C ends the fit with the best model so far.
+    Of stable models, `"em"` shortens the steps that would leave them, and `"gradient"` moves in coordinates that reach all of them
+    and no others. Ctrl-C ends the fit with the best model so far. `result` is `max_steps_reached` if it was still gaining,
+    `noise_free` if the data are predicted without error (a constant or repeated channel), `breakdown` if a step lowered the
+    likelihood by more than rounding or made it infinite; the model is the best finite one.
 
-    **Returns:** `Fitted`; `result` is `max_steps_reached` if it was still gaining, `noise_free` if the data are predicted
-    without error (a constant or repeated channel), `breakdown` if a step lowered the likelihood by more than rounding or
-    made it infinite; the model is the best finite one.
-
-    **Raises:** `DataError` for tokens, a channel that is never observed, inputs that do not fit, or fewer
-    observed numbers than free parameters; `ConfigurationError` for sizes below one or an unknown method.
+    **Raises:** `DataError` for tokens, a channel that is never observed, inputs that do not fit, or fewer observed numbers
+    than free parameters; `ConfigurationError` for sizes below one or an unknown method; `WorkerError` as `sweep`.
     """
     if method not in METHODS:
         raise ConfigurationError(f"method={method!r} is unknown; use 'em' or 'gradient'.")
@@ -149,9 +154,18 @@ def fit_series(
     else:
         starts = [jax.tree.map(jnp.asarray, units.into(given, np.zeros((given.n_channels, 0))))]
     coordinates = Coordinates(asked.stable or asked.start == "stationary", asked.start)
-    climbs = [_Climb(model, D, arrays, tolerance, coordinates) for model, D in starts]
-    _follow(climbs, units, method, max_iterations, on_iteration, progress)
+    climbs = _climbs(starts, arrays, mesh_of(data), tolerance, coordinates)
+    if executor is None:
+        _follow(climbs, units, method, max_iterations, on_iteration, progress)
+    else:
+        climbs = sweep(_followed, [(climb, units, method, max_iterations) for climb in climbs], executor)
     return _best(climbs, units, n_free, data.columns or (None if given is None else given.channels))
+
+
+def _climbs(starts: list, arrays: Data, mesh: Any, tolerance: float, coordinates: Coordinates) -> list[_Climb]:
+    """Where the climbs begin, with the data in place."""
+    placed = Data(*(spread(mesh, a, 0, fill=0) for a in arrays))
+    return [_Climb(model, D, placed, tolerance, coordinates) for model, D in starts]
 
 
 def _best(climbs: list[_Climb], units: Units, n_free: int, channels: tuple[str, ...] | None) -> Fitted:
@@ -175,8 +189,8 @@ def _follow(
     """Every climb to its end, one after the other, or until the caller or Ctrl-C ends the fit. Log-likelihoods and models
     are told in the units of the data."""
     warm_up, asked = max_iterations if method == "em" else min(WARM_UP, max_iterations), threading.Event()
-    total, mask = max_iterations * len(climbs), np.asarray(climbs[0].data.mask)
-    observed, shift = int(mask.sum()), units.log_size(mask)
+    total, counts = max_iterations * len(climbs), np.asarray(climbs[0].data.mask.sum((0, 1)))
+    observed, shift = int(counts.sum()), units.log_size(counts)
     with loop.interruptible() as interrupted, Progress("Maximum likelihood", total, shown=progress) as bar:
 
         def note(climb: _Climb, value: float, model: Callable[[], tuple[LinearGaussianModel, Array]]) -> bool:
@@ -207,9 +221,16 @@ def _follow(
                 return
 
 
+def _followed(case: tuple) -> _Climb:
+    """One climb at its end, in a worker."""
+    climb, units, method, max_iterations = case
+    _follow([climb], units, method, max_iterations, None, False)
+    return climb
+
+
 def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None) -> tuple[Data, Units, int]:
-    """The data in units in which every channel has mean zero and spread one, these units, and how many parameters are
-    free."""
+    """The data, on the host, in units in which every channel has mean zero and spread one, these units, and how many
+    parameters are free."""
     if data.is_tokens:
         raise DataError("A linear-Gaussian model needs observations (floats); these data are tokens.")
     z, inside = np.asarray(data.values, float), np.asarray(data.inside)
@@ -229,7 +250,7 @@ def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None)
         )
     d, p, start = kind.n_states, data.values.shape[-1], 0
     if kind.start == "free":
-        start = d + (d * (d + 1) // 2 if data.number > d else 0)
+        start = d + (d * (d + 1) // 2 if inside.any(1).sum() > d else 0)
     n_free = n_parameters(kind.order, d, p, w.shape[-1], start)
     if mask.sum() < n_free:
         raise DataError(
@@ -239,7 +260,7 @@ def _standardised(kind: LinearGaussian, data: Sequences, n_channels: int | None)
     units, dtype = Units.of(z, mask, w, inside), jnp.result_type(float)
     z = _on_grid(np.where(mask, (z - units.centre) / units.size, 0.0))
     w = _on_grid(np.where(inside[..., None], (w - units.input_centre) / units.input_size, 0.0))
-    return Data(jnp.asarray(z, dtype), jnp.asarray(mask), jnp.asarray(inside), jnp.asarray(w, dtype)), units, n_free
+    return Data(z.astype(dtype), mask, inside, w.astype(dtype)), units, n_free
 
 
 def _on_grid(a: np.ndarray) -> np.ndarray:

@@ -11,10 +11,11 @@ from jaxtyping import Array, Float
 from ..._results import RESULTS, first_failure
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel
+from ..devices import mesh_of, over_devices
 from ..results import Gaussian, check_coverage
 from .dual import as_target
 from .explain import terms_at
-from .filter import FilteredSeries, as_series, observed, run_filter
+from .filter import FilteredSeries, observed, run_filter, series_to_spread
 from .solvers import ClosedLoop
 
 _MOST_STATES = 256  # order times dimension up to which the Kalman filter forecasts
@@ -49,12 +50,14 @@ def forecast_series(model: AbstractLinearGaussianModel, data: Any, steps: int) -
     filter with the terminal condition at each horizon beyond that and for operators. **Raises:** as `filter_series`.
     """
     several = isinstance(data, Sequences)
-    z, mask = as_series(model, data)
+    z, mask = series_to_spread(model, data)
+    mesh = mesh_of(data)
     z, mask = (z, mask) if several else (z[None], mask[None])
     times = np.asarray(data.lengths if several else [z.shape[1]])[:, None] + np.arange(steps)
-    z, mask = (jnp.pad(a, ((0, 0), (0, steps), (0, 0))) for a in (z, mask))
+    z, mask = ((jnp if mesh is None else np).pad(a, ((0, 0), (0, steps), (0, 0))) for a in (z, mask))
     if isinstance(model, LinearGaussianModel) and model.order * model.n_states <= _MOST_STATES:
-        run = FilteredSeries(model=model, run=run_filter(model, z, mask), mask=mask)
+        run = over_devices(mesh, run_filter, (None, 0, 0), 0)(model, z, mask)
+        run = FilteredSeries(model=model, run=run, mask=mask)
         states, result = run.predicted[np.arange(len(z))[:, None], times], run.result
     else:
         target, solver = as_target(model, "state"), ClosedLoop()

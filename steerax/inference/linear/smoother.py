@@ -6,8 +6,9 @@ import jax.numpy as jnp
 
 from ..._results import RESULTS, successful_if
 from ...models.linear_gaussian import AbstractLinearGaussianModel
+from ..devices import mesh_of, over_devices
 from ..results import Gaussian, Smoothed
-from .filter import as_series, time_invariant
+from .filter import series_to_spread, time_invariant
 from .kernels.kalman import over_series, smoother_pass
 
 _run = over_series(smoother_pass)
@@ -22,7 +23,7 @@ def smooth_series(model: AbstractLinearGaussianModel, data: Any) -> Smoothed:
     **Raises:** `DataError` for observations whose shape does not fit, or a model that varies in time.
     """
     model = time_invariant(model, "smooth")
-    run = _run(model, *as_series(model, data))
+    run = over_devices(mesh_of(data), _run, (None, 0, 0), 0)(model, *series_to_spread(model, data))
     finite = jnp.isfinite(run.x).all() & jnp.isfinite(run.V).all()
     d = model.n_states
     smoothed = Gaussian(run.x[..., :-1, :d], run.V[..., :-1, :d, :d])

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...._bounds import NOT_NEGATIVE
 from ....models.transitions import as_transition
+from ...devices import anywhere, largest, summed
 from .counts import ExpectedCounts, expected_counts
 from .scaled import counts_scaled
 
@@ -62,7 +63,7 @@ def counts_of(mu, A, C, rows, lengths, block: int, per_chunk: int) -> ExpectedCo
     return counts_scaled(mu, A, C, rows, lengths)
 
 
-@functools.partial(jax.jit, static_argnames=("block", "per_chunk"))
+@functools.partial(jax.jit, static_argnames=("block", "per_chunk", "axis"))
 def em_step(
     mu: Float[Array, " d"],
     A,
@@ -72,9 +73,10 @@ def em_step(
     pseudocounts: Pseudocounts,
     block: int,
     per_chunk: int,
+    axis: str | None = None,
 ) -> Iteration:
-    """One iteration. With `block` 0 no mass can underflow. Rows without any expected count keep their value; they belong to states that no token needs."""
-    counts = counts_of(mu, A, C, rows, lengths, block, per_chunk)
+    """One iteration. With `block` 0 no mass can underflow; counts are added up over the devices that `axis` names. Rows without any expected count keep their value; they belong to states that no token needs."""
+    counts = of_all_devices(counts_of(mu, A, C, rows, lengths, block, per_chunk), axis)
     after = maximise(mu, A, C, Counts(*counts[:3]), pseudocounts)
     free = _free(mu, A, C)
     lost = _tied(counts.emission, len(free[2])).sum(-1) + pseudocounts.emission == 0
@@ -90,6 +92,13 @@ def log_prior_of_rows(rows: tuple, weights: tuple) -> Float[Array, ""]:
         ),
         jnp.zeros(()),
     )
+
+
+def of_all_devices(counts: ExpectedCounts, axis: str | None) -> ExpectedCounts:
+    """The sums over the devices that `axis` names."""
+    initial, transition, emission, log_likelihood = summed(counts[:4], axis)
+    smallest, doubtful = -largest(-counts.smallest_mass, axis), anywhere(counts.doubtful, axis)
+    return ExpectedCounts(initial, transition, emission, log_likelihood, smallest, doubtful)
 
 
 def maximise(mu: Float[Array, " d"], A, C: Float[Array, "d V"], counts: Counts, pseudocounts: Pseudocounts) -> tuple:

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ....maths.covariance import eigh, pseudo_inverse, solve, symmetric
 from ....models.linear_gaussian import LinearGaussianModel
+from ...devices import AXIS, here, mesh_of, over_devices, summed
 from .coordinates import SMALLEST_VARIANCE
 from .kalman import SmootherPass, smoother_pass
 
@@ -37,14 +39,17 @@ class Statistics(NamedTuple):
 class Data(NamedTuple):
     """Sequences side by side: `z`, `mask` (1 where observed), `inside` (before the end), and inputs `w` (q may be 0)."""
 
-    z: Float[Array, "B T p"]
-    mask: Bool[Array, "B T p"]
-    inside: Bool[Array, "B T"]
-    w: Float[Array, "B T q"]
+    z: Float[Array | np.ndarray, "B T p"]
+    mask: Bool[Array | np.ndarray, "B T p"]
+    inside: Bool[Array | np.ndarray, "B T"]
+    w: Float[Array | np.ndarray, "B T q"]
 
 
-def expectation(model: LinearGaussianModel, data: Data, D: Float[Array, "p q"]) -> tuple[Statistics, Float[Array, ""]]:
-    """The E-step: expected moments of what the inputs leave, $Z_t-Dw_t$, under `model`, and its log-likelihood."""
+def expectation(
+    model: LinearGaussianModel, data: Data, D: Float[Array, "p q"], axis: str | None = None
+) -> tuple[Statistics, Float[Array, ""]]:
+    """The E-step: expected moments of what the inputs leave, $Z_t-Dw_t$, under `model`, and its log-likelihood; sums over the
+    devices that `axis` names."""
 
     def one(part):
         z, mask, inside, w = part
@@ -53,10 +58,17 @@ def expectation(model: LinearGaussianModel, data: Data, D: Float[Array, "p q"]) 
         return _moments(model, run, z, mask, inside, w), run.log_likelihood
 
     moments, likelihoods = jax.lax.map(one, data)
-    return jax.tree.map(lambda a: a.sum(0), moments), likelihoods.sum()
+    return summed((jax.tree.map(lambda a: a.sum(0), moments), likelihoods.sum()), axis)
 
 
-expect = jax.jit(expectation)
+_expect = jax.jit(expectation)
+
+
+def expect(model: LinearGaussianModel, data: Data, D: Float[Array, "p q"]) -> tuple[Statistics, Float[Array, ""]]:
+    """`expectation`, compiled, on the devices on which the data lie."""
+    if (mesh := mesh_of(data.z)) is None:
+        return _expect(model, data, D)
+    return here(over_devices(mesh, expectation, (None, 0, None), None, axis=AXIS)(model, data, D))
 
 
 def _moments(
@@ -68,7 +80,7 @@ def _moments(
     w: Float[Array, "T q"],
 ) -> Statistics:
     d, p, q, dtype = model.n_states, model.n_channels, w.shape[1], z.dtype
-    step = inside[1:].astype(dtype)
+    step, there = inside[1:].astype(dtype), inside.any().astype(dtype)
     ξ, V = run.x[:-1], run.V[:-1]
     S_ξξ = jnp.einsum("t,ti,tj->ij", step, ξ[:-1], ξ[:-1]) + jnp.einsum("t,tij->ij", step, V[:-1])
     S_xξ = jnp.einsum("t,ti,tj->ij", step, ξ[1:, :d], ξ[:-1]) + jnp.einsum("t,tij->ij", step, run.cross[:-1, :d])
@@ -98,9 +110,9 @@ def _moments(
         jnp.einsum("t,ti,tj->ij", used, z_hat, a) + jnp.einsum("t,tij->ij", used, cross),
         jnp.einsum("t,ti,tj->ij", used, z_hat, z_hat) + jnp.einsum("t,tij->ij", used, spread),
         used.sum(),
-        X[0],
-        P[0] + jnp.outer(X[0], X[0]),
-        jnp.ones((), dtype),
+        X[0] * there,
+        (P[0] + jnp.outer(X[0], X[0])) * there,
+        there,
     )
 
 

@@ -108,9 +108,9 @@ class _Climb:
         self, coordinates: Coordinates, data: Data, tolerance: float, vector: Any, unravel: Any, goes_on: GoesOn
     ):
         self.coordinates, self.data, self.tolerance, self.goes_on = coordinates, data, tolerance, goes_on
-        self.count, self.vector, self.unravel = int(np.asarray(data.mask).sum()), np.asarray(vector), unravel
+        self.count, self.vector, self.unravel = int(data.mask.sum()), np.asarray(vector), unravel
         kept = jax.tree.map(jnp.zeros_like, unravel(vector))
-        if coordinates.start != "free" or len(data.mask) <= len(kept.mean):
+        if coordinates.start != "free" or int(data.inside.any(1).sum()) <= len(kept.mean):
             kept = kept._replace(start=kept.start + 1)
         if coordinates.start != "free":
             kept = kept._replace(mean=kept.mean + 1)

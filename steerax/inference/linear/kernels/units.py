@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from ....models.linear_gaussian import LinearGaussianModel
 
@@ -29,9 +29,9 @@ class Units(NamedTuple):
         """The units of what is observed of `z` and of the inputs `w`."""
         return cls(*_centre_and_size(z, mask), *_centre_and_size(w, np.broadcast_to(inside[..., None], w.shape)))
 
-    def log_size(self, mask: Bool[np.ndarray, "B T p"]) -> float:
-        """What a log-likelihood in these units exceeds that of the data by."""
-        return float(mask.sum((0, 1)) @ np.log(self.size))
+    def log_size(self, observed: Int[np.ndarray, " p"]) -> float:
+        """What a log-likelihood in these units exceeds that of the data by, which have so many numbers in each channel."""
+        return float(observed @ np.log(self.size))
 
     def into(
         self, model: LinearGaussianModel, D: Float[np.ndarray, "p q"]
