@@ -22,10 +22,11 @@ def explained(
     data: Tokens,
     queries: Any,
     F: Float[Array, "d k"],
-    gains: Float[Array, "T *batch d"],
+    gains: Any,
     explain_one: _Explain,
 ) -> Explanation:
-    """What `explain_tokens` returns, from the gains of every step and a function that explains one sequence.
+    """What `explain_tokens` returns, from the gains `[T … d]` of every step (or a tree of arrays, time first) and a function that
+    explains one sequence.
 
     **Raises:** `ConfigurationError` for a query that does not fit.
     """
@@ -41,7 +42,8 @@ def explained(
         times = np.asarray(data.lengths)[:, None]
     else:
         raise ConfigurationError('For several sequences queries are -1 (the end of each) or "all".')
-    parts = [explain_one(gains[:, i], z[:, i], times[i]) for i in range(data.number)]
+    one = lambda i: explain_one(jax.tree.map(lambda g: g[:, i], gains), z[:, i], times[i])
+    parts = [one(i) for i in range(data.number)]
     prior, weights, norms = (jnp.stack(part) for part in zip(*parts, strict=True))
     states = filtered.predicted[np.arange(data.number)[:, None], times]
     return Explanation(times, prior, weights, norms, result=_balance(prior, weights, states, F))

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal, get_args
 
-from .._bounds import COUNT
+from .._bounds import COUNT, COUNT_OR_ZERO
 from .._errors import ConfigurationError
 
 Start = Literal["stationary", "diffuse", "free"]
@@ -19,6 +19,29 @@ class HMM:
 
     def __post_init__(self):
         _check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lagged:
+    """A hidden chain of tokens whose step reads the tokens at `lags` lags (`LaggedHMM`).
+
+    **Arguments:** `n_states`; `lags`; `reads`, `"tokens"`; `attention`, whether the weights of the lags read the tokens there too;
+    `emission_lags`, how many past tokens the emission reads.
+    """
+
+    n_states: int
+    lags: int
+    reads: Literal["tokens"] = "tokens"
+    attention: bool = True
+    _: dataclasses.KW_ONLY
+    emission_lags: int = 0
+
+    def __post_init__(self):
+        COUNT.check("n_states", self.n_states)
+        COUNT.check("lags", self.lags)
+        COUNT_OR_ZERO.check("emission_lags", self.emission_lags)
+        if self.reads not in ("tokens",):
+            raise ConfigurationError(f"reads={self.reads!r} is unknown; lags are of 'tokens'.")
 
 
 @dataclasses.dataclass(frozen=True)

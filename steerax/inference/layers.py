@@ -45,7 +45,7 @@ def start_of(
     if initial == "filter":
         return filtered.states
     law = laws[initial]()
-    if law.ndim == 2:
+    if law.ndim == 2 < len(shape):
         law = jnp.expand_dims(law, tuple(range(1, len(shape) - 1)))
     return jnp.broadcast_to(law, shape)
 
@@ -65,15 +65,16 @@ def dual_filtered(
     tolerance: float | None,
     max_layers: int | None,
     keep: bool,
+    arrays: tuple | None = None,
 ) -> DualFiltered:
     """What layers make of `start`, the name of the first beliefs and their values; the options are those of
     `dual_filter_tokens`.
 
     `layer` is a function of the module, so that it is compiled once, and takes beliefs as arrays or as scaled numbers: the
-    latter where the filter would lose mass otherwise.
+    latter where the filter would lose mass otherwise. `arrays` are those of the model unless given.
     """
     initial, rho = start
-    z, arrays = jnp.asarray(filtered.tokens), filtered.model.arrays
+    z, arrays = jnp.asarray(filtered.tokens), filtered.model.arrays if arrays is None else arrays
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance
 
     def applied(rho):

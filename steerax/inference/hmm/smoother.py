@@ -10,8 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from ..._results import is_traced
 from ...data.sequences import Sequences
+from ...models.conditional import AbstractConditionalHMM
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
+from ..conditional.smoother import likeliest_states
 from ..results import Smoothed
 from ..tokens import Tokens, as_codes, batch_first, check_hidden
 from .filter import filter_tokens
@@ -65,6 +67,8 @@ def most_likely_states(hmm: Any, data: Any) -> Int[Array, "*batch T"]:
     **Raises:** `ImpossibleTokenError` if the tokens (inside `jit` the path is −1 then) have probability zero; `DataError` if they are not codes of the
     model; `ConfigurationError` for a model without hidden states.
     """
+    if isinstance(hmm, AbstractConditionalHMM):
+        return likeliest_states(hmm, data)
     check_hidden("most_likely_states", hmm)
     z = jnp.asarray(as_codes(hmm, data))
     if z.shape[0] == 0:
