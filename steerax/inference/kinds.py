@@ -31,7 +31,7 @@ class Lagged:
 
     n_states: int
     lags: int
-    reads: Literal["tokens"] = "tokens"
+    reads: str = "tokens"
     attention: bool = True
     _: dataclasses.KW_ONLY
     emission_lags: int = 0

@@ -6,12 +6,15 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..data.vocabulary import Vocabulary
 from ..maths.keys import as_key
 from .transitions import cumulative, draw
+
+Tokens = Int[Array | np.ndarray, " T"]
 
 
 class AbstractConditionalHMM(eqx.Module):
@@ -59,36 +62,37 @@ class AbstractConditionalHMM(eqx.Module):
         return type(self).emissions is not AbstractConditionalHMM.emissions
 
     @abc.abstractmethod
-    def kernels(self, tokens: Int[Array, " T"]) -> Float[Array, "T d d"]:
+    def kernels(self, tokens: Tokens) -> Float[Array, "T d d"]:
         r"""$K_0\dots K_{T-1}$: row `t` moves $X_t$ to $X_{t+1}$ and reads `tokens[:t+1]` only."""
 
-    def emissions(self, tokens: Int[Array, " T"]) -> Float[Array, "T1 d V"]:
+    def emissions(self, tokens: Tokens) -> Float[Array, "T1 d V"]:
         r"""$C_0\dots C_T$: row `t` emits $Z_t$ and reads `tokens[:t]` only."""
         return jnp.broadcast_to(self.emission, (len(tokens) + 1, *self.emission.shape))
 
-    def emitted(self, tokens: Int[Array, " T"]) -> Float[Array, "T d"]:
+    def emitted(self, tokens: Tokens) -> Float[Array, "T d"]:
         r"""$C_t(x,z_t)$ of every token, ones for a missing one."""
         if not self.emission_reads_tokens:
             table = jnp.concatenate([jnp.ones((1, self.n_states), self.emission.dtype), self.emission.T])
-            return table[tokens + 1]
-        chosen = jnp.maximum(tokens, 0)[:, None, None]
+            return table[jnp.asarray(tokens) + 1]
+        chosen = jnp.maximum(jnp.asarray(tokens), 0)[:, None, None]
         column = jnp.take_along_axis(self.emissions(tokens)[:-1], chosen, -1)[..., 0]
-        return jnp.where(tokens[:, None] < 0, 1, column)
+        return jnp.where(jnp.asarray(tokens)[:, None] < 0, 1, column)
 
-    def kernel_at(self, tokens: Int[Array, " T"], t: Any) -> Float[Array, "d d"]:
+    def kernel_at(self, tokens: Tokens, t: Any) -> Float[Array, "d d"]:
         """$K_t$ alone."""
         return self.kernels(tokens)[t]
 
-    def emission_at(self, tokens: Int[Array, " T"], t: Any) -> Float[Array, "d V"]:
+    def emission_at(self, tokens: Tokens, t: Any) -> Float[Array, "d V"]:
         """$C_t$ alone, `t` at most `T`."""
         return self.emissions(tokens)[t]
 
-    def unseen(self, tokens: Int[Array, " T"]) -> Float[Array, "T d d"]:
+    def unseen(self, tokens: Tokens) -> Float[Array, "T d d"]:
         r"""$\sum_{z\ne z_t}C_t(x,z)K_t^z(x,x')$, with $K_t^z$ the kernel if the token at $t$ had been $z$; zero for a missing one.
 
         $O(Vd^2)$ a token where `memory` is bounded: $V$ times `memory` calls of `kernels`, as tokens that far apart can be exchanged
         at once; without a bound $VT$ calls.
         """
+        tokens = jnp.asarray(tokens)
         here, emissions = tokens[:, None, None] >= 0, self.emissions(tokens)[:-1]
         if not self.reads_newest:
             return jnp.where(here, (1 - self.emitted(tokens))[..., None] * self.kernels(tokens), 0)

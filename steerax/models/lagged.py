@@ -1,6 +1,6 @@
 """Hidden chains whose next step reads several past tokens, or several past states."""
 
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,11 +12,9 @@ from jaxtyping import Array, Float, Int
 from .._errors import ConfigurationError, DataError
 from ..data.vocabulary import Vocabulary
 from ..maths.precision import in_one_precision
-from .conditional import AbstractConditionalHMM
+from .conditional import AbstractConditionalHMM, Tokens
 from .hmm import _rescaled, _rows
 from .lags import codes_at_lags, codes_before, lag_weights, mixed
-
-Reads = Literal["tokens"]
 
 
 class LaggedHMM(AbstractConditionalHMM):
@@ -63,7 +61,7 @@ class LaggedHMM(AbstractConditionalHMM):
         emission: Any,
         weights: Any,
         attention: Any = None,
-        reads: Reads = "tokens",
+        reads: str = "tokens",
         *,
         emission_weights: Any = None,
         emission_attention: Any = None,
@@ -126,11 +124,11 @@ class LaggedHMM(AbstractConditionalHMM):
         """Whether the emission reads lags too."""
         return self.emission_weights is not None
 
-    def lag_weights(self, tokens: Int[Array, " T"]) -> Float[Array, "T m"]:
+    def lag_weights(self, tokens: Tokens) -> Float[Array, "T m"]:
         r"""$\lambda_{t,j}$, the weight of the token $z_{t-j}$ in the step from $X_t$ to $X_{t+1}$: what an attention head shows."""
         return lag_weights(codes_at_lags(jnp.asarray(tokens), self.n_lags), self.weights, self.attention)
 
-    def kernels(self, tokens: Int[Array, " T"]) -> Float[Array, "T d d"]:
+    def kernels(self, tokens: Tokens) -> Float[Array, "T d d"]:
         return self._kernels(codes_at_lags(jnp.asarray(tokens), self.n_lags))
 
     def _kernels(self, codes: Int[Array, "*n m"]) -> Float[Array, "*n d d"]:
@@ -140,22 +138,22 @@ class LaggedHMM(AbstractConditionalHMM):
         weights: Any = self.emission_weights
         return mixed(self.emission, codes, lag_weights(codes, weights, self.emission_attention))
 
-    def emissions(self, tokens: Int[Array, " T"]) -> Float[Array, "T1 d V"]:
+    def emissions(self, tokens: Tokens) -> Float[Array, "T1 d V"]:
         if not self.emission_reads_tokens:
             return super().emissions(tokens)
         tokens = jnp.asarray(tokens)
         after = jnp.concatenate([tokens, jnp.full(1, -1, tokens.dtype)])
         return self._emissions(codes_at_lags(after, self.emission.shape[0], 1))
 
-    def kernel_at(self, tokens: Int[Array, " T"], t: Any) -> Float[Array, "d d"]:
-        return self._kernels(codes_before(tokens, t, self.n_lags))
+    def kernel_at(self, tokens: Tokens, t: Any) -> Float[Array, "d d"]:
+        return self._kernels(codes_before(jnp.asarray(tokens), t, self.n_lags))
 
-    def emission_at(self, tokens: Int[Array, " T"], t: Any) -> Float[Array, "d V"]:
+    def emission_at(self, tokens: Tokens, t: Any) -> Float[Array, "d V"]:
         if not self.emission_reads_tokens:
             return self.emission
-        return self._emissions(codes_before(tokens, t - 1, self.emission.shape[0]))
+        return self._emissions(codes_before(jnp.asarray(tokens), t - 1, self.emission.shape[0]))
 
-    def unseen(self, tokens: Int[Array, " T"]) -> Float[Array, "T d d"]:
+    def unseen(self, tokens: Tokens) -> Float[Array, "T d d"]:
         tokens = jnp.asarray(tokens)
         codes, emissions = codes_at_lags(tokens, self.n_lags), self.emissions(tokens)[:-1]
 

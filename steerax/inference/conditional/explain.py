@@ -44,7 +44,7 @@ def explain_tokens(
     """
     filtered = filter_tokens(model, data, on_impossible)
     adapted = isinstance(target, str) and target == "next" and model.emission_reads_tokens
-    following = model.initial[:, None] if model.emission_reads_tokens else model.emission
+    following = jnp.asarray(model.initial[:, None] if model.emission_reads_tokens else model.emission)
     F = target_of("state" if adapted else target, model.n_states, following)
     dtype = F.dtype if dtype is None else jnp.dtype(dtype)
     seen, other, either = operators_of(filtered)
