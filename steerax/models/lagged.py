@@ -128,6 +128,13 @@ class LaggedHMM(AbstractConditionalHMM):
         r"""$\lambda_{t,j}$, the weight of the token $z_{t-j}$ in the step from $X_t$ to $X_{t+1}$: what an attention head shows."""
         return lag_weights(codes_at_lags(jnp.asarray(tokens), self.n_lags), self.weights, self.attention)
 
+    def attention_map(self, tokens: Tokens) -> Float[Array, "T T"]:
+        """`lag_weights` laid out as the attention of a transformer is: row `t`, after token `t`, reads column `s`."""
+        weights, times = self.lag_weights(tokens), jnp.arange(len(tokens))
+        lags = times[:, None] - times[None]
+        read = jnp.take_along_axis(weights, jnp.clip(lags, 0, self.n_lags - 1), 1)
+        return jnp.where((lags >= 0) & (lags < self.n_lags), read, 0)
+
     def kernels(self, tokens: Tokens) -> Float[Array, "T d d"]:
         return self._kernels(codes_at_lags(jnp.asarray(tokens), self.n_lags))
 
@@ -164,6 +171,12 @@ class LaggedHMM(AbstractConditionalHMM):
 
         start = jnp.zeros((len(tokens), self.n_states, self.n_states), self.initial.dtype)
         return lax.scan(add, start, jnp.arange(self.n_tokens))[0]
+
+    def named(self, vocabulary: Vocabulary | None) -> "LaggedHMM":
+        """The same model with names for its tokens."""
+        more = {"emission_weights": self.emission_weights, "emission_attention": self.emission_attention}
+        given = self.initial, self.transition, self.emission, self.weights, self.attention, self.reads
+        return LaggedHMM(*given, vocabulary=vocabulary, **more)
 
     def to_config(self) -> dict[str, Any]:
         """What a file needs besides the arrays."""

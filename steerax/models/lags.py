@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-_FEW_TOKENS = 64  # up to this many a row is picked by a product
+_FEW_TOKENS = 64  # up to this many, rows are picked by a product
 
 
 def codes_at_lags(tokens: Int[Array, " T"], m: int, first: int = 0) -> Int[Array, "T m"]:
@@ -37,7 +37,7 @@ def lag_weights(
     if a is None:
         u = jnp.where(known, w, 0)
     else:
-        scores = jnp.stack([picked(a[j], codes[..., j]) for j in range(codes.shape[-1])], -1)
+        scores = picked_scores(a, codes)
         counted = known & (w > 0)
         top = lax.stop_gradient(jnp.where(counted, scores, -jnp.inf).max(-1, keepdims=True))
         lift = jnp.where(counted, scores - jnp.where(jnp.isfinite(top), top, 0), 0)
@@ -46,23 +46,30 @@ def lag_weights(
     return jnp.where(total > 0, u / jnp.where(total > 0, total, 1), jnp.broadcast_to(base, u.shape))
 
 
-def picked(table: Float[Array, "V *r"], codes: Int[Array, "*n"]) -> Float[Array, "..."]:
-    """Rows of a table, zero for −1. For few tokens it is a product with rows of zeros and a one: the derivative of that is a
-    product too, where the derivative of reading rows is a scatter, which is slow on a CPU."""
-    V, shape = table.shape[0], (*codes.shape, *table.shape[1:])
+def picked_scores(a: Float[Array, "m V"], codes: Int[Array, "*n m"]) -> Float[Array, "*n m"]:
+    """$a_j[z_{t-j}]$, anything where the token is missing."""
+    m, V = a.shape
     if V > _FEW_TOKENS:
-        rows = table[jnp.maximum(codes, 0)]
-        return jnp.where((codes < 0).reshape(*codes.shape, *(1,) * (table.ndim - 1)), 0, rows)
-    chosen = jax.nn.one_hot(codes, V, dtype=table.dtype)
-    return jnp.dot(chosen.reshape(-1, V), table.reshape(V, -1), precision=lax.Precision.HIGHEST).reshape(shape)
+        return a[jnp.arange(m), jnp.maximum(codes, 0)]
+    return jnp.sum(jax.nn.one_hot(codes, V, dtype=a.dtype) * a.reshape((1,) * (codes.ndim - 1) + a.shape), -1)
 
 
 def mixed(
     tables: Float[Array, "m V *r"], codes: Int[Array, "*n m"], weights: Float[Array, "*n m"]
 ) -> Float[Array, "..."]:
-    r"""$\sum_j\lambda_jM_j[z_{t-j}]$, with the mean over tokens where no token is there."""
-    spread = lambda x: x.reshape(*x.shape, *(1,) * (tables.ndim - 2))
-    found = sum(spread(weights[..., j]) * picked(tables[j], codes[..., j]) for j in range(tables.shape[0]))
-    none = spread((weights * (codes >= 0)).sum(-1) == 0)
-    blank = jnp.tensordot(weights, tables.mean(1), 1)
-    return jnp.where(none, blank, found)
+    r"""$\sum_j\lambda_jM_j[z_{t-j}]$, with the mean over tokens where no token is there.
+
+    For few tokens it is one product with rows that are zero but for the weights: the derivative of that is a product too, where the
+    derivative of reading rows is a scatter, which is slow on a CPU.
+    """
+    (m, V), rest, shape = tables.shape[:2], tables.shape[2:], codes.shape[:-1]
+    known = codes >= 0
+    if V > _FEW_TOKENS:
+        rows = tables[jnp.arange(m), jnp.maximum(codes, 0)].reshape(*shape, m, -1)
+        found = jnp.sum(jnp.where(known, weights, 0)[..., None] * rows, -2)
+    else:
+        chosen = jax.nn.one_hot(codes, V, dtype=tables.dtype) * weights[..., None]
+        found = jnp.dot(chosen.reshape(*shape, m * V), tables.reshape(m * V, -1), precision=lax.Precision.HIGHEST)
+    blank = jnp.dot(weights, tables.mean(1).reshape(m, -1), precision=lax.Precision.HIGHEST)
+    none = ((weights * known).sum(-1) == 0)[..., None]
+    return jnp.where(none, blank, found).reshape(*shape, *rest)

@@ -29,13 +29,15 @@ _LONGEST = 4.0  # change of a score in one step
 
 class Contexts(NamedTuple):
     """The distinct contexts of transitions `[U m]`, and of emissions with the token that follows `[W n+1]` (its last column), and
-    which of them belongs to each step `[T B]`; `counted`, 1 where both ends of a transition belong to a sequence."""
+    which of them belongs to each step `[T B]`; `counted`, 1 where both ends of a transition belong to a sequence; `begun`, 1 for one
+    that is not empty."""
 
     codes: Int[Array, "U m"]
     emitting: Int[Array, "W n1"]
     context: Int[Array, "T B"]
     emission: Int[Array, "T B"]
     counted: Float[Array, "T B"]
+    begun: Float[Array, " B"]
 
 
 class Counts(NamedTuple):
@@ -57,19 +59,23 @@ def contexts_of(z: Int[np.ndarray, "T B"], lengths: Int[np.ndarray, " B"], m: in
     codes, context = _distinct(np.stack([back(j) for j in range(m)], -1))
     emitting, emission = _distinct(np.stack([*(back(j + 1) for j in range(n)), z], -1))
     counted = (np.arange(T)[:, None] + 1 < lengths).astype(dtype)
-    return Contexts(*(jnp.asarray(a) for a in (codes, emitting, context, emission, counted)))
+    begun = (lengths > 0).astype(dtype)
+    return Contexts(*(jnp.asarray(a) for a in (codes, emitting, context, emission, counted, begun)))
 
 
 def _distinct(rows: Int[np.ndarray, "T B k"]) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows, and the number of the one at each place."""
+    """Distinct rows, and the number of the one at each place; rows without a place fill up to a power of two, so that few shapes are
+    compiled."""
     found, place = np.unique(rows.reshape(-1, rows.shape[-1]), axis=0, return_inverse=True)
+    none = np.full(((1 << (len(found) - 1).bit_length()) - len(found), rows.shape[-1]), -1, rows.dtype)
+    found = np.concatenate([found, none])
     return found, place.reshape(rows.shape[:-1]).astype(np.int32)
 
 
 @jax.jit
 def expected_counts(model: LaggedHMM, contexts: Contexts) -> Counts:
     """One forward and one backward pass, normalised at each token."""
-    codes, emitting, context, emission, counted = contexts
+    codes, emitting, context, emission, counted, begun = contexts
     weights = lag_weights(codes, model.weights, model.attention)
     K = mixed(model.transition, codes, weights)
     c, emission_weights = _emitted(model, emitting)
@@ -93,7 +99,7 @@ def expected_counts(model: LaggedHMM, contexts: Contexts) -> Counts:
 
     carry = jnp.ones_like(start), jnp.zeros_like(K), jnp.zeros_like(c)
     (b, pairs, hits), _ = lax.scan(backward, carry, (states, log_q, context, emission, counted), reverse=True)
-    first = (start * b).sum(0)
+    first = begun @ (start * b)
     transition, shares = _spread(model.transition, codes, weights, pairs)
     emitted, emission_shares = _spread_emissions(model, emitting, emission_weights, hits)
     return Counts(first, transition, emitted, shares, emission_shares, log_q.sum())
@@ -112,24 +118,27 @@ def _emitted(model: LaggedHMM, emitting: Int[Array, "W n1"]) -> tuple[Float[Arra
     return jnp.where(z[:, None] < 0, 1, C), weights
 
 
-def _chosen(codes: Int[Array, "U m"], j: int, V: int, dtype: Any) -> Float[Array, "U V"]:
-    """Which row of the table of a lag is read: that of the token there, or all of them alike where no lag has a token."""
-    blank = (codes < 0).all(-1, keepdims=True)
-    return jnp.where(blank, 1 / V, jax.nn.one_hot(codes[:, j], V, dtype=dtype))
-
-
-def _spread(tables: Float[Array, "m V *r"], codes: Int[Array, "U m"], weights: Float[Array, "U m"], slopes: Float[Array, "U *r"]):
+def _spread(
+    tables: Float[Array, "m V *r"], codes: Int[Array, "U m"], weights: Float[Array, "U m"], slopes: Float[Array, "U *r"]
+):
     """Counts `[m V …]` of the tables and shares `[U m]` of the lags, from the slopes of the log-likelihood by what was mixed."""
-    m, V = tables.shape[:2]
-    flat, counts, shares = slopes.reshape(len(slopes), -1), [], []
-    for j in range(m):
-        chosen = _chosen(codes, j, V, tables.dtype)
-        counts.append(((chosen * weights[:, j, None]).T @ flat).reshape(tables.shape[1:]) * tables[j])
-        shares.append(weights[:, j] * jnp.sum(chosen * (flat @ tables[j].reshape(V, -1).T), -1))
-    return jnp.stack(counts), jnp.stack(shares, -1)
+    V, flat = tables.shape[1], slopes.reshape(len(slopes), -1)
+    blank = (codes < 0).all(-1)[:, None]
+
+    def of_lag(x):
+        table, code, weight = x
+        # the row of the token there, or all of them alike where no lag has a token
+        chosen = jnp.where(blank, 1 / V, jax.nn.one_hot(code, V, dtype=tables.dtype))
+        counts = ((chosen * weight[:, None]).T @ flat).reshape(table.shape) * table
+        return counts, weight * jnp.sum(chosen * (flat @ table.reshape(V, -1).T), -1)
+
+    counts, shares = lax.map(of_lag, (tables, codes.T, weights.T))
+    return counts, shares.T
 
 
-def _spread_emissions(model: LaggedHMM, emitting: Int[Array, "W n1"], weights: Float[Array, "W n"], hits: Float[Array, "W d"]):
+def _spread_emissions(
+    model: LaggedHMM, emitting: Int[Array, "W n1"], weights: Float[Array, "W n"], hits: Float[Array, "W d"]
+):
     before, z = emitting[:, :-1], emitting[:, -1]
     seen = jax.nn.one_hot(z, model.n_tokens, dtype=hits.dtype)
     if not model.emission_reads_tokens:
@@ -182,7 +191,9 @@ def _climbed(
 
     def newton(theta, _):
         value, slope = jax.value_and_grad(Q)(theta)
-        bend = lambda d: jax.tree.map(lambda x, y: -x + 1e-9 * shares.sum() * y, jax.jvp(jax.grad(Q), (theta,), (d,))[1], d)
+        bend = lambda d: jax.tree.map(
+            lambda x, y: -x + 1e-9 * shares.sum() * y, jax.jvp(jax.grad(Q), (theta,), (d,))[1], d
+        )
         direction = jax.scipy.sparse.linalg.cg(bend, slope, maxiter=_DIRECTION_STEPS)[0]
         largest = jnp.max(jnp.stack([jnp.abs(d).max() for d in jax.tree.leaves(direction)]))
         direction = jax.tree.map(lambda d: d * jnp.minimum(1, _LONGEST / jnp.where(largest > 0, largest, 1)), direction)
