@@ -41,7 +41,9 @@ class Lagged:
         COUNT.check("lags", self.lags)
         COUNT_OR_ZERO.check("emission_lags", self.emission_lags)
         if self.reads not in ("tokens",):
-            raise ConfigurationError(f"reads={self.reads!r} is unknown; lags are of 'tokens'.")
+            raise ConfigurationError(
+                f"reads={self.reads!r}: fit learns lags of 'tokens'; for lags of states start fit_by_gradient from a LaggedHMM."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,6 +61,11 @@ class AbstractConditionalHMM(eqx.Module):
         """Whether $C_t$ is another one after other tokens."""
         return type(self).emissions is not AbstractConditionalHMM.emissions
 
+    @property
+    def sums_gaps(self) -> bool:
+        """Whether the steps at a missing token are those with the token summed over, so that forecasts need no simulation."""
+        return False
+
     @abc.abstractmethod
     def kernels(self, tokens: Tokens) -> Float[Array, "T d d"]:
         r"""$K_0\dots K_{T-1}$: row `t` moves $X_t$ to $X_{t+1}$ and reads `tokens[:t+1]` only."""

@@ -96,6 +96,10 @@ def _starts(kind: Lagged | AbstractConditionalHMM, data: Sequences, key: Any, re
         raise ConfigurationError(
             f"A {type(kind).__name__} has rows of its own kind; fit takes a Lagged or a LaggedHMM."
         )
+    if kind.reads == "states":
+        raise ConfigurationError(
+            "The rows of lags of states have no expected counts; use fit_by_gradient for this model."
+        )
     return [kind]
 
 

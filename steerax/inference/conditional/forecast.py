@@ -14,8 +14,9 @@ from ...maths.keys import as_key
 from ...models.conditional import AbstractConditionalHMM
 from ...models.transitions import cumulative, draw
 from ..tokens import SimulatedForecast, TokenForecast, Tokens, last_states
-from .filter import filter_tokens
+from .filter import FilteredTokens, filter_tokens, steps_of
 from .kernels.recursions import advance
+from .kernels.scaled import filter_traced
 
 
 @bounded(samples=COUNT)
@@ -32,13 +33,16 @@ def forecast_tokens(
 
     The first one is exact. Beyond, the tokens to come drive the kernels, so the forecast is the mean over `samples` futures drawn
     from the model of the exact distribution given each future's own tokens (`method` says `"simulated"`, `standard_error` how far it
-    may be off). A future is drawn token by token from the belief, not from a path of states.
+    may be off). A future is drawn token by token from the belief, not from a path of states. Where a gap is summed over (exact lags of
+    states with constant weights) every step is exact, by missing tokens.
 
     **Raises:** as `filter_tokens`.
     """
     filtered = filter_tokens(model, data, on_impossible)
     beliefs, keys = last_states(filtered, data), as_key(key)
     z = jnp.asarray(filtered.read)
+    if model.sums_gaps:
+        return _by_gaps(model, filtered, data, steps)
     if not isinstance(data, Sequences):
         found = _simulated(model, beliefs, z, len(z), keys, steps, samples)
     else:
@@ -46,6 +50,21 @@ def forecast_tokens(
         run = lambda *given: _simulated(model, *given, steps, samples)
         found = jax.vmap(run, (0, 1, 0, 0))(beliefs, z, jnp.asarray(data.lengths), each)
     return SimulatedForecast(*found[:2], filtered.result, found[2])
+
+
+def _by_gaps(model: AbstractConditionalHMM, filtered: FilteredTokens, data: Tokens, steps: int) -> TokenForecast:
+    """The states and tokens of the steps to come, as the filter predicts them along missing tokens."""
+    z = jnp.asarray(filtered.read)
+    longer = jnp.concatenate([z, jnp.full((steps - 1, *z.shape[1:]), -1, z.dtype)])
+    mu, (c, K) = model.initial, steps_of(model, longer)
+    possible = jnp.concatenate([jnp.asarray(filtered.tokens) == z, jnp.ones((steps - 1, *z.shape[1:]), bool)])
+    states, _, _ = filter_traced(mu, jnp.where(possible[..., None], c, 1), K)
+    if isinstance(data, Sequences):
+        at = jnp.asarray(data.lengths)[:, None] + jnp.arange(steps)[None]
+        ahead = states[at, jnp.arange(data.number)[:, None]]
+    else:
+        ahead = states[len(z) :]
+    return TokenForecast(ahead @ model.emission, ahead, filtered.result)
 
 
 @eqx.filter_jit
