@@ -65,7 +65,7 @@ def dual_filtered(
     tolerance: float | None,
     max_layers: int | None,
     keep: bool,
-    arrays: tuple | None = None,
+    arrays: tuple = (),
 ) -> DualFiltered:
     """What layers make of `start`, the name of the first beliefs and their values; the options are those of
     `dual_filter_tokens`.
@@ -74,7 +74,7 @@ def dual_filtered(
     latter where the filter would lose mass otherwise. `arrays` are those of the model unless given.
     """
     initial, rho = start
-    z, arrays = jnp.asarray(filtered.tokens), filtered.model.arrays if arrays is None else arrays
+    z, arrays = jnp.asarray(filtered.tokens), arrays or filtered.model.arrays
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance
 
     def applied(rho):

@@ -46,7 +46,7 @@ def advanced(
     index = jnp.arange(n)
     inside = [weights[j] * A[j][index // d**j % d] for j in range(w)]
     beyond = [weights[w + i] * R[i] @ A[w + i] for i in range(k)]
-    rows = sum(inside) + sum(beyond)  # [n d], the next state given the window
+    rows = jnp.stack(inside + beyond).sum(0)  # [n d], the next state given the window
     kernel = _averaged(p, rows, d)
 
     joint = p * c[index % d]

@@ -33,7 +33,7 @@ def by_histories(model, z):
     """π_0 … π_T and the log-likelihood, over every path of states from time -m+1 on; a missing token is summed over."""
     mu, A, C = (np.asarray(a).astype(np.longdouble) for a in (model.initial, model.transition, model.emission))
     m, d, lam = len(A), len(mu), np.asarray(model.lag_weights(z))
-    beliefs, total = [], None
+    beliefs, total = [], np.longdouble(1)
     for T in range(len(z) + 1):
         law = np.zeros(d, np.longdouble)
         for path in itertools.product(range(d), repeat=m + T):

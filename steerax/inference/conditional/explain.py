@@ -62,7 +62,8 @@ def _explain_one(mu: Float[Array, " d"], given: tuple, F: Float[Array, "d k"], t
     k, A, costs = given
     if len(times) * F.shape[1] > len(k):  # see `generalised/explain.py`
         parts = all_controls_along(k, mu, A, costs, unless_identity(F), dtype)
-        return parts if len(times) == len(k) + 1 else tuple(part[times] for part in parts)
+        prior, weights, norms = parts if len(times) == len(k) + 1 else (part[times] for part in parts)
+        return prior, weights, norms
     prior, weights = controls_along(k, mu, A, costs, F, jnp.asarray(times))
     weights = weights.astype(dtype)
     return prior, weights, jnp.abs(weights).sum(-1)

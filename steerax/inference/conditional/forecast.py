@@ -43,13 +43,13 @@ def forecast_tokens(
     z = jnp.asarray(filtered.read)
     if model.sums_gaps:
         return _by_gaps(model, filtered, data, steps)
+    run = lambda belief, z, length, key: _simulated(model, belief, z, length, key, steps, samples)
     if not isinstance(data, Sequences):
-        found = _simulated(model, beliefs, z, len(z), keys, steps, samples)
+        probabilities, states, error = run(beliefs, z, len(z), keys)
     else:
         each = jax.random.split(keys, data.number)
-        run = lambda *given: _simulated(model, *given, steps, samples)
-        found = jax.vmap(run, (0, 1, 0, 0))(beliefs, z, jnp.asarray(data.lengths), each)
-    return SimulatedForecast(*found[:2], filtered.result, found[2])
+        probabilities, states, error = jax.vmap(run, (0, 1, 0, 0))(beliefs, z, jnp.asarray(data.lengths), each)
+    return SimulatedForecast(probabilities, states, filtered.result, error)
 
 
 def _by_gaps(model: AbstractConditionalHMM, filtered: FilteredTokens, data: Tokens, steps: int) -> TokenForecast:

@@ -4,6 +4,7 @@ import conditional_oracles as oracles
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array, Float
 
 import steerax as sx
 
@@ -86,9 +87,9 @@ def test_terms_are_those_of_the_backward_pass_and_add_up(case):
 class ChainInDisguise(sx.AbstractConditionalHMM):
     """The plain chain as a user's model: three lines."""
 
-    initial: object
-    emission: object
-    transition: object
+    initial: Float[Array, " d"]
+    emission: Float[Array, "d V"]
+    transition: Float[Array, "d d"]
 
     def kernels(self, tokens):
         return jnp.broadcast_to(self.transition, (len(tokens), *self.transition.shape))
@@ -100,7 +101,7 @@ class ChainInDisguise(sx.AbstractConditionalHMM):
 
 def test_a_chain_written_as_a_conditional_model_has_the_numbers_of_the_chain():
     hmm = sx.models.random_hmm(0, 4, 3)
-    other = ChainInDisguise(*(np.asarray(a) for a in (hmm.initial, hmm.emission, hmm.transition)))
+    other = ChainInDisguise(hmm.initial, hmm.emission, hmm.transition)
     z = np.array(sx.sample(hmm, 0, 12)[1])
     z[5] = -1
     np.testing.assert_allclose(sx.filter(hmm, z).predicted, sx.filter(other, z).predicted, atol=1e-14)

@@ -176,3 +176,20 @@ def test_fit_rejects_what_it_cannot_learn():
             sx.Lagged(**wrong)
     with pytest.raises(sx.ConfigurationError, match="reads="):
         sx.Lagged(2, 2, "words")
+
+
+@pytest.mark.parametrize("reads", ["tokens", "states"])
+def test_gradients_lower_the_loss_of_lags_of_either_kind(reads):
+    rng = np.random.default_rng(0)
+    truth = oracles.lagged(rng, 2, 2, 2)
+    data = sx.sample_sequences(truth, 0, 30, 12)
+    if reads == "tokens":
+        start = oracles.lagged(rng, 2, 2, 2)
+    else:
+        rows = lambda *shape: rng.dirichlet(np.ones(2), shape)
+        start = sx.LaggedHMM(rows(), rows(2, 2), rows(2), [0.5, 0.5], reads="states")
+    trained = sx.fit_by_gradient(start, data, 40, batch=30, progress=False)
+    score = lambda model: sx.score(model, data).cross_entropy
+    np.testing.assert_allclose(trained.losses[0], score(start), rtol=1e-6)
+    assert score(trained.model) < score(start) - 0.01
+    assert trained.model.reads == reads

@@ -21,7 +21,8 @@ def gains(
 ) -> Float[Array, "T *batch d"]:
     r"""$k_t=\frac12(\rho^+-\rho^-)$ at each step; zero where the token is certain, impossible or missing."""
     one = jnp.ones(seen.shape[-1], seen.dtype)
-    return lax.map(lambda x: gain(*x, one, x[1].sum(-1), x[2].sum(-1)), (states[:-1], seen, other))
+    at = lambda x: gain(x[0], x[1], x[2], one, x[1].sum(-1), x[2].sum(-1))
+    return lax.map(at, (states[:-1], seen, other))
 
 
 @jax.jit

@@ -95,7 +95,8 @@ def layer_scaled(rho: Scaled, mu: Float[Array, " d"], seen, other, ahead) -> Sca
     one = jnp.ones_like(mu)
 
     def step(p, x):
-        p = turned(p, x[0], *(Scaled.of(M) for M in x[1:]), one)
+        rho, seen, other, ahead = x
+        p = turned(p, rho, Scaled.of(seen), Scaled.of(other), Scaled.of(ahead), one)
         return p, p
 
     first = Scaled.of(jnp.broadcast_to(mu, rho.m.shape[1:]))
