@@ -92,9 +92,9 @@ def test_the_step_of_the_attention_is_the_maximum_of_a_concave_function():
         weights = em.lag_weights(contexts.codes, model.weights, model.attention)
         return float(jnp.sum(counts.shares * jnp.log(jnp.where(weights > 0, weights, 1))))
 
-    values = [Q(model)]
+    values, climbed = [Q(model)], jax.jit(em._climbed)
     for _ in range(6):
-        w, a = em._climbed(model.weights, model.attention, counts.shares, contexts.codes)
+        w, a = climbed(model.weights, model.attention, counts.shares, contexts.codes)
         model = em.replaced(model, {"weights": w, "attention": a})
         values.append(Q(model))
     assert np.diff(values).min() > -1e-12 * abs(values[0])
@@ -104,11 +104,9 @@ def test_the_step_of_the_attention_is_the_maximum_of_a_concave_function():
         )
     )(model.attention)
     assert np.abs(slope).max() < 1e-3 * counts.shares.sum()
-    constant = em._climbed(model.weights, None, counts.shares[:1], jnp.array([[0, 1, 0]]))[
-        0
-    ]  # all lags there: shares themselves
-    for _ in range(6):
-        constant = em._climbed(constant, None, counts.shares[:1], jnp.array([[0, 1, 0]]))[0]
+    constant, all_there = model.weights, jnp.array([[0, 1, 0]])
+    for _ in range(7):  # the weights are the shares themselves
+        constant = climbed(constant, None, counts.shares[:1], all_there)[0]
     np.testing.assert_allclose(constant, counts.shares[0] / counts.shares[0].sum(), atol=1e-6)
 
 
