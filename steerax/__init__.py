@@ -52,7 +52,7 @@ _HOME: dict[str, str] = {
     "next_token_predictor": "steerax.inference.predictor",
     "compare_predictors": "steerax.inference.score",
     # inference: hidden Markov models only
-    "most_likely_states": "steerax.inference.hmm.smoother",
+    "most_likely_states": "steerax.inference.verbs",
     "explain_norms": "steerax.inference.hmm.explain",
     "optimal_control": "steerax.inference.hmm.exact_control",
     "Pseudocounts": "steerax.inference.hmm.kernels.em",
@@ -77,6 +77,7 @@ _HOME: dict[str, str] = {
 _WINGS = {
     "beliefs": "steerax.beliefs",
     "depth": "steerax.depth",
+    "emissions": "steerax.models.emissions",
     "lifted": "steerax.lifted",
     "models": "steerax.models",
     "solvers": "steerax.inference.linear.solvers",

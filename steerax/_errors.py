@@ -17,16 +17,17 @@ class DataError(SteeraxError):
 
 
 class ImpossibleTokenError(DataError):
-    """A token has probability zero under the model, given the tokens before it.
+    """A token, or an observation of a model of numbers, has probability zero under the model, given those before it.
 
-    **Attributes:** `sequence` (index in the batch), `position` (0-based), `token` (its code).
+    **Attributes:** `sequence` (index in the batch), `position` (0-based), `token` (its code, or the observation as a text).
     """
 
-    def __init__(self, sequence: int, position: int, token: int):
-        self.sequence, self.position, self.token = sequence, position, token
+    def __init__(self, sequence: int, position: int, token: int | str, noun: str = "Token"):
+        self.sequence, self.position, self.token, self.noun = sequence, position, token, noun
+        check = "the model and the vocabulary" if noun == "Token" else "the model"
         super().__init__(
-            f"Token {token} at position {position} of sequence {sequence} has probability zero under the model given "
-            'the tokens before it; check the model and the vocabulary, or pass on_impossible="skip" to step over it.'
+            f"{noun} {token} at position {position} of sequence {sequence} has probability zero under the model given "
+            f'the {noun.lower()}s before it; check {check}, or pass on_impossible="skip" to step over it.'
         )
 
 

@@ -9,16 +9,47 @@ from .._errors import ConfigurationError
 Start = Literal["stationary", "diffuse", "free"]
 
 
+# names of emissions -> class in `models.emissions`, and its options
+EMISSIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "gaussian": ("Gaussian", {}),
+    "gaussian-diagonal": ("Gaussian", {"structure": "diagonal"}),
+    "gaussian-tied": ("Gaussian", {"structure": "tied"}),
+    "gaussian-spherical": ("Gaussian", {"structure": "spherical"}),
+    "student-t": ("StudentT", {}),
+    "student-t-diagonal": ("StudentT", {"structure": "diagonal"}),
+    "poisson": ("Poisson", {}),
+    "negative-binomial": ("NegativeBinomial", {}),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class HMM:
-    """A hidden Markov model of tokens: `n_states` of the chain, and how many past ones the next depends on (`order`)."""
+    """A hidden Markov model: `n_states` of the chain, what it emits, and how many past states the next depends on (`order`).
+
+    **Arguments:** `emission`: `"categorical"`, tokens; the name of an emission of numbers (`"gaussian"`, `"gaussian-diagonal"`,
+    `"gaussian-tied"`, `"gaussian-spherical"`, `"student-t"`, `"student-t-diagonal"`, `"poisson"`, `"negative-binomial"`); or a
+    kind of `sx.emissions`, such as `Mixture.kind(2, Gaussian.kind())` or `Product.kind((Gaussian.kind(), 2), (Poisson.kind(), 1))`.
+    """
 
     n_states: int
     _: dataclasses.KW_ONLY
     order: int = 1
+    emission: Any = "categorical"
 
     def __post_init__(self):
         _check(self)
+        if isinstance(self.emission, str) and self.emission not in ("categorical", *EMISSIONS):
+            known = ", ".join(map(repr, ("categorical", *EMISSIONS)))
+            raise ConfigurationError(f"emission={self.emission!r} is unknown; choose one of {known}.")
+        if not isinstance(self.emission, str) and not hasattr(self.emission, "started"):
+            raise ConfigurationError(
+                f"emission takes a name or a kind such as steerax.emissions.Gaussian.kind(), not a {type(self.emission).__name__}."
+            )
+
+    @property
+    def emits_tokens(self) -> bool:
+        """Whether models of this kind emit tokens."""
+        return self.emission == "categorical"
 
 
 @dataclasses.dataclass(frozen=True)

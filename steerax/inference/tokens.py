@@ -1,6 +1,7 @@
 """What the rooms for tokens share: tokens as codes, what a filter of tokens returns, scores and forecasts."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -180,15 +181,15 @@ def _traced_codes(model: Any, values: Array, several: bool) -> Int[Array, "T ...
     return eqx.error_if(values, outside, message).T
 
 
-def scored(model: Any, data: Sequences, filter_tokens: Callable[..., Any], on_impossible: str) -> TokenScores:
-    r"""$\log p(Z_t\mid Z_{<t})$ of every token by the filter of a room, −∞ for an impossible one that was stepped over."""
+def scored(model: Any, data: Sequences, filter_data: Callable[..., Any], on_impossible: str) -> TokenScores:
+    r"""$\log p(Z_t\mid Z_{<t})$ of every observation by the filter of a room, −∞ for an impossible one that was stepped over."""
     data = data if model.vocabulary is None else data.in_codes_of(model.vocabulary)
     scores = np.zeros(data.values.shape)
     for part, rows in _parts_of(data):
         try:
-            filtered = filter_tokens(model, part, on_impossible)
+            filtered = filter_data(model, part, on_impossible)
         except ImpossibleTokenError as error:  # names the sequence in the whole data set
-            raise ImpossibleTokenError(rows.start + error.sequence, error.position, error.token) from None
+            raise ImpossibleTokenError(rows.start + error.sequence, error.position, error.token, error.noun) from None
         skipped = part.mask & (np.asarray(filtered.tokens).T < 0)
         scores[rows] = np.where(skipped, -np.inf, np.asarray(filtered.log_likelihoods))
     return TokenScores(scores, data.mask)
@@ -196,4 +197,7 @@ def scored(model: Any, data: Sequences, filter_tokens: Callable[..., Any], on_im
 
 def _parts_of(data: Sequences, size: int = 256):
     """`(sequences, their rows)`, at most `size` sequences at a time."""
-    return ((Sequences(data.values[rows], data.lengths[rows]), rows) for rows in chunks(data.number, size))
+    parts = ((dataclasses.replace(data, names=None), rows) for rows in chunks(data.number, size))
+    return (
+        (dataclasses.replace(part, values=data.values[rows], lengths=data.lengths[rows]), rows) for part, rows in parts
+    )

@@ -66,12 +66,21 @@ class _Room:
 
 
 _TOKENS = _Room("hmm", "tokens", "a HiddenMarkovModel")
-_SERIES = _Room("linear", "series", "a linear-Gaussian model")
+_NUMBERS = _Room("densities", "series", "a HiddenMarkovModel of numbers")
+_SERIES = _Room(
+    "linear",
+    "series",
+    "a linear-Gaussian model",
+    {
+        "most_likely_states": "Its states are vectors; smooth gives their distributions, whose means are the likeliest path."
+    },
+)
 _OPERATORS = _Room(
     "generalised",
     "tokens",
     "a GeneralisedHMM",
     {
+        "most_likely_states": "Its states are no hidden states that a path could visit.",
         "smooth": "Its belief may have negative entries and is then no distribution of a hidden state; use filter, or a "
         "HiddenMarkovModel of the same tokens.",
         "fit": "The matrices whose strings all have probabilities cannot be searched; fit HMM(n_states) instead.",
@@ -90,6 +99,7 @@ _KINDS: dict[type, _Room] = {HMM: _TOKENS, Lagged: _CONDITIONAL, LinearGaussian:
 def _room(value: Any, table: dict[type, _Room], verb: str) -> _Room:
     for kind, room in table.items():
         if isinstance(value, kind):
+            room = room if getattr(value, "emits_tokens", True) else _NUMBERS
             if verb in room.lacks:
                 raise ConfigurationError(f"{verb} does not take {room.said}. {room.lacks[verb]}")
             return room
@@ -118,6 +128,16 @@ def filter(model: Any, data: Any, **options: Any) -> Filtered:
 def smooth(model: Any, data: Any, **options: Any) -> Smoothed:
     """The distribution of every hidden state given all observations. **Raises:** as `filter`."""
     return _room(model, _MODELS, "smooth").call("smoother", "smooth", model, data, **options)
+
+
+def most_likely_states(model: Any, data: Any) -> Any:
+    r"""The path $X_0\dots X_{T-1}$ of greatest joint probability with the observations (Viterbi).
+
+    `[T]`, or `[B T]` for a `Sequences`, with −1 beyond a sequence's end. $O(d^2T)$; ties go to the lower state.
+
+    **Raises:** as `filter`, and `ConfigurationError` for a model without hidden states of its own.
+    """
+    return _room(model, _MODELS, "most_likely_states").call("smoother", "most_likely_states", model, data)
 
 
 def dual_filter(model: Any, data: Any, *arguments: Any, **options: Any) -> DualFiltered:
@@ -189,10 +209,10 @@ def score(predictor: Any, data: Any, **options: Any) -> TokenScores:
         raise ConfigurationError(
             "score measures data sets outside jit; inside, use filter(model, data).log_likelihoods."
         )
-    is_series = isinstance(predictor, AbstractLinearGaussianModel)
-    data = as_sequences(**(_SERIES if is_series else _TOKENS).taken(predictor, data))
-    if is_series:
-        return _SERIES.call("filter", "score", predictor, data, **options)
+    room = _room(predictor, _MODELS, "score") if isinstance(predictor, tuple(_MODELS)) else _TOKENS
+    data = as_sequences(**room.taken(predictor, data))
+    if room.data == "series":
+        return room.call("filter", "score", predictor, data, **options)
     return score_predictor(predictor, data, **options)
 
 
@@ -213,8 +233,8 @@ def sample(model: Any, key: Any, length: int, number: int | None = None) -> tupl
 def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
     """Maximum likelihood from data with gaps and ragged lengths.
 
-    **Arguments:** `kind`: `HMM(n_states, order=…)`, `Lagged(n_states, lags, …)`, `LinearGaussian(n_states, order, inputs, stable=…)`, or a model to
-    start from; `data`; `key`, a seed or a typed key; options of `fit_tokens` or `fit_series`.
+    **Arguments:** `kind`: `HMM(n_states, order=…, emission=…)`, `Lagged(n_states, lags, …)`, `LinearGaussian(n_states, order, …)`, or a
+    model to start from; `data`; `key`, a seed or a typed key; options of `fit_tokens` or `fit_series`.
 
     **Raises:** `ConfigurationError` for another kind or options that cannot work; `DataError` for data without
     observations of that kind.

@@ -1,4 +1,4 @@
-"""Hidden Markov models: a chain that is not seen and the tokens it emits."""
+"""Hidden Markov models: a chain that is not seen, and the tokens or numbers it emits."""
 
 import functools
 from typing import Any
@@ -14,13 +14,16 @@ from .._errors import ConfigurationError, DataError
 from ..data.vocabulary import Vocabulary
 from ..maths.keys import as_key
 from ..maths.precision import in_one_precision
+from .emissions.base import AbstractEmission
+from .emissions.base import from_config as emission_from_config
+from .emissions.counts import Categorical
 from .transitions import OrderKTransition, as_transition, cumulative, draw
 
 
 class HiddenMarkovModel(eqx.Module):
-    r"""A chain $X_0,X_1,\dots$ on $d$ states that is not seen, and the tokens $Z_0,Z_1,\dots$ that it emits:
+    r"""A chain $X_0,X_1,\dots$ on $d$ states that is not seen, and what it emits, tokens or numbers $Z_0,Z_1,\dots$:
 
-    $$X_0\sim\mu,\qquad P(X_{t+1}=j\mid X_t=i)=A(i,j),\qquad P(Z_t=z\mid X_t=x)=C(x,z),$$
+    $$X_0\sim\mu,\qquad P(X_{t+1}=j\mid X_t=i)=A(i,j),\qquad P(Z_t=z\mid X_t=x)=C(x,z)\ \text{or a density }p(z\mid x),$$
 
     with $Z_t$ and $X_{t+1}$ independent given $X_t$.
 
@@ -28,10 +31,12 @@ class HiddenMarkovModel(eqx.Module):
 
     - `initial`: $\mu$, `[d]`.
     - `transition`: $A$, `[d d]`, or an `OrderKTransition` on tuples of states.
-    - `emission`: $C$, `[d V]`.
+    - `emission`: $C$, `[d V]`, for tokens; or an emission of `sx.emissions` for series of $p$ channels (of a tuple of states, what
+      its newest one emits). A `Categorical` by itself is a matrix $C$.
     - `vocabulary`: what the tokens stand for, if anything.
+    - `channels`: the names of the channels of a series, if they have any.
 
-    Rows must be probabilities to the square root of the precision; what rounding has left over is divided out. The three
+    Rows must be probabilities to the square root of the precision; what rounding has left over is divided out. The
     arrays get one precision, the widest given; an entry below its smallest normal number counts as zero.
 
     **Raises:** `DataError` for a wrong shape, a negative or non-finite entry, or a row that does not sum to one.
@@ -39,38 +44,83 @@ class HiddenMarkovModel(eqx.Module):
 
     initial: Float[Array, " d"]
     transition: Float[Array, "d d"] | OrderKTransition
-    emission: Float[Array, "d V"]
+    emission: Any  # [d V], or an emission of numbers
     vocabulary: Vocabulary | None = eqx.field(static=True)
+    channels: tuple[str, ...] | None = eqx.field(static=True)
 
-    def __init__(self, initial: Any, transition: Any, emission: Any, vocabulary: Vocabulary | None = None):
+    def __init__(
+        self,
+        initial: Any,
+        transition: Any,
+        emission: Any,
+        vocabulary: Vocabulary | None = None,
+        channels: Any = None,
+    ):
         ordered = isinstance(transition, OrderKTransition)
         tensor = transition.tensor if ordered else transition
-        checked = (
-            _rows("initial", initial, 1),
-            _rows("transition", tensor, np.ndim(tensor) if ordered else 2),
-            _rows("emission", emission, 2),
-        )
-        mu, A, C = (_rescaled(rows) for rows in in_one_precision(*checked))
+        emission = emission.probabilities if isinstance(emission, Categorical) else emission
+        rows = [_rows("initial", initial, 1), _rows("transition", tensor, np.ndim(tensor) if ordered else 2)]
+        if isinstance(emission, AbstractEmission):
+            leaves, structure = jax.tree.flatten(emission)
+            mu, A, *leaves = in_one_precision(*rows, *leaves)
+            C = jax.tree.unflatten(structure, leaves)
+        else:
+            mu, A, C = in_one_precision(*rows, _rows("emission", emission, 2))
+            C = _rescaled(C)
+        mu, A = _rescaled(mu), _rescaled(A)
         self.initial, self.transition, self.emission = mu, OrderKTransition(A) if ordered else A, C
         self.vocabulary = vocabulary
-        shapes = self.initial.shape, self.transition.shape, self.emission.shape
-        d = shapes[0][0]
-        if shapes[1] != (d, d) or shapes[2][0] != d:
+        self.channels = None if channels is None else tuple(str(name) for name in channels)
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        d, emits = len(self.initial), self.emits_tokens
+        emitting = self.emission.shape[0] if emits else self.emission.n_states
+        fits = emitting == (d if emits else as_transition(self.transition).n_base_states)
+        if self.transition.shape != (d, d) or not fits:
+            shapes = self.initial.shape, self.transition.shape, self.emission.shape if emits else (emitting, "…")
             raise DataError(f"The shapes {shapes} do not fit together; (d,), (d, d) and (d, V) do.")
-        if vocabulary is not None and len(vocabulary) != self.emission.shape[1]:
+        if self.vocabulary is not None and (not emits or len(self.vocabulary) != self.emission.shape[1]):
             raise DataError(
-                f"The vocabulary has {len(vocabulary)} symbols, the emission matrix {self.n_tokens} columns."
+                f"The vocabulary has {len(self.vocabulary)} symbols, the emission matrix {self.n_tokens} columns."
             )
+        if self.channels is not None and (emits or len(self.channels) != self.n_channels):
+            raise DataError(
+                f"`channels` names {len(self.channels)} channels; "
+                + ("a model of tokens has none." if emits else f"the emission has {self.n_channels}.")
+            )
+
+    @property
+    def emits_tokens(self) -> bool:
+        """Whether the model emits tokens, by a matrix $C$; otherwise numbers, by an emission of `sx.emissions`."""
+        return not isinstance(self.emission, AbstractEmission)
 
     @property
     def n_states(self) -> int:
         """$d$, the number of hidden states (of tuples, if the model has an order above one)."""
-        return self.emission.shape[0]
+        return self.initial.shape[0]
 
     @property
     def n_tokens(self) -> int:
-        """$V$, the number of tokens."""
+        """$V$, the number of tokens. **Raises:** `ConfigurationError` for a model that emits numbers."""
+        if not self.emits_tokens:
+            raise ConfigurationError(
+                f"This model emits numbers ({type(self.emission).__name__}), and a model of tokens is needed here."
+            )
         return self.emission.shape[1]
+
+    @property
+    def n_channels(self) -> int:
+        """$p$, the number of channels of what a model emits; a token is one."""
+        return 1 if self.emits_tokens else self.emission.n_channels
+
+    def check_channels(self, columns: tuple[str, ...] | None) -> None:
+        """**Raises:** `DataError` if the columns of some data have other names than the channels."""
+        if columns is not None and self.channels is not None and columns != self.channels:
+            raise DataError(
+                f"The data have the channels {', '.join(columns)}, and the model was fitted to {', '.join(self.channels)}; "
+                "give these, in this order."
+            )
 
     @property
     def arrays(self):
@@ -86,9 +136,12 @@ class HiddenMarkovModel(eqx.Module):
         r"""$K_t=A$ for every token: the case of `AbstractConditionalHMM` whose transitions read nothing."""
         return jnp.broadcast_to(self.dense_transition, (len(tokens), *self.transition.shape))
 
-    def sample(self, key, length: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
-        """`(states, tokens)`, each `[T]`: `tokens[t]` is emitted by `states[t]`. Pure; runs inside `jit` and `vmap`."""
-        return _sample(*self.arrays, as_key(key), length)
+    def sample(self, key, length: int) -> tuple[Int[Array, " T"], Array]:
+        """`(states, observations)`: tokens `[T]` or numbers `[T p]`, of which number `t` is emitted by `states[t]`. Pure; runs
+        inside `jit` and `vmap`."""
+        if self.emits_tokens:
+            return _sample(*self.arrays, as_key(key), length)
+        return _sample_numbers(*self.arrays, as_key(key), length)
 
     def stationary(self) -> Float[Array, " d"]:
         r"""The distribution $\pi=\pi A$ that the chain keeps; also defined for a periodic chain.
@@ -105,12 +158,16 @@ class HiddenMarkovModel(eqx.Module):
                 raise ConfigurationError(f"Unknown initial={initial!r}; use 'stationary', 'uniform' or an array.")
             uniform = jnp.full_like(self.initial, 1 / self.n_states)
             initial = self.stationary() if initial == "stationary" else uniform
-        return HiddenMarkovModel(initial, self.transition, self.emission, self.vocabulary)
+        return HiddenMarkovModel(initial, self.transition, self.emission, self.vocabulary, self.channels)
 
     def to_config(self) -> dict[str, Any]:
         """What a file needs besides the arrays."""
-        order = as_transition(self.transition).order
-        return {"order": order, "vocabulary": None if self.vocabulary is None else list(self.vocabulary.symbols)}
+        symbols = None if self.vocabulary is None else list(self.vocabulary.symbols)
+        config = {"order": as_transition(self.transition).order, "vocabulary": symbols}
+        if self.emits_tokens:
+            return config
+        named = {} if self.channels is None else {"channels": list(self.channels)}
+        return config | {"emission": self.emission.to_config()} | named
 
     @classmethod
     def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "HiddenMarkovModel":
@@ -119,7 +176,9 @@ class HiddenMarkovModel(eqx.Module):
         dense = "transition" in arrays
         transition = arrays["transition"] if dense else OrderKTransition(jnp.asarray(arrays["transition.tensor"]))
         vocabulary = None if symbols is None else Vocabulary(tuple(symbols))
-        return cls(arrays["initial"], transition, arrays["emission"], vocabulary)
+        numbers = "emission" in config
+        emission = emission_from_config(config["emission"], arrays) if numbers else arrays["emission"]
+        return cls(arrays["initial"], transition, emission, vocabulary, config.get("channels"))
 
 
 @functools.partial(jax.jit, static_argnames="length")
@@ -131,6 +190,16 @@ def _sample(mu, A, C, key, length: int):
         return transition.successor(x, u[0]), (x, draw(emitted[x], u[1]))
 
     return jax.lax.scan(step, draw(cumulative(mu), u[0]), u[1:].reshape(length, 2))[1]
+
+
+@functools.partial(jax.jit, static_argnames="length")
+def _sample_numbers(mu, A, emission, key, length: int):
+    moves, emitted = jax.random.split(key)
+    u = jax.random.uniform(moves, (length + 1,), mu.dtype)
+    transition = as_transition(A)
+    step = lambda x, u: (transition.successor(x, u), x)
+    states = jax.lax.scan(step, draw(cumulative(mu), u[0]), u[1:])[1]
+    return states, emission.sample(emitted, states % transition.n_base_states)
 
 
 def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " d"]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from steerax.inference.hmm.kernels.layers import gains
-from steerax.inference.hmm.kernels.recursions import emission_table, row_numbers
+from steerax.inference.hmm.kernels.likelihoods import emission_table, row_numbers
 
 
 @jax.jit

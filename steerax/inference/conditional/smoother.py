@@ -32,8 +32,11 @@ def smooth_tokens(model: AbstractConditionalHMM, data: Tokens, on_impossible: st
     return Smoothed(batch_first(smoothed), filtered.log_likelihood, filtered.result)
 
 
-def likeliest_states(model: AbstractConditionalHMM, data: Any) -> Int[Array, "*batch T"]:
-    """`most_likely_states` of a conditionally Markov model."""
+def most_likely_states_tokens(model: AbstractConditionalHMM, data: Any) -> Int[Array, "*batch T"]:
+    """The path $X_0\\dots X_{T-1}$ of greatest joint probability with the tokens, along the kernels; see `most_likely_states`.
+
+    **Raises:** as for a hidden Markov model.
+    """
     z = as_codes(model, data)
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)

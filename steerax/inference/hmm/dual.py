@@ -13,7 +13,8 @@ from ..results import DualFiltered
 from ..tokens import Tokens
 from .filter import filter_tokens
 from .kernels.layers import layer
-from .kernels.recursions import emission_table, prior_distributions, row_numbers
+from .kernels.likelihoods import emission_table, row_numbers
+from .kernels.recursions import prior_distributions
 from .kernels.scaled import Scaled, filter_scaled, layer_scaled
 
 

@@ -62,15 +62,15 @@ def optimal_control(hmm: Any, length: int, target: Any, controls: Sequence[Any] 
     $U_t=-(\pi(R)+\mathrm{cov}_\pi(c))^\dagger(\mathrm{cov}_\pi(c,w)+\pi(RV_t))$ gives, without its pseudo-inverse, which
     loses tokens of probability $10^{-14}$ and below.
 
-    For a conditionally Markov model $A\to K_t$, and the costates live on its $d$ states too (`conditional/exact_control.py`).
-
-    With `controls` ($U_t$ `[V^t m]` for each $t$) that control is evaluated instead.
+    For a conditionally Markov model $A\to K_t$ (`conditional/exact_control.py`). With `controls` ($U_t$ `[V^t m]` for each $t$) that control is evaluated instead.
 
     **Arguments:** `hmm`; `length`, `T`; `target`, `F` `[d]`; `controls`, or `None` for the optimal one.
 
     **Raises:** `ConfigurationError` if the tree is too large; `DataError` for a target or controls of another shape.
     """
-    general = isinstance(hmm, AbstractConditionalHMM) or check_hidden("optimal_control", hmm)
+    general = isinstance(hmm, AbstractConditionalHMM)
+    if not general:
+        check_hidden("optimal_control", hmm)
     d, V = hmm.n_states, hmm.n_tokens
     if length < 0 or V**length > MAX_STRINGS:
         raise ConfigurationError(f"A tree of {V}^{length} strings is outside 1 … {MAX_STRINGS}; use a shorter length.")

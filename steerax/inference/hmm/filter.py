@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ..tokens import AbstractFilteredTokens, Tokens, as_codes, batch_first, check_choice, raise_if_impossible, scored
+from .kernels.likelihoods import emission_table
 from .kernels.recursions import (
     Limits,
-    emission_table,
     filter_checked,
     filter_possible,
     is_small_product,
@@ -27,7 +27,7 @@ class FilteredTokens(AbstractFilteredTokens):
     r"""What `filter_tokens` returns: `predicted[t]` is $\pi_t$, the distribution of $X_t$ given $Z_{<t}$; see
     `AbstractFilteredTokens`."""
 
-    model: HiddenMarkovModel
+    model: Any  # a hidden Markov model, or another record with its arrays
 
     def exact_states(self) -> Scaled:
         return filter_scaled(*self.model.arrays, jnp.asarray(self.tokens))[0]
@@ -63,14 +63,25 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     z = as_codes(hmm, data)
     lengths = np.asarray(data.lengths) if isinstance(data, Sequences) else None
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
-    arrays = hmm.arrays
+    filtered = filter_codes(hmm, z, lengths)
+    if on_impossible == "raise" and isinstance(filtered.log_q, np.ndarray):
+        raise_if_impossible(filtered.log_q, z)
+    return filtered
+
+
+def filter_codes(hmm: Any, z: Int[Array | np.ndarray, "T *batch"], lengths: np.ndarray | None) -> FilteredTokens:
+    """`filter_tokens` for checked codes, time first; an impossible one is stepped over.
+
+    **Arguments:** `hmm`, anything with the `arrays` of a hidden Markov model.
+    """
+    arrays, d = hmm.arrays, hmm.arrays[0].shape[0]
     if isinstance(z, Tracer) or any(isinstance(a, Tracer) for a in jax.tree.leaves(arrays)):
         states, log_q, lost = filter_traced(*arrays, jnp.asarray(z))
         tokens = jnp.where(jnp.isfinite(log_q), z, -1)
         return FilteredTokens(model=hmm, tokens=tokens, states=states, log_q=log_q, lost_mass=lost, lengths=lengths)
     states: Any
     log_q: Any
-    states, log_q = (filter_possible if is_small_product(z, hmm.n_states) else filter_checked)(*arrays, z)
+    states, log_q = (filter_possible if is_small_product(z, d) else filter_checked)(*arrays, z)
     # NumPy reads arrays on a CPU in place, and finds their smallest number faster than another compiled function
     here = np.asarray if next(iter(states.devices())).platform == "cpu" else jnp.asarray
     respected, lost = bool(Limits.of(states.dtype).respected(here(states), here(log_q))), False
@@ -83,8 +94,6 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
         states = exact.linear
     log_q = np.asarray(log_q)
     if not respected and not np.isfinite(log_q).all():
-        if on_impossible == "raise":
-            raise_if_impossible(log_q, z)
         z = np.where(np.isfinite(log_q), z, -1)
     return FilteredTokens(model=hmm, tokens=z, states=states, log_q=log_q, lost_mass=lost, lengths=lengths)
 

@@ -83,17 +83,16 @@ def fit_tokens(
     runs = [Restart(model, model) for model in starts]
     record = None
     if run_folder is not None:
-        record = Record(
-            RunFolder(run_folder, _identity(data, starts, counts, tolerance, screening), resume), runs, save_every
-        )
+        identity = identity_of("hidden Markov model by Baum-Welch", data, starts, counts, tolerance, screening)
+        record = Record(RunFolder(run_folder, identity, resume), runs, save_every)
         record.restore()
     prepared = Prepared.of(data, starts[0])
     loop_settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
-    best, stopped, compared = _climbed(runs, loop_settings, max_iterations, screening)
+    best, stopped, compared = climbed(runs, loop_settings, max_iterations, screening)
     return _fitted(best, data, stopped, compared)
 
 
-def _climbed(
+def climbed(
     runs: list[Restart], settings: tuple, max_iterations: int, screening: int
 ) -> tuple[Restart, RESULTS, np.ndarray]:
     """The best restart after all iterations, how it ended if not by itself, and log-likelihoods after screening."""
@@ -149,10 +148,12 @@ def _starts(kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: 
     return [_random_start(k, data, kind, sticky=i % 2 == 1) for i, k in enumerate(keys)]
 
 
-def _identity(data: Sequences, starts, counts: Pseudocounts, tolerance: float, screening: int) -> dict[str, Any]:
+def identity_of(
+    kind: str, data: Sequences, starts, counts: Pseudocounts, tolerance: float, screening: int
+) -> dict[str, Any]:
     """What makes two fits the same one, however many iterations are asked for."""
     return {
-        "kind": "hidden Markov model by Baum-Welch",
+        "kind": kind,
         "data": content_hash(np.asarray(data.values), np.asarray(data.lengths)),
         "starts": content_hash(*(np.asarray(leaf) for start in starts for leaf in jax.tree.leaves(start.arrays))),
         "restarts": len(starts),

@@ -21,8 +21,8 @@ from ...runs.progress import Progress
 from ..tokens import as_codes
 from .filter import filter_tokens
 from .kernels.counts import SMALLEST_MASS, chunk_blocks
-from .kernels.em import Pseudocounts, em_step
-from .kernels.recursions import row_numbers
+from .kernels.em import Iteration, Pseudocounts, em_step
+from .kernels.likelihoods import row_numbers
 
 HISTORIES = ("log_likelihoods", "objective")
 
@@ -39,12 +39,25 @@ class _HasMass(Protocol):
 _Counted = TypeVar("_Counted", bound=_HasMass)
 
 
+class CanIterate(Protocol):
+    """Data as the E-step of a room takes them: `data`, what one observation is called, and an iteration of EM."""
+
+    @property
+    def data(self) -> Sequences: ...
+
+    @property
+    def noun(self) -> str: ...
+
+    def iterated(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts) -> Iteration: ...
+
+
 class Prepared(NamedTuple):
     """Sequences as the E-step takes them: rows of the emission table `[T B]` and lengths `[B]`."""
 
     data: Sequences
     rows: Any
     lengths: Any
+    noun: str = "token"
 
     @classmethod
     def of(cls, data: Sequences, model: HiddenMarkovModel) -> "Prepared":
@@ -52,20 +65,32 @@ class Prepared(NamedTuple):
         return cls(data, row_numbers(jnp.asarray(as_codes(model, data))), jnp.asarray(data.lengths))
 
     def counted(self, model: HiddenMarkovModel, step: Callable[[int, int], _Counted]) -> _Counted:
-        """`step(block, per_chunk)` with normalisation every eight tokens where a step is cheap and in float64; once more
-        after every token where a mass came near the smallest number, and with block 0, in scaled numbers, where mass would
-        have been lost. Raises `ImpossibleTokenError`."""
-        (length, batch), d = self.rows.shape, model.n_states
-        cheap = batch * d * d <= 100_000 and model.emission.dtype == jnp.float64
-        counted = step(8, chunk_blocks(length, batch, d, 8)) if cheap else None
-        if counted is None or float(counted.smallest_mass) <= SMALLEST_MASS:
-            counted = step(1, chunk_blocks(length, batch, d, 1))
-        impossible = float(counted.smallest_mass) == 0
-        if impossible or bool(counted.doubtful):
-            lost = filter_tokens(model, self.data).lost_mass  # names the impossible token
-            if impossible or lost:
-                counted = step(0, 0)
-        return counted
+        """`step(block, per_chunk)` as `counted_safely` chooses it. Raises `ImpossibleTokenError`."""
+        return counted_safely(step, self.rows.shape, model, lambda: filter_tokens(model, self.data).lost_mass)
+
+    def iterated(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts) -> Iteration:
+        """One iteration of EM. Raises `ImpossibleTokenError`."""
+        step = lambda *sizes: em_step(*model.arrays, self.rows, self.lengths, pseudocounts, *sizes)
+        return self.counted(model, step)
+
+
+def counted_safely(
+    step: Callable[[int, int], _Counted], shape: tuple[int, int], model: HiddenMarkovModel, lost_mass: Callable[[], Any]
+) -> _Counted:
+    """`step(block, per_chunk)` with normalisation every eight observations where a step is cheap and in float64; once more
+    after every one where a mass came near the smallest number, and with block 0, in scaled numbers, where mass would have
+    been lost, which `lost_mass()` tells; it also raises for an impossible observation."""
+    (length, batch), d = shape, model.n_states
+    cheap = batch * d * d <= 100_000 and model.initial.dtype == jnp.float64
+    counted = step(8, chunk_blocks(length, batch, d, 8)) if cheap else None
+    if counted is None or float(counted.smallest_mass) <= SMALLEST_MASS:
+        counted = step(1, chunk_blocks(length, batch, d, 1))
+    impossible = float(counted.smallest_mass) == 0
+    if impossible or bool(counted.doubtful):
+        lost = lost_mass()
+        if impossible or lost:
+            counted = step(0, 0)
+    return counted
 
 
 @dataclasses.dataclass
@@ -81,11 +106,10 @@ class Restart:
     degenerate: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     result: RESULTS | None = None
 
-    def advance(self, prepared: Prepared, pseudocounts: Pseudocounts):
+    def advance(self, prepared: CanIterate, pseudocounts: Pseudocounts):
         """One iteration of EM on the pending model: what `take` needs, in its order."""
         model = self.pending
-        step = lambda *sizes: em_step(*model.arrays, prepared.rows, prepared.lengths, pseudocounts, *sizes)
-        arrays, counts, log_prior, lost = prepared.counted(model, step)
+        arrays, counts, log_prior, lost = prepared.iterated(model, pseudocounts)
         log_likelihood, log_prior, lost = jax.device_get((counts.log_likelihood, log_prior, lost))
         return eqx.tree_at(lambda m: m.arrays, model, arrays), float(log_likelihood), float(log_prior), lost
 
@@ -102,7 +126,7 @@ class Restart:
         value = log_likelihood + log_prior
         gain = value - self.objective[-1] if self.objective else np.inf
         size = max(abs(log_likelihood), abs(log_prior), n_observed)  # of what was added up, each to its own rounding
-        if gain < -1e3 * float(jnp.finfo(self.model.emission.dtype).eps) * size:
+        if not np.isfinite(value) or gain < -1e3 * float(jnp.finfo(self.model.initial.dtype).eps) * size:
             self.result = RESULTS.breakdown
             return False
         known = {state for _, state in self.degenerate}
@@ -161,7 +185,7 @@ class Record:
 class EMLoop(NamedTuple):
     """EM loop settings: the data, the prior, nats that an iteration must gain, the callbacks and the stopping rule."""
 
-    prepared: Prepared
+    prepared: CanIterate
     pseudocounts: Pseudocounts
     least_gain: float
     on_iteration: Callable[[int, float, HiddenMarkovModel], Any] | None
@@ -180,7 +204,7 @@ class EMLoop(NamedTuple):
             def note(restart: Restart) -> None:
                 done = sum(max(len(r.objective) - 1, 0) for r in restarts)
                 n, value = len(restart.objective) - 1, restart.log_likelihoods[-1]
-                bar.update(done, f"{value / self.prepared.data.n_observed:.4f} nats per token")
+                bar.update(done, f"{value / self.prepared.data.n_observed:.4f} nats per {self.prepared.noun}")
                 if self.on_iteration is not None and self.on_iteration(n, value, restart.model) == "stop":
                     self.asked.set()
                 if self.record is not None:

@@ -1,5 +1,6 @@
 """Looking back: the distribution of every past state given all tokens, and the likeliest path of states."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,14 +11,12 @@ from jaxtyping import Array, Float, Int
 
 from ..._results import is_traced
 from ...data.sequences import Sequences
-from ...models.conditional import AbstractConditionalHMM
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
-from ..conditional.smoother import likeliest_states
 from ..results import Smoothed
-from ..tokens import Tokens, as_codes, batch_first, check_hidden
-from .filter import filter_tokens
-from .kernels.recursions import emission_table, row_numbers
+from ..tokens import Tokens, as_codes, batch_first
+from .filter import FilteredTokens, filter_tokens
+from .kernels.likelihoods import Emission, emission_table, log_emission_table, row_numbers
 from .kernels.scaled import smooth_scaled
 
 
@@ -29,16 +28,22 @@ def smooth_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     $O(d^2T)$. Missing tokens have factor one. **Raises:** as `filter_tokens`.
     """
     filtered = filter_tokens(hmm, data, on_impossible)
-    model, z = hmm.arrays[1:], jnp.asarray(filtered.tokens)
-    smoothed = filtered.either(
-        lambda: _smooth_backward(filtered.states, *model, z), lambda states: smooth_scaled(states, *model, z)
+    return Smoothed(smoothed_states(filtered), filtered.log_likelihood, filtered.result)
+
+
+def smoothed_states(filtered: FilteredTokens) -> Float[Array, "*batch T d"]:
+    """The distributions of the states given all tokens, from what the filter returned."""
+    model, z = filtered.model.arrays[1:], jnp.asarray(filtered.tokens)
+    return batch_first(
+        filtered.either(
+            lambda: _smooth_backward(filtered.states, *model, z), lambda states: smooth_scaled(states, *model, z)
+        )
     )
-    return Smoothed(batch_first(smoothed), filtered.log_likelihood, filtered.result)
 
 
 @jax.jit
 def _smooth_backward(
-    states: Float[Array, "T1 *batch d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+    states: Float[Array, "T1 *batch d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> Float[Array, "T *batch d"]:
     """Smoothed distributions from the filter's, by one backward pass normalised at each token."""
     table = emission_table(C)
@@ -59,34 +64,37 @@ def _backward_product(A, b: Float[Array, "*batch d"]) -> Float[Array, "*batch d"
     return jnp.moveaxis(A @ jnp.moveaxis(b, -1, 0), 0, -1) if b.ndim > 1 else A @ b
 
 
-def most_likely_states(hmm: Any, data: Any) -> Int[Array, "*batch T"]:
+def most_likely_states_tokens(hmm: HiddenMarkovModel, data: Tokens) -> Int[Array, "*batch T"]:
     r"""The path $X_0\dots X_{T-1}$ of greatest joint probability with the tokens (Viterbi).
 
     `[T]`, or `[B T]` for a `Sequences`, with −1 beyond a sequence's end. $O(d^2T)$; ties go to the lower state.
 
-    **Raises:** `ImpossibleTokenError` if the tokens (inside `jit` the path is −1 then) have probability zero; `DataError` if they are not codes of the
-    model; `ConfigurationError` for a model without hidden states.
+    **Raises:** `ImpossibleTokenError` if the tokens (inside `jit` the path is −1 then) have probability zero; `DataError` if they
+    are not codes of the model.
     """
-    if isinstance(hmm, AbstractConditionalHMM):
-        return likeliest_states(hmm, data)
-    check_hidden("most_likely_states", hmm)
-    z = jnp.asarray(as_codes(hmm, data))
+    return likeliest_path(hmm, jnp.asarray(as_codes(hmm, data)), data, lambda: filter_tokens(hmm, data))
+
+
+def likeliest_path(
+    chain: Any, z: Int[Array, "T *batch"], data: Any, name_impossible: Callable[[], Any]
+) -> Int[Array, "*batch T"]:
+    """The likeliest path of a chain along codes, time first; where there is none, `name_impossible` raises."""
     if z.shape[0] == 0:
         return jnp.zeros(z.shape[::-1], jnp.int32)
-    path, best = _viterbi(*hmm.arrays, z)
+    path, best = _viterbi(*chain.arrays, z)
     impossible = jnp.isneginf(best)
     if not is_traced(impossible) and np.asarray(impossible).any():
-        filter_tokens(hmm, data)  # names the token
+        name_impossible()
     path = batch_first(jnp.where(impossible, -1, path), 1)
     return jnp.where(jnp.asarray(data.inside), path, -1) if isinstance(data, Sequences) else path
 
 
 @jax.jit
 def _viterbi(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+    mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> tuple[Int[Array, "T *batch"], Float[Array, "*batch"]]:
     """The likeliest path and its log-probability."""
-    log_table, transition = jnp.log(emission_table(C)), as_transition(A)
+    log_table, transition = log_emission_table(C), as_transition(A)
     rows = row_numbers(z)
 
     def forward(score, row):

@@ -8,7 +8,7 @@ import pytest
 
 import steerax as sx
 from steerax.inference.hmm.kernels import counts, em
-from steerax.inference.hmm.kernels.recursions import row_numbers
+from steerax.inference.hmm.kernels.likelihoods import row_numbers
 from steerax.models import random_order_k
 
 

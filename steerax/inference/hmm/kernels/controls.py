@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .recursions import emission_table, row_numbers
+from .likelihoods import emission_table, row_numbers
 
 _BLOCKS = 8  # of queries: rows of tokens still to come are not carried, about half the work
 

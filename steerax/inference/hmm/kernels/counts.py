@@ -17,10 +17,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ....models.transitions import as_transition
-from .recursions import Limits, emission_table, possible_growth
+from .likelihoods import Emission, Likelihoods, emission_table
+from .recursions import Limits, possible_growth
 
 # with masses below this, counts are computed again with a normalisation per token
 SMALLEST_MASS = 1e-200
@@ -30,7 +31,9 @@ CHUNK_SIZE = 2**23
 
 
 class ExpectedCounts(NamedTuple):
-    """Sums over all sequences. `transition` has the shape of the free parameters: `[d d]`, or the order-k tensor's.
+    """Sums over all sequences. `transition` has the shape of the free parameters: `[d d]`, or the order-k tensor's; `emission`
+    counts tokens, or for `Likelihoods` holds what there is to sum, the transpose of the distribution of the state at each of
+    the $TB$ observations, time first and 0 beyond the end.
 
     `doubtful`: mass may have underflowed that later tokens could bring back, see `recursions.may_have_lost_mass`.
     """
@@ -51,17 +54,24 @@ def chunk_blocks(length: int, batch: int, d: int, block: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("block", "per_chunk"))
 def expected_counts(
-    mu, A, C: Float[Array, "d V"], rows: Int[Array, "T B"], lengths: Int[Array, " B"], block: int, per_chunk: int
+    mu, A, C: Emission, rows: Int[Array, "T B"], lengths: Int[Array, " B"], block: int, per_chunk: int
 ) -> ExpectedCounts:
-    """`ExpectedCounts` of sequences given by rows of the emission table (0 for missing, and beyond the end)."""
-    (_, B), (d, V) = rows.shape, C.shape
-    chain, table = as_transition(A), emission_table(C)
-    chunks = _in_chunks(rows, block, per_chunk)
+    """`ExpectedCounts` of sequences given by rows of the emission table (0 for missing, and beyond the end). Of `Likelihoods`
+    the rows are those of all observations, in their order."""
+    (T, B), (d, V) = rows.shape, C.shape
+    by_time = isinstance(C, Likelihoods)
+    chain = as_transition(A)
+    if by_time:  # what a step reads is what is there, without a look into a table
+        chunks = _in_chunks(C.rows.reshape(T, B, d), block, per_chunk, 1)
+        seen = lambda row: row
+    else:
+        table, chunks = emission_table(C), _in_chunks(rows, block, per_chunk, 0)
+        seen = lambda row: table[row]
 
     def forward_block(carry, rows):
         (p, least), after = carry, []
         for row in rows:
-            after.append(p * table[row])
+            after.append(p * seen(row))
             p = after[-1] @ A
         mass = p.sum(-1, keepdims=True)
         p = p / jnp.where(mass > 0, mass, 1)
@@ -74,7 +84,7 @@ def expected_counts(
         m, following = m / mass[:, None], following / mass[:, None]
         messages, products = [], [following]
         for row in reversed(rows):
-            w = m * table[row]
+            w = m * seen(row)
             messages.append(m)
             products.append(w)
             m = (A @ w.T).T
@@ -82,6 +92,9 @@ def expected_counts(
         gamma = a * jnp.stack(messages[::-1])
         pairs = chain.pair_counts(jnp.where(counted[..., None], a, 0), jnp.stack(products[-2::-1]))
         transition = transition + pairs
+        if by_time:
+            inside = time + jnp.arange(block)[:, None] < lengths[None]
+            return (m, products[-1], transition, emission, gamma[0]), jnp.where(inside[..., None], gamma, 0)
         emission = emission + _token_counts(gamma.reshape(-1, d), rows.reshape(-1), V)
         return (m, products[-1], transition, emission, gamma[0]), None
 
@@ -102,18 +115,19 @@ def expected_counts(
         a = lax.scan(forward_block, (p, p), rows)[1][0] if kept is None else kept
         return lax.scan(backward_block, carry, (time, rows, mass, a), reverse=True)
 
-    one, none = jnp.ones((B, d), mu.dtype), jnp.zeros((V, d), mu.dtype)
+    one, none = jnp.ones((B, d), mu.dtype), jnp.zeros((0 if by_time else V, d), mu.dtype)
     carry = (one, one, jnp.zeros_like(chain.free, mu.dtype), none, one)
     times = (block * jnp.arange(len(chunks) * per_chunk)).reshape(-1, per_chunk)
-    carry, _ = lax.scan(backward_chunk, carry, (times, starts, chunks, safe), reverse=True)
+    carry, each = lax.scan(backward_chunk, carry, (times, starts, chunks, safe), reverse=True)
+    emission = each.reshape(-1, B, d)[:T].reshape(-1, d).T if by_time else carry[3].T
     first = jnp.where(lengths[:, None] > 0, carry[4], 0).sum(0)
     logs, mass = jnp.log(safe).sum((0, 1)), masses.min()
-    found = first, chain.free * carry[2], carry[3].T, logs.sum(), mass
+    found = first, chain.free * carry[2], emission, logs.sum(), mass
     return ExpectedCounts(*found, _doubtful(C, rows, logs, least.min(), mass))
 
 
 def _doubtful(
-    C: Float[Array, "d V"], rows: Int[Array, "T B"], logs: Float[Array, " B"], least, mass
+    C: Emission, rows: Int[Array, "T B"], logs: Float[Array, " B"], least, mass
 ) -> Bool[Array, ""]:
     """Whether a small state or a rare block may hide mass that can grow again."""
     limits = Limits.of(C.dtype)
@@ -125,12 +139,12 @@ def _doubtful(
     return lax.cond((least < limits.small) | (mass < limits.rare), grows, lambda: jnp.asarray(False))
 
 
-def _in_chunks(rows: Int[Array, "T B"], block: int, per_chunk: int) -> Int[Array, "n c b B"]:
+def _in_chunks(rows: Shaped[Array, "T ..."], block: int, per_chunk: int, missing: int) -> Shaped[Array, "n c b ..."]:
     """Rows by chunk, block and time, padded with missing tokens."""
-    T, B = rows.shape
+    T, *rest = rows.shape
     n_chunks = max(1, -(-T // (block * per_chunk)))
-    rows = jnp.pad(rows, ((0, n_chunks * block * per_chunk - T), (0, 0)))
-    return rows.reshape(n_chunks, per_chunk, block, B)
+    padding = ((0, n_chunks * block * per_chunk - T), *[(0, 0)] * len(rest))
+    return jnp.pad(rows, padding, constant_values=missing).reshape(n_chunks, per_chunk, block, *rest)
 
 
 def _token_counts(gamma: Float[Array, "n d"], rows: Int[Array, " n"], V: int) -> Float[Array, "V d"]:

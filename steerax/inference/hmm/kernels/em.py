@@ -77,22 +77,33 @@ def em_step(
     counts = counts_of(mu, A, C, rows, lengths, block, per_chunk)
     after = maximise(mu, A, C, Counts(*counts[:3]), pseudocounts)
     free = _free(mu, A, C)
-    log_prior = sum(
-        jnp.sum(jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), 0)) * weight
-        for p, weight in zip(free, pseudocounts, strict=True)
-    )
     lost = _tied(counts.emission, len(free[2])).sum(-1) + pseudocounts.emission == 0
-    return Iteration(after, counts, jnp.asarray(log_prior), lost)
+    return Iteration(after, counts, log_prior_of_rows(free, pseudocounts), lost)
+
+
+def log_prior_of_rows(rows: tuple, weights: tuple) -> Float[Array, ""]:
+    """The logarithm of Dirichlet priors with these pseudocounts, up to a constant; what is zero is no parameter."""
+    return sum(
+        (
+            jnp.sum(jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), 0)) * weight
+            for p, weight in zip(rows, weights, strict=True)
+        ),
+        jnp.zeros(()),
+    )
 
 
 def maximise(mu: Float[Array, " d"], A, C: Float[Array, "d V"], counts: Counts, pseudocounts: Pseudocounts) -> tuple:
     r"""The M-step: $(\mu,A,C)$ from expected counts; a row without any keeps its value, and what is zero stays zero."""
-    free_mu, free_A, free_C = _free(mu, A, C)
-    new_mu = _normalised(counts.initial, pseudocounts.initial, free_mu)
-    new_A = _normalised(counts.transition, pseudocounts.transition, free_A)
+    free_C = _free(mu, A, C)[2]
     new_C = _normalised(_tied(counts.emission, len(free_C)), pseudocounts.emission, free_C)
+    return *maximise_chain(mu, A, counts, pseudocounts), as_transition(A).lifted_emission(new_C)
+
+
+def maximise_chain(mu: Float[Array, " d"], A, counts: Counts, pseudocounts: Pseudocounts) -> tuple:
+    r"""The M-step of $(\mu,A)$."""
     transition = as_transition(A)
-    return new_mu, transition.with_free(new_A), transition.lifted_emission(new_C)
+    new_A = _normalised(counts.transition, pseudocounts.transition, transition.free)
+    return _normalised(counts.initial, pseudocounts.initial, mu), transition.with_free(new_A)
 
 
 def _free(mu, A, C):

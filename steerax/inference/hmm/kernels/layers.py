@@ -26,7 +26,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .recursions import emission_table, moved, row_numbers
+from .likelihoods import emission_table, row_numbers
+from .recursions import moved
 
 
 @jax.jit

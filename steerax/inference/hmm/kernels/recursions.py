@@ -16,20 +16,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ....models.transitions import as_transition
+from .likelihoods import Emission, emission_table, row_numbers
 
 # up to this many states, sums of products that XLA merges with the rest of a step are faster on a CPU than calls of a
 # matrix product
 _FEW_STATES = 8
-
-
-def emission_table(C: Float[Array, "d V"]) -> Float[Array, "V1 d"]:
-    """A first row of ones for a missing token, then the rows $C_z$."""
-    return jnp.concatenate([jnp.ones((1, C.shape[0]), C.dtype), C.T])
-
-
-def row_numbers(z: Int[Array, "*n"]) -> Int[Array, "*n"]:
-    """Rows of `emission_table` for tokens."""
-    return z + 1
 
 
 def moved(p: Float[Array, "... d"], A) -> Float[Array, "... d"]:
@@ -41,7 +32,7 @@ def moved(p: Float[Array, "... d"], A) -> Float[Array, "... d"]:
 
 @jax.jit
 def filter_possible(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, " T"]
+    mu: Float[Array, " d"], A, C: Emission, z: Int[Array, " T"]
 ) -> tuple[Float[Array, "T1 d"], Float[Array, " T"]]:
     """`(states [T+1 d], log q [T])` of one sequence, normalised at each token. If a token is impossible, its `log q` is −∞
     and the states are not valid, see `filter_checked`.
@@ -63,7 +54,7 @@ def filter_possible(
 
 @jax.jit
 def filter_checked(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+    mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> tuple[Float[Array, "T1 *batch d"], Float[Array, "T *batch"]]:
     """`(states [T+1 … d], log q [T …])`, normalised at each token.
 
@@ -112,14 +103,14 @@ class Limits(NamedTuple):
         return (states.min(initial=1) >= self.small) & (log_q.min(initial=0) >= math.log(self.rare))
 
 
-def possible_growth(C: Float[Array, "d V"], rows: Int[Array, "T *batch"], log_likelihood) -> Float[Array, "*batch"]:
+def possible_growth(C: Emission, rows: Int[Array, "T *batch"], log_likelihood) -> Float[Array, "*batch"]:
     r"""$\sum_t\log(\max_xC_{z_t}(x)/q_t)$: by how much a share of mass can grow along the tokens."""
     return jnp.log(emission_table(C).max(-1))[rows].sum(0) - log_likelihood
 
 
 @jax.jit
 def may_have_lost_mass(
-    A, C: Float[Array, "d V"], z: Int[Array, "T *batch"], states: Float[Array, "T1 *batch d"], log_q
+    A, C: Emission, z: Int[Array, "T *batch"], states: Float[Array, "T1 *batch d"], log_q
 ) -> Bool[Array, ""]:
     r"""Whether an underflow in the states of a filter can matter, given all the values `log q [T …]` it found.
 

@@ -7,6 +7,7 @@ so the relative error is that of a linear recursion without underflow. Several t
 valid unless `may_have_lost_mass` says otherwise.
 """
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -17,16 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ....models.transitions import as_transition
 from .counts import ExpectedCounts
-from .recursions import (
-    Limits,
-    emission_table,
-    filter_checked,
-    filter_possible,
-    is_small_product,
-    may_have_lost_mass,
-    moved,
-    row_numbers,
-)
+from .likelihoods import Emission, Likelihoods, emission_table, row_numbers, rows_of
+from .recursions import Limits, filter_checked, filter_possible, is_small_product, may_have_lost_mass, moved
 
 _ZERO = -(2**30)  # the exponent of zero
 
@@ -44,6 +37,15 @@ class Scaled(eqx.Module):
         half = -e // 2
         m = x * _power(half, x.dtype) * _power(-e - half, x.dtype)
         return cls(m, jnp.where(m > 0, e + exponent, _ZERO))
+
+    @classmethod
+    def exp(cls, x: Float[Array, "..."]) -> "Scaled":
+        """The exponentials of numbers, −∞ included, however small they are."""
+        possible = jnp.isfinite(x)
+        finite = jnp.where(possible, x, 0)
+        e = jnp.floor(lax.stop_gradient(finite) / math.log(2))
+        m = jnp.where(possible, jnp.exp(finite - e * math.log(2)), 0)
+        return cls.of(m, e.astype(jnp.int32))
 
     def __mul__(self, other: Any) -> "Scaled":
         m = self.m * other.m
@@ -87,7 +89,7 @@ def _power(k: Int[Array, "..."], dtype) -> Float[Array, "..."]:
     return jnp.where(k > -bias, lax.bitcast_convert_type(bits, jnp.float64 if wide else jnp.float32), 0).astype(dtype)
 
 
-def _forward(p: Scaled, cube: Scaled) -> Scaled:
+def forward(p: Scaled, cube: Scaled) -> Scaled:
     """$pA$ for a transition given as a cube `[a b c]`: oldest state, those in between, next state."""
     batch = p.m.shape[:-1]
     a, b, _ = cube.m.shape
@@ -108,8 +110,16 @@ def _raw(x: Scaled, y: Scaled) -> Scaled:
     return Scaled(m, jnp.where(m > 0, x.e + y.e, _ZERO))
 
 
-def _cube(A) -> Scaled:
+def cube_of(A) -> Scaled:
     return Scaled.of(as_transition(A).cube)
+
+
+def scaled_table(C: Emission) -> Scaled:
+    """`emission_table` in numbers of which none underflows."""
+    if not isinstance(C, Likelihoods):
+        return Scaled.of(emission_table(C))
+    one, rows = Scaled.of(jnp.ones((1, C.shape[0]), C.dtype)), Scaled.exp(C.relative)
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), one, rows)
 
 
 def _start(mu: Float[Array, " d"], z: Int[Array, "T *batch"]) -> Scaled:
@@ -118,14 +128,14 @@ def _start(mu: Float[Array, " d"], z: Int[Array, "T *batch"]) -> Scaled:
 
 @jax.jit
 def filter_scaled(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+    mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> tuple[Scaled, Float[Array, "T *batch"]]:
     """`(states [T+1 … d], log q [T …])` as `filter_checked`; an impossible token has `log q = -∞` and is stepped over."""
-    table, cube = Scaled.of(emission_table(C)), _cube(A)
+    table, cube = scaled_table(C), cube_of(A)
 
     def step(p, row):
         after, log_q = _given(p, table[row])
-        return _forward(after, cube), (p, log_q)
+        return forward(after, cube), (p, log_q)
 
     last, (states, log_q) = lax.scan(step, _start(mu, z), row_numbers(z))
     return jax.tree.map(lambda s, l: jnp.concatenate([s, l[None]]), states, last), log_q
@@ -138,17 +148,18 @@ def _given(p: Scaled, seen: Scaled) -> tuple[Scaled, Float[Array, "*batch"]]:
     return choose(q.m > 0, joint / q, p), q.log[..., 0]
 
 
-def advance(p: Scaled, A, C: Float[Array, "d V"], z: Int[Array, "*batch"]) -> tuple[Scaled, Float[Array, "*batch"]]:
+def advance(p: Scaled, A, C: Emission, z: Int[Array, "*batch"]) -> tuple[Scaled, Float[Array, "*batch"]]:
     """One step of `filter_scaled`, in linear numbers (of exponent 0) where it loses nothing: no state is small, no token rare."""
-    seen, before = jnp.where(z[..., None] < 0, 1, C.T[jnp.maximum(z, 0)]), p.linear
+    seen, before = rows_of(C, z), p.linear
     joint = before * seen
     q = joint.sum(-1)
     safe = jnp.where(q > 0, q, 1)
     after, log_q = moved(joint / safe[..., None], A), jnp.where(q > 0, jnp.log(safe), -jnp.inf)
 
     def exact():
-        given, log_q = _given(Scaled.of(p.m, p.e), Scaled.of(seen))
-        return _forward(given, _cube(A)), log_q
+        row = Scaled.exp(C.relative[z]) if isinstance(C, Likelihoods) else Scaled.of(seen)
+        given, log_q = _given(Scaled.of(p.m, p.e), row)
+        return forward(given, cube_of(A)), log_q
 
     return lax.cond(
         Limits.of(after.dtype).respected(after, log_q), lambda: (Scaled(after, jnp.zeros_like(p.e)), log_q), exact
@@ -157,7 +168,7 @@ def advance(p: Scaled, A, C: Float[Array, "d V"], z: Int[Array, "*batch"]) -> tu
 
 @jax.jit
 def filter_traced(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+    mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> tuple[Float[Array, "T1 *batch d"], Float[Array, "T *batch"], Bool[Array, ""]]:
     """`(states, log q, whether mass would have been lost)` by the fastest recursion that is valid, decided while it runs:
     for use inside `jit` and `grad`. (Under `vmap` all of them run.)"""
@@ -180,7 +191,7 @@ def filter_traced(
 
 @jax.jit
 def next_log_probabilities(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
+    mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]
 ) -> Float[Array, "T1 *batch V"]:
     """Logarithms of the distributions of the next token after every prefix. Impossible tokens are stepped over."""
     states, _, lost = filter_traced(mu, A, C, z)
@@ -195,16 +206,16 @@ def choose(where: Bool[Array, "..."], a: Scaled, b: Scaled) -> Scaled:
 
 
 @jax.jit
-def posterior_scaled(states: Scaled, C: Float[Array, "d V"], z: Int[Array, "T *batch"]) -> Scaled:
+def posterior_scaled(states: Scaled, C: Emission, z: Int[Array, "T *batch"]) -> Scaled:
     """The states of the filter given the token of the same time too, `[T … d]`."""
-    joint = states[:-1] * Scaled.of(emission_table(C))[row_numbers(z)]
+    joint = states[:-1] * scaled_table(C)[row_numbers(z)]
     return joint / joint.sum(-1, keepdims=True)
 
 
 @jax.jit
-def smooth_scaled(states: Scaled, A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
+def smooth_scaled(states: Scaled, A, C: Emission, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
     """Distributions of every state given all tokens, from the states of the filter."""
-    table, cube = Scaled.of(emission_table(C)), _cube(A)
+    table, cube = scaled_table(C), cube_of(A)
 
     def step(b, x):
         state, row = x
@@ -220,10 +231,10 @@ def smooth_scaled(states: Scaled, A, C: Float[Array, "d V"], z: Int[Array, "T *b
 
 @jax.jit
 def counts_scaled(
-    mu: Float[Array, " d"], A, C: Float[Array, "d V"], rows: Int[Array, "T B"], lengths: Int[Array, " B"]
+    mu: Float[Array, " d"], A, C: Emission, rows: Int[Array, "T B"], lengths: Int[Array, " B"]
 ) -> ExpectedCounts:
     """`expected_counts` of all sequences; memory for all states."""
-    chain, cube, table = as_transition(A), _cube(A), Scaled.of(emission_table(C))
+    chain, cube, table = as_transition(A), cube_of(A), scaled_table(C)
     T, B = rows.shape
     states, log_q = filter_scaled(mu, A, C, rows - 1)
     (a, b, c), d, V = cube.m.shape, *C.shape
@@ -239,14 +250,18 @@ def counts_scaled(
         message = _backward(w, cube)
         gamma = joint * message
         gamma = (gamma / gamma.sum(-1, keepdims=True)).linear
-        emission = emission + jax.ops.segment_sum(gamma, row, V + 1)[1:]
+        if not by_time:
+            emission = emission + jax.ops.segment_sum(gamma, row, V + 1)[1:]
         w = (message * table[row]) / total
-        return (w, transition + shares.sum(0).reshape(chain.free.shape), emission, gamma), None
+        carry = (w, transition + shares.sum(0).reshape(chain.free.shape), emission, gamma)
+        return carry, jnp.where((time < lengths)[:, None], gamma, 0) if by_time else None
 
-    none = jnp.zeros((B, d), mu.dtype)
-    carry = (Scaled.of(none + 1), jnp.zeros_like(chain.free, mu.dtype), jnp.zeros((V, d), mu.dtype), none)
-    carry, _ = lax.scan(step, carry, (jnp.arange(T), states[:-1], rows), reverse=True)
+    none, by_time = jnp.zeros((B, d), mu.dtype), isinstance(C, Likelihoods)
+    counted = jnp.zeros((0 if by_time else V, d), mu.dtype)
+    carry = (Scaled.of(none + 1), jnp.zeros_like(chain.free, mu.dtype), counted, none)
+    carry, each = lax.scan(step, carry, (jnp.arange(T), states[:-1], rows), reverse=True)
     _, transition, emission, first = carry
+    emission = emission if each is None else each.reshape(-1, d)
     first = jnp.where(lengths[:, None] > 0, first, 0).sum(0)
     one = jnp.ones((), mu.dtype)
     log_likelihood = jnp.where(jnp.isfinite(log_q), log_q, 0).sum()
@@ -256,7 +271,7 @@ def counts_scaled(
 
 
 @jax.jit
-def gains_scaled(states: Scaled, C: Float[Array, "d V"], z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
+def gains_scaled(states: Scaled, C: Emission, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
     r"""`gains` of `layers.py` at the states of the filter."""
     table, rows = emission_table(C), row_numbers(z)
     plus = posterior_scaled(states, C, z)
@@ -266,9 +281,9 @@ def gains_scaled(states: Scaled, C: Float[Array, "d V"], z: Int[Array, "T *batch
 
 
 @jax.jit
-def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]) -> Scaled:
+def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]) -> Scaled:
     """`layer` of `layers.py`, whose formula it follows term by term; negative parts are cut before the move."""
-    table, cube = emission_table(C), _cube(A)
+    table, cube = emission_table(C), cube_of(A)
     totals = table.sum(-1, keepdims=True)
     rows = jnp.where(totals[row_numbers(z), 0] > 0, row_numbers(z), 0)
     seen, keys, totals = Scaled.of(table), Scaled.of(1 - table), Scaled.of(totals)
@@ -282,7 +297,7 @@ def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Float[Array, "d V"],
         u = choose(r.m > 0, u, Scaled.of(jnp.zeros_like(u.m)))
         new = add(p * Cz, plus * u, here, apart * (u / r))
         total = new.sum(-1, keepdims=True)
-        after = _forward(choose(total.m > 0, new / total, p), cube)
+        after = forward(choose(total.m > 0, new / total, p), cube)
         return after, after
 
     first = _start(mu, z)

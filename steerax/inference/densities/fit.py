@@ -1,0 +1,143 @@
+"""Learning a hidden Markov model of numbers by expectation–maximisation."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..._bounds import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, bounded
+from ..._errors import DataError
+from ..._results import RESULTS
+from ...data.sequences import Sequences
+from ...maths.keys import as_key
+from ...models.emissions.base import Prior
+from ...models.hmm import HiddenMarkovModel
+from ...runs.folder import RunFolder
+from ..hmm.fit import climbed, identity_of
+from ..hmm.kernels.em import Iteration, Pseudocounts, as_pseudocounts
+from ..hmm.restarts import Record, Restart, counted_safely
+from ..hmm.select import n_parameters
+from ..kinds import HMM
+from ..results import Fitted
+from .filter import filter_series
+from .kernels.em import em_step
+from .observations import as_observations
+from .starts import family_of, random_start
+
+
+class PreparedSeries(NamedTuple):
+    """Sequences as the E-step takes them: observations `[T B p]` and lengths `[B]`, and the prior of the emission."""
+
+    data: Sequences
+    z: Any
+    lengths: Any
+    prior: Prior
+    noun: str = "observation"
+
+    def iterated(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts) -> Iteration:
+        """One iteration of EM. Raises `ImpossibleTokenError`."""
+        step = lambda *sizes: em_step(*model.arrays, self.z, self.lengths, pseudocounts, self.prior, *sizes)
+        return counted_safely(step, self.z.shape[:2], model, lambda: filter_series(model, self.data).run.lost_mass)
+
+
+@bounded(
+    restarts=COUNT,
+    max_iterations=COUNT_OR_ZERO,
+    tolerance=NOT_NEGATIVE,
+    screening=COUNT_OR_ZERO,
+    shrinkage=NOT_NEGATIVE,
+    save_every=NOT_NEGATIVE,
+)
+def fit_series(
+    kind: HMM | HiddenMarkovModel,
+    data: Sequences,
+    key: Any = 0,
+    *,
+    restarts: int = 4,
+    pseudocounts: Pseudocounts | float = 0.0,
+    shrinkage: float = 1.0,
+    max_iterations: int = 500,
+    tolerance: float = 1e-6,
+    screening: int = 20,
+    on_iteration: Callable[[int, float, HiddenMarkovModel], Any] | None = None,
+    run_folder: str | os.PathLike | None = None,
+    resume: bool = False,
+    save_every: float = 30.0,
+    progress: bool = True,
+) -> Fitted:
+    r"""The model whose likelihood, times priors, cannot be raised by another iteration of expectation–maximisation.
+
+    The M-step of the chain is that of `fit_tokens`, whose other options these are; that of an emission is in its class.
+    The likelihood of a Gaussian has no maximum: a state may settle on one observation, with variance zero. The prior of
+    [FraleyRaftery2007] keeps it from that.
+
+    **Arguments:**
+
+    - `kind`: an `HMM` with an `emission` of numbers, or a model to start from.
+    - `restarts`: starts from groups of observations that are alike, the second and every other one of stretches of time that are.
+    - `shrinkage`: weight of the prior of the emission, in observations: of covariances with the data's variances over $d^{2/p}$, of
+      counts with their mean. 0 is maximum likelihood, where it exists.
+
+    `result` is `no_better_than_one` where one state explains the data as well, `breakdown` where a likelihood was not finite.
+
+    **Raises:** `DataError` for data without observations or outside of the support; otherwise as `fit_tokens`.
+    """
+    counts = as_pseudocounts(pseudocounts)
+    if data.is_tokens or data.n_observed == 0:
+        raise DataError("A model of numbers is fitted to series of numbers; the data hold none.")
+    prior, starts = _starts(kind, data, key, restarts, shrinkage, counts)
+    runs = [Restart(model, model) for model in starts]
+    record = None
+    if run_folder is not None:
+        kinds = f"hidden Markov model with {type(starts[0].emission).__name__}, shrinkage {shrinkage}"
+        identity = identity_of(kinds, data, starts, counts, tolerance, screening)
+        record = Record(RunFolder(run_folder, identity, resume), runs, save_every)
+        record.restore()
+    z = jnp.asarray(as_observations(starts[0], data))
+    prepared = PreparedSeries(data, z, jnp.asarray(data.lengths), prior)
+    settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
+    best, stopped, compared = climbed(runs, settings, max_iterations, screening)
+    result = stopped if best.result is None else best.result
+    if result == RESULTS.successful and best.degenerate:
+        result = RESULTS.degenerate_state
+    elif result == RESULTS.successful and _no_better_than_one(best, prepared):
+        result = RESULTS.no_better_than_one
+    return Fitted(
+        best.model,
+        np.array(best.log_likelihoods),
+        np.array(best.objective),
+        n_parameters(best.model),
+        data.n_observed,
+        result,
+        tuple(best.degenerate),
+        compared,
+    )
+
+
+def _starts(
+    kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: int, shrinkage: float, counts: Pseudocounts
+) -> tuple[Prior, list[HiddenMarkovModel]]:
+    """The prior, and the model given or random ones."""
+    given = isinstance(kind, HiddenMarkovModel)
+    dtype = kind.initial.dtype if given else jnp.result_type(float)
+    prior = Prior.of(data.values[data.inside], kind.n_states, shrinkage, counts.emission, dtype)
+    if given:
+        return prior, [kind]
+    keys = jax.random.split(as_key(key), restarts)
+    return prior, [random_start(k, data, kind, prior, regimes=i % 2 == 1) for i, k in enumerate(keys)]
+
+
+def _no_better_than_one(best: Restart, prepared: PreparedSeries) -> bool:
+    """Whether independent observations have the smaller Akaike criterion."""
+    model = best.model
+    if model.n_states == 1:
+        return False
+    one = HiddenMarkovModel(np.ones(1), np.ones((1, 1)), model.emission.permuted(np.zeros(1, int)))
+    alone = Restart(one, one)
+    settings = prepared, Pseudocounts(), 1e-6 * prepared.data.n_observed, None, None, False
+    alone, *_ = climbed([alone], settings, 50, 0)
+    gain = best.log_likelihoods[-1] - alone.log_likelihoods[-1]
+    return gain < n_parameters(model) - n_parameters(alone.model)

@@ -1,0 +1,156 @@
+r"""Distances and moments of distributions with elliptical contours, of which any channel may be missing.
+
+With $m$ and $S$ of a state and the channels $o$ that are seen, the distance is $\delta=e_o^\top S_{oo}^{-1}e_o$ for $e=z-m$. A
+missing channel has, given the others, the mean $m+S_{\cdot o}S_{oo}^{-1}e_o$ and the covariance $S-S_{\cdot o}S_{oo}^{-1}S_{o\cdot}$.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from ...maths.covariance import cholesky, solve_upper, symmetric
+from .base import Prior
+
+Structure = Literal["full", "diagonal", "tied", "spherical"]
+STRUCTURES = get_args(Structure)
+_BATCH = 4096  # observations with gaps worked through at once
+
+
+class Moments(NamedTuple):
+    r"""Sums over observations with weights $w$ and scales $u$: `count` $\sum w$ and `weight` $\sum wu$ of each channel, `first`
+    $\sum wu\,e$, `second` $\sum w(u\,ee^\top+\mathrm{cov})$, about the means that were used."""
+
+    count: Float[Array, "d p"]
+    weight: Float[Array, "d p"]
+    first: Float[Array, "d p"]
+    second: Float[Array, "d p p"]
+
+
+def has_independent_channels(structure: Structure) -> bool:
+    """Whether matrices of this structure are diagonal."""
+    return structure in ("diagonal", "spherical")
+
+
+def distances(
+    z: Float[Array, "N p"], mean: Float[Array, "d p"], S: Float[Array, "d p p"], structure: Structure
+) -> tuple[Float[Array, "N d"], Float[Array, "N d"]]:
+    r"""$\delta$ and $\log|S_{oo}|$ for every observation and state."""
+    seen = ~jnp.isnan(z)
+    e = jnp.where(seen, z, 0)[:, None] - mean
+    if has_independent_channels(structure):
+        v = jnp.diagonal(S, axis1=-2, axis2=-1)
+        inside = seen[:, None]
+        return jnp.where(inside, e**2 / v, 0).sum(-1), jnp.where(inside, jnp.log(v), 0).sum(-1)
+
+    def complete():
+        L = jax.vmap(cholesky)(S)
+        y = jnp.einsum("ndp,dpq->ndq", e, inverse_roots(L))
+        log_det = 2 * jnp.log(jnp.diagonal(L, axis1=-2, axis2=-1)).sum(-1)
+        any_seen = seen.any(-1)[:, None]
+        return jnp.where(any_seen, (y**2).sum(-1), 0), jnp.where(any_seen, log_det, 0)
+
+    def with_gaps():
+        one = lambda x: jax.vmap(_seen_part, (0, 0, None))(S, *x)[:2]
+        return lax.map(one, (e, seen), batch_size=_BATCH)
+
+    return lax.cond(_has_gaps(seen), with_gaps, complete)
+
+
+def moments(
+    weights: Float[Array, "N d"],
+    scales: Float[Array, "N d"] | None,
+    z: Float[Array, "N p"],
+    mean: Float[Array, "d p"],
+    S: Float[Array, "d p p"],
+    structure: Structure,
+) -> Moments:
+    """The sums that a new mean and matrix are made of; `scales` of `None` are ones."""
+    seen, p = ~jnp.isnan(z), z.shape[1]
+    e = jnp.where(seen, z, 0)[:, None] - mean
+    w = jnp.where(seen.any(-1)[:, None], weights, 0)
+    wu = w if scales is None else w * scales
+    if has_independent_channels(structure):
+        inside = seen.astype(z.dtype)
+        first = jnp.einsum("nd,ndp,np->dp", wu, e, inside)
+        second = jnp.einsum("nd,ndp,np->dp", wu, e**2, inside)
+        return Moments(w.T @ inside, wu.T @ inside, first, jax.vmap(jnp.diag)(second))
+    sums = [jnp.broadcast_to(a.sum(0)[:, None], (mean.shape[0], p)) for a in (w, wu)]
+
+    def complete():
+        return jnp.einsum("nd,ndp->dp", wu, e), jnp.einsum("ndp,ndq->dpq", wu[..., None] * e, e)
+
+    def with_gaps():
+        def one(x):
+            e, seen, w, wu = x
+            _, _, filled, C = jax.vmap(_seen_part, (0, 0, None))(S, e, seen)
+            return wu[:, None] * filled, wu[:, None, None] * filled[:, :, None] * filled[:, None] + w[:, None, None] * C
+
+        size = min(_BATCH, len(z))
+        padded = [jnp.pad(a, ((0, -len(z) % size), *[(0, 0)] * (a.ndim - 1))) for a in (e, seen, w, wu)]
+        parts = tuple(a.reshape(-1, size, *a.shape[1:]) for a in padded)
+        add = lambda total, part: (jax.tree.map(lambda t, s: t + s.sum(0), total, jax.vmap(one)(part)), None)
+        return lax.scan(add, (jnp.zeros_like(mean), jnp.zeros_like(S)), parts)[0]
+
+    return Moments(*sums, *lax.cond(_has_gaps(seen), with_gaps, complete))
+
+
+def maximised(
+    found: Moments, mean: Float[Array, "d p"], S: Float[Array, "d p p"], structure: Structure, prior: Prior
+) -> tuple[Float[Array, "d p"], Float[Array, "d p p"]]:
+    r"""The mean $m+\sum wue/\sum wu$ and the matrix $(\sum w\,ee^\top+w_0\Lambda)/(\sum w+w_0)$ about it, for a prior of weight
+    $w_0$ and matrix $\Lambda$; states without weight keep theirs."""
+    some = found.weight > 0
+    shift = jnp.where(some, found.first / jnp.where(some, found.weight, 1), 0)
+    scatter = symmetric(found.second - shift[:, :, None] * found.first[:, None])
+    if has_independent_channels(structure):
+        scatter = scatter * jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
+    scatter, count = scatter + prior.weight * jnp.diag(prior.spread), found.count + prior.weight
+    if structure == "tied":
+        # one matrix, hence one prior for all states
+        scatter = (scatter.sum(0) - (len(S) - 1) * prior.weight * jnp.diag(prior.spread))[None]
+        count = (count.sum(0) - (len(S) - 1) * prior.weight)[None]
+    if structure == "spherical":
+        total = jnp.trace(scatter, axis1=-2, axis2=-1)[:, None]
+        scatter, count = jax.vmap(jnp.diag)(jnp.broadcast_to(total, count.shape)), count.sum(-1, keepdims=True)
+    # channels of a diagonal matrix are counted by themselves; a full one counts all of them alike
+    new = scatter / jnp.where(count > 0, count, 1)[:, :, None]
+    return mean + shift, jnp.where((count > 0)[:, :, None], new, S)
+
+
+def log_prior(S: Float[Array, "d p p"], structure: Structure, prior: Prior) -> Float[Array, ""]:
+    r"""$-\frac{w_0}2\sum_x(\log|S_x|+\mathrm{tr}\,\Lambda S_x^{-1})$; one term for a matrix that all states share."""
+    S = S[:1] if structure == "tied" else S
+    L = jax.vmap(cholesky)(S)
+    log_det = 2 * jnp.log(jnp.diagonal(L, axis1=-2, axis2=-1)).sum()
+    trace = (inverse_roots(L) ** 2 * prior.spread[None, :, None]).sum()
+    return -prior.weight / 2 * (log_det + trace)
+
+
+def n_matrix_parameters(d: int, p: int, structure: Structure) -> int:
+    """Free parameters of the matrices."""
+    return {"full": d * p * (p + 1) // 2, "tied": p * (p + 1) // 2, "diagonal": d * p, "spherical": d}[structure]
+
+
+def inverse_roots(L: Float[Array, "d p p"]) -> Float[Array, "d p p"]:
+    r"""$L^{-1}$ for upper-triangular $L$."""
+    return jax.vmap(lambda R: solve_upper(R, jnp.eye(R.shape[0], dtype=R.dtype)))(L)
+
+
+def _has_gaps(seen: Bool[Array, "N p"]) -> Bool[Array, ""]:
+    return (seen.any(-1) & ~seen.all(-1)).any()
+
+
+def _seen_part(S: Float[Array, "p p"], e: Float[Array, " p"], seen: Bool[Array, " p"]):
+    """Distance, log-determinant, deviation with missing channels filled in, and what is not known of them."""
+    both = seen[:, None] & seen[None]
+    L = cholesky(jnp.where(both, S, jnp.eye(len(S), dtype=S.dtype)))
+    y = solve_upper(L, jnp.where(seen, e, 0)[:, None], transposed=True)[:, 0]
+    G = solve_upper(L, jnp.where(seen[:, None], S, 0), transposed=True)  # [o p], with G.T @ G explained
+    missing = ~seen
+    filled = jnp.where(seen, e, G.T @ y)
+    C = jnp.where(missing[:, None] & missing[None], S - G.T @ G, 0)
+    log_det = 2 * jnp.where(seen, jnp.log(jnp.diagonal(L)), 0).sum()
+    return (y**2).sum(), log_det, filled, C
