@@ -56,6 +56,10 @@ class Reference:
             raise ConfigurationError(
                 f"Unknown reference {reference!r}; use 'uniform', support(process), or a hidden Markov model."
             )
+        if not isinstance(chosen.process, Process):
+            raise ConfigurationError(
+                f"The support of a {type(chosen.process).__name__} is not known; that of a hidden Markov model is."
+            )
         if chosen.process.n_tokens != vocab:
             raise ConfigurationError(
                 f"The reference has {chosen.process.n_tokens} tokens and the predictor {vocab}; they must be equal."

@@ -48,9 +48,11 @@ def by_histories(model, z):
     return np.array(beliefs, float), float(np.log(total))
 
 
-@pytest.mark.parametrize(
-    ("d", "m", "attention"), [(2, 3, False), (2, 2, True), (3, 2, False), (2, 3, True), (2, 1, False)]
-)
+SLOW = pytest.mark.slow  # each compiles functions of its own shapes
+OTHERS = [pytest.param(*shape, marks=SLOW) for shape in [(2, 2, True), (3, 2, False), (2, 3, True), (2, 1, False)]]
+
+
+@pytest.mark.parametrize(("d", "m", "attention"), [(2, 3, False), *OTHERS])
 def test_a_window_of_all_lags_but_one_is_exact(d, m, attention):
     rng = np.random.default_rng(10 * d + m)
     for zeros in (0.0, 0.4):
@@ -67,7 +69,7 @@ def test_a_window_of_all_lags_but_one_is_exact(d, m, attention):
         np.testing.assert_allclose(e.prior + e.weights.sum(1), beliefs, atol=1e-12)
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_smaller_window_is_near_better_with_more_and_allows_what_is_possible():
     rng = np.random.default_rng(0)
     apart = {1: [], 2: [], 3: []}
@@ -84,6 +86,7 @@ def test_a_smaller_window_is_near_better_with_more_and_allows_what_is_possible()
     assert np.mean(apart[3]) < 1e-13 < np.mean(apart[2]) < np.mean(apart[1]) < 0.01
 
 
+@SLOW
 def test_samples_of_lags_of_states_have_the_probabilities_of_the_model():
     model = mixture_of_lags(np.random.default_rng(1), 2, 2, 3, 2)
     tokens = np.asarray(sx.sample(model, 0, 3, 20_000)[1])
@@ -104,6 +107,7 @@ def test_kernels_do_not_read_the_newest_token_nor_those_to_come():
     assert not model.reads_newest
 
 
+@SLOW
 def test_forecasts_are_exact_where_gaps_are_summed_over():
     rng = np.random.default_rng(1)
     model = mixture_of_lags(rng, 2, 2, 3, 2)

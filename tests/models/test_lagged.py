@@ -56,6 +56,17 @@ def test_weights_of_zero_and_scores_without_bound_are_no_trouble():
     assert np.isfinite(slope).all()
 
 
+def test_the_attention_map_holds_the_weights_of_the_lags_where_a_transformer_has_its_attention():
+    rng = np.random.default_rng(0)
+    model = oracles.lagged(rng, 2, 3, 3)
+    z = rng.integers(0, 3, 8).astype(np.int32)
+    weights, attention = np.asarray(model.lag_weights(z)), np.asarray(model.attention_map(z))
+    assert attention.shape == (8, 8)
+    for t, s in itertools.product(range(8), repeat=2):
+        assert attention[t, s] == (weights[t, t - s] if 0 <= t - s < 3 else 0)
+    np.testing.assert_allclose(attention.sum(1), 1, atol=1e-14)
+
+
 def test_samples_have_the_probabilities_of_the_model():
     rng = np.random.default_rng(1)
     model = oracles.lagged(rng, 2, 2, 3, True, 2)

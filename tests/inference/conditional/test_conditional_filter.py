@@ -10,7 +10,12 @@ import pytest
 
 import steerax as sx
 
-CASES = [(3, 2, 4, True, 0, 0.0), (2, 3, 2, False, 0, 0.4), (3, 3, 2, True, 2, 0.3)]
+SLOW = pytest.mark.slow  # each compiles functions of its own shapes
+CASES = [
+    pytest.param(3, 2, 4, True, 0, 0.0, marks=SLOW),
+    pytest.param(2, 3, 2, False, 0, 0.4, marks=SLOW),
+    (3, 3, 2, True, 2, 0.3),
+]
 
 
 def drawn(model, T, rng, gaps=0):
@@ -100,6 +105,7 @@ def test_inside_jit_vmap_and_grad_the_numbers_are_the_same():
     np.testing.assert_allclose((at(1e-6) - at(-1e-6)) / 2e-6, expected, rtol=1e-6)
 
 
+@SLOW
 def test_no_mass_underflows_for_good():
     # states 0 and 1 never change; only the last token tells that it was state 1, whose share had fallen to 1e-400
     stay = np.tile(np.eye(2), (2, 3, 1, 1))
@@ -134,6 +140,7 @@ def test_an_impossible_token_is_named_or_stepped_over():
     assert sx.score(model, [[0, 1, 0]], on_impossible="skip").cross_entropy == np.inf
 
 
+@SLOW
 def test_the_first_forecast_is_exact_and_the_others_within_their_errors():
     rng = np.random.default_rng(0)
     model = oracles.lagged(rng, 2, 2, 3)
@@ -153,6 +160,7 @@ def test_the_first_forecast_is_exact_and_the_others_within_their_errors():
     np.testing.assert_array_equal(ahead.interval(0.9).shape, (3, 2))
 
 
+@SLOW
 def test_a_representation_adds_up():
     rng = np.random.default_rng(0)
     model = oracles.lagged(rng, 2, 2, 2)
@@ -176,5 +184,7 @@ def test_verbs_reject_what_they_cannot_do():
         sx.filter(model, [0, 1], depth=3)
     with pytest.raises(sx.ConfigurationError, match="on_impossible"):
         sx.filter(model, [0, 1], on_impossible="ignore")
+    with pytest.raises(sx.ConfigurationError, match="support of a LaggedHMM"):
+        sx.represent(sx.next_token_predictor(model, 0), np.array([0, 1]), 2, sx.support(model))  # pyright: ignore[reportArgumentType]
     with pytest.raises(sx.ConfigurationError, match="state of this model"):
         sx.step(model, sx.start(sx.models.mess3()), 0)

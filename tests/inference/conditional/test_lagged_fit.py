@@ -20,7 +20,7 @@ def counted(model, parts):
     return em.expected_counts(model, contexts), contexts
 
 
-@pytest.mark.parametrize("lags", [0, 2])
+@pytest.mark.parametrize("lags", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_expected_counts_are_parameters_times_slopes_of_the_likelihood(lags):
     rng = np.random.default_rng(lags)
     model = oracles.lagged(rng, 3, 2, 3, True, lags, 0.2)
@@ -68,7 +68,10 @@ def test_counts_of_one_lag_are_sums_over_all_paths():
     np.testing.assert_allclose(found.transition[0], pairs / total, atol=1e-12)
 
 
-@pytest.mark.parametrize(("attention", "lags"), [(True, 0), (False, 0), (True, 2)])
+@pytest.mark.parametrize(
+    ("attention", "lags"),
+    [pytest.param(True, 0, marks=pytest.mark.slow), (False, 0), pytest.param(True, 2, marks=pytest.mark.slow)],
+)
 def test_the_objective_never_falls(attention, lags):
     rng = np.random.default_rng(0)
     data = sx.sample_sequences(oracles.lagged(rng, 2, 3, 2, True, 1), 0, 20, 25)
@@ -83,6 +86,7 @@ def test_the_objective_never_falls(attention, lags):
         np.testing.assert_allclose(fitted.log_likelihood, exact, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_step_of_the_attention_is_the_maximum_of_a_concave_function():
     rng = np.random.default_rng(0)
     model = oracles.lagged(rng, 2, 2, 3)
@@ -141,7 +145,8 @@ def test_a_fit_goes_on_from_a_model_keeps_its_zeros_and_names_its_tokens():
     assert len(named.restarts) == 3
 
 
-def test_select_compares_kinds_and_free_parameters_are_counted():
+@pytest.mark.slow
+def test_select_compares_kinds():
     rng = np.random.default_rng(0)
     data = sx.sample_sequences(oracles.lagged(rng, 2, 2, 2), 0, 20, 30)
     best = sx.select(
@@ -149,6 +154,10 @@ def test_select_compares_kinds_and_free_parameters_are_counted():
     )
     assert isinstance(best.model, sx.LaggedHMM)
     assert np.isfinite([c.held_out for c in best.candidates]).all()
+
+
+def test_free_parameters_are_counted():
+    rng = np.random.default_rng(0)
     # 2 states, 3 tokens, 2 lags: 1 + 2·3·2·1 rows, 2·2 emissions, and 2·3 - 1 scores or 2 - 1 weights
     assert n_parameters(oracles.lagged(rng, 2, 3, 2)) == 1 + 12 + 4 + 5
     assert n_parameters(oracles.lagged(rng, 2, 3, 2, False)) == 1 + 12 + 4 + 1
@@ -176,6 +185,7 @@ def test_fit_rejects_what_it_cannot_learn():
         sx.Lagged(2, 2, "words")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", ["tokens", "states"])
 def test_gradients_lower_the_loss_of_lags_of_either_kind(reads):
     rng = np.random.default_rng(0)
