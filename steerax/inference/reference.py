@@ -21,10 +21,10 @@ Process = HiddenMarkovModel | GeneralisedHMM
 class Support:
     """Uniform over the tokens that are admissible next under a process."""
 
-    process: Process
+    process: Any
 
 
-def support(process: Process) -> Support:
+def support(process: Any) -> Support:
     """The reference that draws uniformly among the tokens of positive probability under a process."""
     return Support(process)
 
