@@ -46,12 +46,12 @@ def dual_filtered_by_doubling(
     w: Float[Array, " d"],
     layers: int | None,
     keep: bool,
-    exact_prior: Callable[[], Scaled],
+    exact: Callable[[], tuple[Scaled, Scaled]],
 ) -> DualFiltered:
     """Beliefs after `layers` doublings of the window, or after as many as make it cover all tokens.
 
     A window is read from every state, also from those that the filter has ruled out, so its products can lose mass where the
-    filter does not: then, and with the beliefs before any token as scaled numbers, `exact_prior()`, all is computed again.
+    filter does not: then all is computed again in scaled numbers, from `exact()`, the beliefs before any token and the operators.
     """
     length = len(operators)
     needed = math.ceil(math.log2(max(length, 1)))
@@ -61,7 +61,11 @@ def dual_filtered_by_doubling(
     first, spread = filtered.states[:1], lambda p: p.reshape(shape)
     like = lambda p: jnp.broadcast_to(spread(p), filtered.states.shape)
     found, lost = _doubled(first, like(prior), operators, w, widths)
-    again = lambda: _doubled_scaled(first, jax.tree.map(like, exact_prior()), operators, w, widths)
+
+    def again():
+        prior, operators = exact()
+        return _doubled_scaled(first, jax.tree.map(like, prior), operators, w, widths)
+
     if is_traced(lost):
         beliefs, residuals = lax.cond(lost, again, lambda: found)
     else:
@@ -116,7 +120,7 @@ def _doubled(first, prior, operators, w, widths):
 
 
 @jax.jit
-def _doubled_scaled(first, prior: Scaled, operators, w, widths):
+def _doubled_scaled(first, prior: Scaled, operators: Scaled, w, widths):
     """The same for operators without negative entries, in numbers of which none underflows; one time after the other."""
 
     def belief(p, P):
@@ -131,4 +135,4 @@ def _doubled_scaled(first, prior: Scaled, operators, w, widths):
         longer = longer.reshape(-1, *(1,) * (P.m.ndim - 1))
         return jax.tree.map(lambda a, b: jnp.where(longer, a, b), lax.map(product, (P[earlier], P)), P)
 
-    return _windows(first, prior, Scaled.of(operators), step, belief, widths)[0]
+    return _windows(first, prior, operators, step, belief, widths)[0]

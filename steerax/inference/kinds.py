@@ -41,7 +41,9 @@ class HMM:
         if isinstance(self.emission, str) and self.emission not in ("categorical", *EMISSIONS):
             known = ", ".join(map(repr, ("categorical", *EMISSIONS)))
             raise ConfigurationError(f"emission={self.emission!r} is unknown; choose one of {known}.")
-        if not isinstance(self.emission, str) and not hasattr(self.emission, "started"):
+        if not isinstance(self.emission, str) and (
+            isinstance(self.emission, type) or not hasattr(self.emission, "started")
+        ):
             raise ConfigurationError(
                 f"emission takes a name or a kind such as steerax.emissions.Gaussian.kind(), not a {type(self.emission).__name__}."
             )

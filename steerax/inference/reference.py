@@ -130,7 +130,7 @@ class _Chain:
     def __init__(self, process: HiddenMarkovModel):
         with np.errstate(divide="ignore"):
             self.start = np.log(np.asarray(process.initial, np.float64))
-        self.A, self.C = (np.asarray(a, np.float64) for a in (process.dense_transition, process.emission))
+        self.A, self.C = (np.asarray(a, np.float64) for a in (process.dense_transition, process.emission_matrix))
 
     def after(self, b: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):

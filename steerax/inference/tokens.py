@@ -134,9 +134,13 @@ def batch_first(x: Array, features: int = 2) -> Array:
 
 
 def check_hidden(verb: str, model: Any) -> None:
-    """Raises `ConfigurationError` unless a model is a `HiddenMarkovModel`."""
+    """Raises `ConfigurationError` unless a model is a `HiddenMarkovModel` of tokens."""
     if not isinstance(model, HiddenMarkovModel):
         raise ConfigurationError(f"{verb} takes a HiddenMarkovModel, not a {type(model).__name__}.")
+    if not model.emits_tokens:
+        raise ConfigurationError(
+            f"{verb} takes a model of tokens; this one emits numbers ({type(model.emission).__name__})."
+        )
 
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:
@@ -184,7 +188,7 @@ def _traced_codes(model: Any, values: Array, several: bool) -> Int[Array, "T ...
 def scored(model: Any, data: Sequences, filter_data: Callable[..., Any], on_impossible: str) -> TokenScores:
     r"""$\log p(Z_t\mid Z_{<t})$ of every observation by the filter of a room, −∞ for an impossible one that was stepped over."""
     data = data if model.vocabulary is None else data.in_codes_of(model.vocabulary)
-    scores = np.zeros(data.values.shape)
+    scores = np.zeros(data.values.shape[:2])
     for part, rows in _parts_of(data):
         try:
             filtered = filter_data(model, part, on_impossible)

@@ -82,7 +82,7 @@ def _host(process: Any) -> tuple[np.ndarray, Any, np.ndarray]:
     if isinstance(process, GeneralisedHMM):
         p0, T, w = (np.asarray(a, np.float64) for a in process.arrays)
         return p0[None], T, w
-    mu, A, C = (np.asarray(a, np.float64) for a in (process.initial, process.dense_transition, process.emission))
+    mu, A, C = (np.asarray(a, np.float64) for a in (process.initial, process.dense_transition, process.emission_matrix))
     return mu[None], [lambda b, c=c: (b * c) @ A for c in C.T], np.ones(len(mu))
 
 
@@ -91,7 +91,7 @@ def _least(process: Any) -> float:
     if isinstance(process, GeneralisedHMM):
         arrays = process.arrays
     else:
-        arrays = process.initial, process.dense_transition, process.emission
+        arrays = process.initial, process.dense_transition, process.emission_matrix
     return min(np.abs(a[a != 0]).min() for a in (np.asarray(a, np.float64) for a in arrays))
 
 

@@ -119,14 +119,14 @@ def as_generalised(model: Any) -> GeneralisedHMM:
         raise ConfigurationError(
             f"Beliefs belong to a HiddenMarkovModel or a GeneralisedHMM, not to a {type(model).__name__}."
         )
-    operators = model.emission.T[:, :, None] * model.dense_transition[None]
+    operators = model.emission_matrix.T[:, :, None] * model.dense_transition[None]
     ones = jnp.ones(model.n_states, operators.dtype)
     return GeneralisedHMM(model.initial, operators, evaluation=ones, vocabulary=model.vocabulary)
 
 
 def token_columns(model: Any) -> Float[Array, "d V"]:
     r"""$F$ with $\pi_tF$ the distribution of the next token: $C$ of a hidden Markov model, $T^zw$ of a generalised one."""
-    return (model.operators @ model.evaluation).T if isinstance(model, GeneralisedHMM) else model.emission
+    return (model.operators @ model.evaluation).T if isinstance(model, GeneralisedHMM) else model.emission_matrix
 
 
 @functools.partial(jax.jit, static_argnames="length")

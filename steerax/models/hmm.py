@@ -103,11 +103,7 @@ class HiddenMarkovModel(eqx.Module):
     @property
     def n_tokens(self) -> int:
         """$V$, the number of tokens. **Raises:** `ConfigurationError` for a model that emits numbers."""
-        if not self.emits_tokens:
-            raise ConfigurationError(
-                f"This model emits numbers ({type(self.emission).__name__}), and a model of tokens is needed here."
-            )
-        return self.emission.shape[1]
+        return self.emission_matrix.shape[1]
 
     @property
     def n_channels(self) -> int:
@@ -123,8 +119,22 @@ class HiddenMarkovModel(eqx.Module):
             )
 
     @property
+    def emission_matrix(self) -> Float[Array, "d V"]:
+        """$C$. **Raises:** `ConfigurationError` for a model that emits numbers."""
+        if not self.emits_tokens:
+            raise ConfigurationError(
+                f"This model emits numbers ({type(self.emission).__name__}), and a model of tokens is needed here."
+            )
+        return self.emission
+
+    @property
     def arrays(self):
-        r"""$(\mu,A,C)$, as kernels take them."""
+        r"""$(\mu,A,C)$, as kernels take them. **Raises:** `ConfigurationError` for a model that emits numbers."""
+        return self.initial, self.transition, self.emission_matrix
+
+    @property
+    def parameters(self):
+        r"""$\mu$, $A$ and the matrix $C$ or the emission."""
         return self.initial, self.transition, self.emission
 
     @property
@@ -141,7 +151,7 @@ class HiddenMarkovModel(eqx.Module):
         inside `jit` and `vmap`."""
         if self.emits_tokens:
             return _sample(*self.arrays, as_key(key), length)
-        return _sample_numbers(*self.arrays, as_key(key), length)
+        return _sample_numbers(*self.parameters, as_key(key), length)
 
     def stationary(self) -> Float[Array, " d"]:
         r"""The distribution $\pi=\pi A$ that the chain keeps; also defined for a periodic chain.

@@ -109,7 +109,7 @@ def mixed_with_uniform(hmm: HiddenMarkovModel, transition: float = 0.0, emission
     r"""$(1-\varepsilon)A+\varepsilon/d$ and $(1-\varepsilon)C+\varepsilon/V$: the perturbations of Eq. (12) of [KudreChangMehta2026]."""
     if not (0 <= transition <= 1 and 0 <= emission <= 1):
         raise ConfigurationError(f"Mixing levels lie between 0 and 1, but got {transition} and {emission}.")
-    chain, C = as_transition(hmm.transition), hmm.emission
+    chain, C = as_transition(hmm.transition), hmm.emission_matrix
     mixed = chain.with_free((1 - transition) * chain.free + transition / chain.n_base_states)
     return HiddenMarkovModel(hmm.initial, mixed, (1 - emission) * C + emission / hmm.n_tokens, hmm.vocabulary)
 

@@ -11,7 +11,7 @@ from ...models.transitions import as_transition
 from ..doubling import check_scheme, dual_filtered_by_doubling
 from ..hmm.kernels.likelihoods import emission_table, row_numbers
 from ..hmm.kernels.recursions import prior_distributions
-from ..hmm.kernels.scaled import Scaled, filter_scaled
+from ..hmm.kernels.scaled import Scaled, filter_scaled, scaled_table
 from ..layers import check_kept, dual_filtered, start_of, stationary_of
 from ..results import DualFiltered
 from .filter import filter_series
@@ -46,10 +46,14 @@ def dual_filter_series(
         seen = emission_table(chain.emission)[row_numbers(z)]
         operators = jnp.einsum("...i,ij->...ij", seen, as_transition(chain.transition).dense())
         prior = prior_distributions(chain.initial, chain.transition, length)
-        exact_prior = lambda: filter_scaled(*chain.arrays, jnp.full(length, -1))[0]
-        return dual_filtered_by_doubling(
-            filtered, prior, operators, jnp.ones_like(chain.initial), layers, keep, exact_prior
-        )
+
+        def exact() -> tuple[Scaled, Scaled]:
+            seen = scaled_table(chain.emission)[row_numbers(z)]
+            moves = Scaled.of(as_transition(chain.transition).dense())
+            moves = moves.reshape(*(1,) * (seen.m.ndim - 1), *moves.m.shape)
+            return filter_scaled(*chain.arrays, jnp.full(length, -1))[0], seen.reshape(*seen.m.shape, 1) * moves
+
+        return dual_filtered_by_doubling(filtered, prior, operators, jnp.ones_like(chain.initial), layers, keep, exact)
     initial = ("filter" if layers is None else "prior") if initial is None else initial
     laws = {
         "prior": lambda: prior_distributions(chain.initial, chain.transition, length),

@@ -45,7 +45,8 @@ class FilteredObservations(Filtered):
 
     @property
     def log_likelihood(self) -> Float[Array | np.ndarray, "*batch"]:
-        return self.run.log_likelihood + self.factors.sum(0)
+        total = self.run.log_likelihood + self.factors.sum(0)
+        return total if is_traced(total) else np.asarray(total)
 
     @property
     def log_likelihoods(self) -> Float[Array, "*batch T"]:

@@ -25,7 +25,7 @@ from ..results import Fitted
 from .filter import filter_series
 from .kernels.em import em_step
 from .observations import as_observations
-from .starts import family_of, random_start
+from .starts import random_start
 
 
 class PreparedSeries(NamedTuple):
@@ -39,7 +39,7 @@ class PreparedSeries(NamedTuple):
 
     def iterated(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts) -> Iteration:
         """One iteration of EM. Raises `ImpossibleTokenError`."""
-        step = lambda *sizes: em_step(*model.arrays, self.z, self.lengths, pseudocounts, self.prior, *sizes)
+        step = lambda *sizes: em_step(*model.parameters, self.z, self.lengths, pseudocounts, self.prior, *sizes)
         return counted_safely(step, self.z.shape[:2], model, lambda: filter_series(model, self.data).run.lost_mass)
 
 
@@ -121,10 +121,9 @@ def _starts(
     kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: int, shrinkage: float, counts: Pseudocounts
 ) -> tuple[Prior, list[HiddenMarkovModel]]:
     """The prior, and the model given or random ones."""
-    given = isinstance(kind, HiddenMarkovModel)
-    dtype = kind.initial.dtype if given else jnp.result_type(float)
+    dtype = kind.initial.dtype if isinstance(kind, HiddenMarkovModel) else jnp.result_type(float)
     prior = Prior.of(data.values[data.inside], kind.n_states, shrinkage, counts.emission, dtype)
-    if given:
+    if isinstance(kind, HiddenMarkovModel):
         return prior, [kind]
     keys = jax.random.split(as_key(key), restarts)
     return prior, [random_start(k, data, kind, prior, regimes=i % 2 == 1) for i, k in enumerate(keys)]

@@ -47,7 +47,9 @@ def as_observations(model: HiddenMarkovModel, data: Any) -> Float[Array | np.nda
     z = z[:, None] if z.ndim == 1 and p == 1 and not several else z
     real = jnp.issubdtype(z.dtype, jnp.floating) or jnp.issubdtype(z.dtype, jnp.integer)
     if z.ndim != 2 + several or z.shape[-1] != p or z.shape[-2] == 0 or not real:
-        raise DataError(f"The observations are {z.dtype}{list(z.shape)}; the model needs numbers [T {p}], T at least 1.")
+        raise DataError(
+            f"The observations are {z.dtype}{list(z.shape)}; the model needs numbers [T {p}], T at least 1."
+        )
     z = z.astype(model.initial.dtype)
     if is_traced(z):
         z = eqx.error_if(z, jnp.isinf(z), "An observation is infinite.")
@@ -63,7 +65,8 @@ def as_observations(model: HiddenMarkovModel, data: Any) -> Float[Array | np.nda
 def lifted(log_likelihoods: Float[Array, "*n b"], transition: Any) -> Float[Array, "*n d"]:
     """Those of a chain of tuples of states, which emit what their newest state does."""
     chain = as_transition(transition)
-    return jnp.tile(log_likelihoods, chain.shape[0] // chain.n_base_states)
+    times = chain.shape[0] // chain.n_base_states
+    return log_likelihoods if times == 1 else jnp.concatenate([log_likelihoods] * times, axis=-1)
 
 
 def newest(weights: Float[Array, "*n d"], transition: Any) -> Float[Array, "*n b"]:

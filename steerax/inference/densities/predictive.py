@@ -38,12 +38,12 @@ class Predictive(eqx.Module):
     @property
     def covariance(self) -> Float[Array, "*batch p p"]:
         r"""$\sum_xw_x(S_x+(m_x-m)(m_x-m)^\top)$."""
-        means = self.emission.means
-        apart = means - self.mean[..., None, :]
-        between = jnp.einsum("...d,...dp,...dq->...pq", self.weights, apart, apart)
-        p = means.shape[-1]
-        within = _mixed(self.weights, self.emission.covariances.reshape(len(means), -1))
-        return within.reshape(*self.weights.shape[:-1], p, p) + between
+        (d, p), shape = self.emission.means.shape, self.weights.shape[:-1]
+        weights, means = self.weights.reshape(-1, d), self.emission.means[None]
+        apart = jnp.where((weights > 0)[..., None], means - _mixed(weights, self.emission.means)[:, None], 0)
+        between = jnp.einsum("nd,ndp,ndq->npq", weights, apart, apart)
+        within = _mixed(weights, self.emission.covariances.reshape(d, -1))
+        return (within.reshape(-1, p, p) + between).reshape(*shape, p, p)
 
     def log_density(self, z: Float[Array, "*batch p"]) -> Float[Array, "*batch"]:
         """Logarithms of the density at observations, nats; −∞ where it is zero."""
@@ -76,7 +76,7 @@ class Predictive(eqx.Module):
         seen, whole = ~jnp.isnan(z), np.asarray(self.emission.discrete())
         at = jnp.where(seen, z, 0)
         below = self.cumulative(at)
-        above = 1 - jnp.where(whole, self.cumulative(at - 1), below)
+        above = 1 - jnp.where(np.broadcast_to(whole, z.shape), self.cumulative(at - 1), below)
         smallest = jnp.where(seen, 2 * jnp.minimum(below, above), jnp.inf).min(-1)
         number = seen.sum(-1)
         return jnp.where(number > 0, jnp.minimum(1, number * smallest), 1)
@@ -84,8 +84,8 @@ class Predictive(eqx.Module):
 
 def _mixed(weights: Float[Array, "*batch d"], values: Float[Array, "d k"]) -> Float[Array, "*batch k"]:
     """Averages over the states that are possible: what does not exist elsewhere does not matter."""
-    possible = weights[..., None] > 0
-    return jnp.where(possible, weights[..., None] * values, 0).sum(-2)
+    flat = weights.reshape(-1, weights.shape[-1])[..., None]
+    return jnp.where(flat > 0, flat * values[None], 0).sum(1).reshape(*weights.shape[:-1], -1)
 
 
 def _log_mixed(log_likelihoods: Float[Array, "*batch d"], weights: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
@@ -125,4 +125,4 @@ def _bisected(of: Predictive, share, low, high, whole) -> Float[Array, "*batch p
         return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
 
     _, high = jax.lax.fori_loop(0, 2 * jnp.finfo(low.dtype).nmant, halve, (low, high))
-    return jnp.where(whole, jnp.round(high), high)
+    return jnp.where(jnp.broadcast_to(whole, high.shape), jnp.round(high), high)

@@ -35,9 +35,8 @@ def random_start(key: Any, data: Sequences, kind: HMM, prior: Prior, regimes: bo
     eleven about each, with states that mostly stay; transitions are random. The initial distribution is uniform.
     """
     rng, d = generator(key), kind.n_states
-    z, scale = data.values[data.inside], np.sqrt(np.asarray(prior.spread) * d ** (2 / data.values.shape[2]))
-    filled = np.where(np.isnan(z), np.asarray(prior.centre), z)
-    points = (filled - np.asarray(prior.centre)) / scale
+    z = data.values[data.inside]
+    points = _standardised(z)
     if regimes:
         points = np.concatenate([_in_windows(part) for part in np.split(points, np.cumsum(data.lengths)[:-1])])
     label = _grouped(points, d, rng)
@@ -49,6 +48,13 @@ def random_start(key: Any, data: Sequences, kind: HMM, prior: Prior, regimes: bo
     n = d**kind.order
     transition = A if kind.order == 1 else OrderKTransition(jnp.asarray(A, dtype))
     return HiddenMarkovModel(np.full(n, 1 / n, dtype), transition, emission, channels=data.columns)
+
+
+def _standardised(z: Float[np.ndarray, "N p"]) -> Float[np.ndarray, "N p"]:
+    """Distances from the median in units of the middle half of the data, no further than the outermost hundredths."""
+    low, quarter, middle, three, high = np.nanquantile(z, [0.01, 0.25, 0.5, 0.75, 0.99], axis=0)
+    filled = np.clip(np.where(np.isnan(z), middle, z), low, high) - middle
+    return filled / np.where(three > quarter, three - quarter, np.where(high > low, high - low, 1))
 
 
 def _in_windows(points: Float[np.ndarray, "T p"]) -> Float[np.ndarray, "T two_p"]:

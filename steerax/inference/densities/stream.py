@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -51,7 +52,7 @@ def step_series(
 def _step(hmm: HiddenMarkovModel, state: TokenStream, z: Float[Array, "*batch p"]) -> tuple[TokenStream, Prediction]:
     found = lifted(hmm.emission.log_likelihoods(z), hmm.transition)
     likelihoods, factors = Likelihoods.of(found.reshape(-1, found.shape[-1]))
-    number = np.arange(len(factors)).reshape(z.shape[:-1])
+    number = jnp.arange(len(factors)).reshape(z.shape[:-1])
     after, log_q = advance(Scaled(state.mantissa, state.exponent), hmm.transition, likelihoods, number)
     log_q = log_q + factors.reshape(log_q.shape)
     new = TokenStream(after.m, after.e, state.log_likelihood + log_q, state.time + 1)

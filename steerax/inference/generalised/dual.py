@@ -61,8 +61,8 @@ def dual_filter_tokens(
     if scheme == "doubling":
         operators = operator_table(model.operators)[row_numbers(jnp.asarray(filtered.tokens))]
         prior = prior_distributions(model.initial, model.operators.sum(0), len(operators))
-        exact_prior = lambda: filter_scaled(*model.arrays, jnp.full(len(operators), -1))[0]
-        return dual_filtered_by_doubling(filtered, prior, operators, model.evaluation, layers, keep, exact_prior)
+        exact = lambda: (filter_scaled(*model.arrays, jnp.full(len(operators), -1))[0], Scaled.of(operators))
+        return dual_filtered_by_doubling(filtered, prior, operators, model.evaluation, layers, keep, exact)
     initial = ("filter" if layers is None else "prior") if initial is None else initial
     laws = {
         "prior": lambda: prior_distributions(model.initial, model.operators.sum(0), len(filtered.tokens)),

@@ -59,9 +59,9 @@ def dual_filter_tokens(
         seen = emission_table(hmm.emission)[row_numbers(jnp.asarray(filtered.tokens))]
         operators = jnp.einsum("...i,ij->...ij", seen, hmm.dense_transition)
         prior = prior_distributions(hmm.initial, hmm.transition, len(operators))
-        exact_prior = lambda: filter_scaled(*hmm.arrays, jnp.full(len(operators), -1))[0]
+        exact = lambda: (filter_scaled(*hmm.arrays, jnp.full(len(operators), -1))[0], Scaled.of(operators))
         one = jnp.ones_like(hmm.initial)
-        return dual_filtered_by_doubling(filtered, prior, operators, one, layers, keep, exact_prior)
+        return dual_filtered_by_doubling(filtered, prior, operators, one, layers, keep, exact)
     initial = ("filter" if layers is None else "prior") if initial is None else initial
     laws = {
         "prior": lambda: prior_distributions(hmm.initial, hmm.transition, len(filtered.tokens)),

@@ -155,7 +155,7 @@ def identity_of(
     return {
         "kind": kind,
         "data": content_hash(np.asarray(data.values), np.asarray(data.lengths)),
-        "starts": content_hash(*(np.asarray(leaf) for start in starts for leaf in jax.tree.leaves(start.arrays))),
+        "starts": content_hash(*(np.asarray(leaf) for start in starts for leaf in jax.tree.leaves(start.parameters))),
         "restarts": len(starts),
         "pseudocounts": list(counts),
         "tolerance": tolerance,

@@ -47,7 +47,7 @@ class DualFilterNetwork(eqx.Module):
         """
         if layers < 1 or as_transition(hmm.transition).order > 1:
             raise ConfigurationError("A network needs at least one layer and a model of order one.")
-        mu, A, C = (jnp.log(jnp.maximum(a, SMALLEST)) for a in (hmm.initial, hmm.dense_transition, hmm.emission))
+        mu, A, C = (jnp.log(jnp.maximum(a, SMALLEST)) for a in (hmm.initial, hmm.dense_transition, hmm.emission_matrix))
         return cls(jnp.stack([mu] * layers), jnp.stack([A] * layers), jnp.stack([C] * layers), C)
 
     @classmethod

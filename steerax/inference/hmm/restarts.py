@@ -39,6 +39,7 @@ class _HasMass(Protocol):
 _Counted = TypeVar("_Counted", bound=_HasMass)
 
 
+@runtime_checkable
 class CanIterate(Protocol):
     """Data as the E-step of a room takes them: `data`, what one observation is called, and an iteration of EM."""
 
@@ -111,7 +112,7 @@ class Restart:
         model = self.pending
         arrays, counts, log_prior, lost = prepared.iterated(model, pseudocounts)
         log_likelihood, log_prior, lost = jax.device_get((counts.log_likelihood, log_prior, lost))
-        return eqx.tree_at(lambda m: m.arrays, model, arrays), float(log_likelihood), float(log_prior), lost
+        return eqx.tree_at(lambda m: m.parameters, model, arrays), float(log_likelihood), float(log_prior), lost
 
     def take(
         self,
@@ -154,9 +155,9 @@ class Record:
         arrays, state = latest
         for i, (restart, kept) in enumerate(zip(self.restarts, state["restarts"], strict=True)):
             for name in ("model", "pending"):
-                leaves, structure = jax.tree.flatten(getattr(restart, name).arrays)
+                leaves, structure = jax.tree.flatten(getattr(restart, name).parameters)
                 read = [jnp.asarray(arrays[f"{i}.{name}.{j}"]) for j in range(len(leaves))]
-                model = eqx.tree_at(lambda m: m.arrays, restart.model, jax.tree.unflatten(structure, read))
+                model = eqx.tree_at(lambda m: m.parameters, restart.model, jax.tree.unflatten(structure, read))
                 setattr(restart, name, model)
             restart.lost = arrays[f"{i}.lost"]
             restart.log_likelihoods, restart.objective = (arrays[f"{i}.{n}"].tolist() for n in HISTORIES)
@@ -168,7 +169,7 @@ class Record:
         arrays, state = {}, []
         for i, restart in enumerate(self.restarts):
             for name in ("model", "pending"):
-                leaves = jax.tree.leaves(getattr(restart, name).arrays)
+                leaves = jax.tree.leaves(getattr(restart, name).parameters)
                 arrays |= {f"{i}.{name}.{j}": np.asarray(leaf) for j, leaf in enumerate(leaves)}
             arrays |= {f"{i}.{name}": np.asarray(getattr(restart, name)) for name in ("lost", *HISTORIES)}
             result = None if restart.result is None else name_of(restart.result)

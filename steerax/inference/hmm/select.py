@@ -28,11 +28,11 @@ def align_states(
     from scipy.optimize import linear_sum_assignment
 
     orders = {as_transition(model.transition).order for model in (hmm, reference)}
-    if hmm.emission.shape != reference.emission.shape or orders != {1}:
+    C, D = np.asarray(hmm.emission_matrix), np.asarray(reference.emission_matrix)
+    if C.shape != D.shape or orders != {1}:
         raise ConfigurationError(
             "States are aligned between models of order one with equal numbers of states and tokens."
         )
-    C, D = np.asarray(hmm.emission), np.asarray(reference.emission)
     distance = np.abs(D[:, None] - C[None]).sum(-1) / 2
     stay = np.abs(np.diag(reference.dense_transition)[:, None] - np.diag(hmm.dense_transition)[None])
     _, order = linear_sum_assignment(distance + 1e-3 * stay)

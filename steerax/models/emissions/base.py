@@ -86,9 +86,13 @@ class AbstractEmission(eqx.Module):
     def n_parameters(self) -> int:
         """Free parameters."""
 
-    @abc.abstractmethod
     def log_likelihoods(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
         r"""$\log p(z\mid x)$ of every observation for every state, nats; −∞ outside of the support."""
+        return self.log_densities(z.reshape(-1, self.n_channels)).reshape(*z.shape[:-1], self.n_states)
+
+    @abc.abstractmethod
+    def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
+        """`log_likelihoods` of a list of observations."""
 
     @property
     @abc.abstractmethod
@@ -100,9 +104,13 @@ class AbstractEmission(eqx.Module):
     def covariances(self) -> Float[Array, "d p p"]:
         r"""$\mathrm{cov}(Z\mid x)$; infinite or NaN where it does not exist."""
 
-    @abc.abstractmethod
     def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
         r"""$P(Z_c\le z_c\mid x)$ of every channel by itself."""
+        return self.below(z.reshape(-1, self.n_channels)).reshape(*z.shape[:-1], self.n_states, self.n_channels)
+
+    @abc.abstractmethod
+    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+        """`cumulative` of a list of observations."""
 
     def discrete(self) -> Bool[np.ndarray, " p"]:
         """Which channels hold whole numbers."""
@@ -165,7 +173,7 @@ def from_config(config: Any, arrays: Mapping[str, Any], prefix: str = "emission.
         return tuple(from_config(part, arrays, f"{prefix}{i}.") for i, part in enumerate(config))
     if not isinstance(config, dict):
         return config
-    home = importlib.import_module(__package__)
+    home = importlib.import_module(__name__.rpartition(".")[0])
     if config.get("class") not in home.__all__:
         raise DataError(f"There is no emission called {config.get('class')!r}.")
     own = {name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}

@@ -1,5 +1,6 @@
 """Emissions made of others: mixtures in each state, and products over channels."""
 
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -70,23 +71,21 @@ class Mixture(AbstractEmission):
     def _by_state(self, values: Array) -> Array:
         return values.reshape(*self.weights.shape, *values.shape[1:])
 
-    def _joint(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d K"]:
+    def _joint(self, z: Float[Array, "N p"]) -> Float[Array, "N d K"]:
         """Log-likelihoods of component and observation."""
-        found = self.components.log_likelihoods(z)
-        weights = jnp.where(self.weights > 0, self.weights, 1)
-        return jnp.where(
-            self.weights > 0, jnp.log(weights) + found.reshape(*z.shape[:-1], *self.weights.shape), -jnp.inf
-        )
+        found = self.components.log_densities(z).reshape(-1, *self.weights.shape)
+        possible = (self.weights > 0)[None]
+        return jnp.where(possible, jnp.log(jnp.where(possible, self.weights[None], 1)) + found, -jnp.inf)
 
-    def log_likelihoods(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
+    def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
         joint = self._joint(z)
         possible = jnp.isfinite(joint).any(-1)
         safe = jnp.where(possible[..., None], joint, 0)
         return jnp.where(possible, logsumexp(safe, -1), -jnp.inf)
 
-    def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
-        parts = self.components.cumulative(z)
-        return jnp.einsum("dk,...dkp->...dp", self.weights, parts.reshape(*z.shape[:-1], *self.weights.shape, -1))
+    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+        parts = self.components.below(z)
+        return jnp.einsum("dk,ndkp->ndp", self.weights, parts.reshape(len(z), *self.weights.shape, -1))
 
     def sample(self, key: Any, states: Int[Array, "*n"]) -> Float[Array, "*n p"]:
         first, second = jax.random.split(key)
@@ -170,7 +169,7 @@ class Product(AbstractEmission):
     @property
     def _channels(self) -> list[tuple[int, int]]:
         ends = np.cumsum([0, *(part.n_channels for part in self.parts)])
-        return [(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
     def _each(self, z: Any) -> list[tuple[AbstractEmission, Any]]:
         return [(part, z[..., a:b]) for part, (a, b) in zip(self.parts, self._channels, strict=True)]
@@ -204,11 +203,11 @@ class Product(AbstractEmission):
     def outside(self, z: Float[np.ndarray, "*n p"]) -> Bool[np.ndarray, "*n p"]:
         return np.concatenate([part.outside(own) for part, own in self._each(z)], axis=-1)
 
-    def log_likelihoods(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
-        return sum((part.log_likelihoods(own) for part, own in self._each(z)), jnp.zeros((), z.dtype))
+    def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
+        return sum((part.log_densities(own) for part, own in self._each(z)), jnp.zeros((), z.dtype))
 
-    def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
-        return jnp.concatenate([part.cumulative(own) for part, own in self._each(z)], axis=-1)
+    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+        return jnp.concatenate([part.below(own) for part, own in self._each(z)], axis=-1)
 
     def sample(self, key: Any, states: Int[Array, "*n"]) -> Float[Array, "*n p"]:
         keys = jax.random.split(key, len(self.parts))
@@ -237,13 +236,15 @@ class Product(AbstractEmission):
         return Family(cls, (("parts", tuple(parts)),))
 
     @classmethod
-    def started(cls, weights: Any, z: Any, prior: Prior, rng: Any, *, parts: tuple[tuple[Family, int], ...]) -> "Product":
+    def started(
+        cls, weights: Any, z: Any, prior: Prior, rng: Any, *, parts: tuple[tuple[Family, int], ...]
+    ) -> "Product":
         ends = np.cumsum([0, *(number for _, number in parts)])
-        require(
-            ends[-1] == z.shape[-1], f"The parts of the product have {ends[-1]} channels, the data {z.shape[-1]}."
-        )
+        require(ends[-1] == z.shape[-1], f"The parts of the product have {ends[-1]} channels, the data {z.shape[-1]}.")
         cuts = zip(parts, ends[:-1], ends[1:], strict=True)
-        return cls(family.started(weights, z[..., a:b], prior.channels(a, b), rng) for (family, _), a, b in cuts)
+        return cls(
+            family.started(weights, z[..., a:b], prior.channels(int(a), int(b)), rng) for (family, _), a, b in cuts
+        )
 
 
 def spread_out(points: Float[np.ndarray, "N p"], number: int, rng: np.random.Generator, share: Any) -> np.ndarray:

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.scipy.special import betainc, digamma, gammaincc, gammaln, xlogy
 from jaxtyping import Array, Bool, Float, Int
 
@@ -33,14 +34,14 @@ class _Counts(AbstractEmission):
     def outside(self, z: Float[np.ndarray, "*n p"]) -> Bool[np.ndarray, "*n p"]:
         return ~is_whole(z)
 
-    def log_likelihoods(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
-        seen = ~jnp.isnan(z)[..., None, :]
-        counts = jnp.where(seen, z[..., None, :], 0)
+    def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
+        seen = ~jnp.isnan(z)[:, None]
+        counts = jnp.where(seen, z[:, None], 0)
         whole = (counts >= 0) & (counts == jnp.floor(counts))
         found = jnp.where(whole, self.log_masses(jnp.maximum(counts, 0)), -jnp.inf)
         return jnp.where(seen, found, 0).sum(-1)
 
-    def log_masses(self, z: Float[Array, "*n one p"]) -> Float[Array, "*n d p"]:
+    def log_masses(self, z: Float[Array, "N one p"]) -> Float[Array, "N d p"]:
         """Log-probabilities of counts of every channel by itself."""
         raise NotImplementedError
 
@@ -76,12 +77,12 @@ class Poisson(_Counts):
     def covariances(self) -> Float[Array, "d p p"]:
         return jax.vmap(jnp.diag)(self.rate)
 
-    def log_masses(self, z: Float[Array, "*n one p"]) -> Float[Array, "*n d p"]:
-        return xlogy(z, self.rate) - self.rate - gammaln(z + 1)
+    def log_masses(self, z: Float[Array, "N one p"]) -> Float[Array, "N d p"]:
+        return xlogy(z, self.rate[None]) - self.rate[None] - gammaln(z + 1)
 
-    def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
-        n = jnp.floor(z)[..., None, :]
-        found = gammaincc(jnp.maximum(n, 0) + 1, jnp.broadcast_to(self.rate, (*n.shape[:-2], *self.rate.shape)))
+    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+        n = jnp.floor(z)[:, None]
+        found = gammaincc(jnp.maximum(n, 0) + 1, self.rate[None])
         return jnp.where(n >= 0, found, 0)
 
     def sample(self, key: Any, states: Int[Array, "*n"]) -> Float[Array, "*n p"]:
@@ -91,12 +92,12 @@ class Poisson(_Counts):
         return self._sums(weights, z)
 
     def maximised(self, statistics: Any, prior: Prior) -> "Poisson":
-        count, total = (a + prior.weight * b for a, b in zip(statistics, (1, prior.centre), strict=True))
+        count, total = (a + prior.weight * b for a, b in zip(statistics, (1, prior.centre[None]), strict=True))
         rate = jnp.where(count > 0, total / jnp.where(count > 0, count, 1), self.rate)
         return eqx.tree_at(lambda e: e.rate, self, rate)
 
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
-        return prior.weight * self.log_masses(prior.centre[None]).sum() if _weighs(prior) else jnp.zeros(())
+        return prior.weight * self.log_masses(prior.centre[None, None]).sum() if _weighs(prior) else jnp.zeros(())
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Poisson":
         return Poisson(self.rate[order])
@@ -143,13 +144,13 @@ class NegativeBinomial(_Counts):
     def covariances(self) -> Float[Array, "d p p"]:
         return jax.vmap(jnp.diag)(self.mean + self.mean**2 / self.shape)
 
-    def log_masses(self, z: Float[Array, "*n one p"]) -> Float[Array, "*n d p"]:
-        m, r = self.mean, self.shape
+    def log_masses(self, z: Float[Array, "N one p"]) -> Float[Array, "N d p"]:
+        m, r = self.mean[None], self.shape[None]
         ratio = gammaln(z + r) - gammaln(r) - gammaln(z + 1)
         return ratio - r * jnp.log1p(m / r) + xlogy(z, m / (r + m))
 
-    def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
-        n, m, r = jnp.floor(z)[..., None, :], self.mean, self.shape
+    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+        n, m, r = jnp.floor(z)[:, None], self.mean[None], self.shape[None]
         found = betainc(r, jnp.maximum(n, 0) + 1, r / (r + m))
         return jnp.where(n >= 0, found, 0)
 
@@ -162,13 +163,13 @@ class NegativeBinomial(_Counts):
     def statistics(self, weights: Float[Array, "N d"], z: Float[Array, "N p"]) -> Any:
         r"""Weights, weighted counts, and weighted sums of $\psi(n+r)$."""
         seen = ~jnp.isnan(z)
-        level = digamma(jnp.where(seen, z, 0)[:, None] + self.shape)
+        level = digamma(jnp.where(seen, z, 0)[:, None] + self.shape[None])
         return *self._sums(weights, z), jnp.einsum("nd,ndp,np->dp", weights, level, seen.astype(z.dtype))
 
     def maximised(self, statistics: Any, prior: Prior) -> "NegativeBinomial":
         r"""The mean count, whatever the shape, then one step of EM for the shape with $\lambda$ as what is hidden:
         $\log r'-\psi(r')=\log(r+m)-\overline{\psi(n+r)}$."""
-        extra = 1, prior.centre, digamma(prior.centre + self.shape)
+        extra = 1, prior.centre[None], digamma(prior.centre[None] + self.shape)
         count, total, level = (a + prior.weight * b for a, b in zip(statistics, extra, strict=True))
         some, safe = count > 0, jnp.where(count > 0, count, 1)
         m = jnp.where(some, total / safe, self.mean)
@@ -179,7 +180,7 @@ class NegativeBinomial(_Counts):
         return eqx.tree_at(lambda e: (e.mean, e.shape), self, (m, jnp.where(some & (m > 0), r, self.shape)))
 
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
-        return prior.weight * self.log_masses(prior.centre[None]).sum() if _weighs(prior) else jnp.zeros(())
+        return prior.weight * self.log_masses(prior.centre[None, None]).sum() if _weighs(prior) else jnp.zeros(())
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "NegativeBinomial":
         return NegativeBinomial(self.mean[order], self.shape[order])
@@ -205,7 +206,9 @@ class Categorical(AbstractEmission):
         (self.probabilities,) = checked(probabilities=(probabilities, 2))
         near = np.sqrt(np.finfo(self.probabilities.dtype).eps)
         require((self.probabilities >= 0).all(), "`probabilities` holds a negative entry.")
-        require((jnp.abs(self.probabilities.sum(-1) - 1) <= near).all(), "A row of `probabilities` does not sum to one.")
+        require(
+            (jnp.abs(self.probabilities.sum(-1) - 1) <= near).all(), "A row of `probabilities` does not sum to one."
+        )
 
     @property
     def n_states(self) -> int:
@@ -237,16 +240,16 @@ class Categorical(AbstractEmission):
     def outside(self, z: Float[np.ndarray, "*n p"]) -> Bool[np.ndarray, "*n p"]:
         return ~(is_whole(z) & ~(z >= self.probabilities.shape[1]))
 
-    def log_likelihoods(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
-        code, V = z[..., 0], self.probabilities.shape[1]
+    def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
+        code, V = z[:, 0], self.probabilities.shape[1]
         rows = jnp.concatenate([jnp.log(self.probabilities).T, jnp.zeros((1, self.n_states), z.dtype)])
         inside = (code >= 0) & (code < V) & (code == jnp.floor(code))
         found = rows[jnp.where(inside, code, V).astype(jnp.int32)]
         return jnp.where((inside | jnp.isnan(code))[..., None], found, -jnp.inf)
 
-    def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
-        below = self._codes <= z[..., None, :, None]
-        return jnp.where(below, self.probabilities[:, None], 0).sum(-1)
+    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+        below = self._codes[None] <= z
+        return jnp.where(below[:, None], self.probabilities[None], 0).sum(-1, keepdims=True)
 
     def sample(self, key: Any, states: Int[Array, "*n"]) -> Float[Array, "*n p"]:
         drawn = jax.random.categorical(key, jnp.log(self.probabilities)[states])
@@ -285,4 +288,4 @@ def one_more(prior: Prior) -> Prior:
 
 def _weighs(prior: Prior) -> bool:
     """Whether there is a prior at all; a traced weight counts as one."""
-    return isinstance(prior.weight, jax.core.Tracer) or float(prior.weight) > 0
+    return isinstance(prior.weight, Tracer) or float(prior.weight) > 0

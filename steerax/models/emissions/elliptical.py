@@ -39,18 +39,18 @@ def distances(
 ) -> tuple[Float[Array, "N d"], Float[Array, "N d"]]:
     r"""$\delta$ and $\log|S_{oo}|$ for every observation and state."""
     seen = ~jnp.isnan(z)
-    e = jnp.where(seen, z, 0)[:, None] - mean
+    e = jnp.where(seen, z, 0)[:, None] - mean[None]
     if has_independent_channels(structure):
         v = jnp.diagonal(S, axis1=-2, axis2=-1)
         inside = seen[:, None]
-        return jnp.where(inside, e**2 / v, 0).sum(-1), jnp.where(inside, jnp.log(v), 0).sum(-1)
+        return jnp.where(inside, e**2 / v[None], 0).sum(-1), jnp.where(inside, jnp.log(v)[None], 0).sum(-1)
 
     def complete():
         L = jax.vmap(cholesky)(S)
         y = jnp.einsum("ndp,dpq->ndq", e, inverse_roots(L))
         log_det = 2 * jnp.log(jnp.diagonal(L, axis1=-2, axis2=-1)).sum(-1)
         any_seen = seen.any(-1)[:, None]
-        return jnp.where(any_seen, (y**2).sum(-1), 0), jnp.where(any_seen, log_det, 0)
+        return jnp.where(any_seen, (y**2).sum(-1), 0), jnp.where(any_seen, log_det[None], 0)
 
     def with_gaps():
         one = lambda x: jax.vmap(_seen_part, (0, 0, None))(S, *x)[:2]
@@ -69,7 +69,7 @@ def moments(
 ) -> Moments:
     """The sums that a new mean and matrix are made of; `scales` of `None` are ones."""
     seen, p = ~jnp.isnan(z), z.shape[1]
-    e = jnp.where(seen, z, 0)[:, None] - mean
+    e = jnp.where(seen, z, 0)[:, None] - mean[None]
     w = jnp.where(seen.any(-1)[:, None], weights, 0)
     wu = w if scales is None else w * scales
     if has_independent_channels(structure):
@@ -106,8 +106,8 @@ def maximised(
     shift = jnp.where(some, found.first / jnp.where(some, found.weight, 1), 0)
     scatter = symmetric(found.second - shift[:, :, None] * found.first[:, None])
     if has_independent_channels(structure):
-        scatter = scatter * jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
-    scatter, count = scatter + prior.weight * jnp.diag(prior.spread), found.count + prior.weight
+        scatter = scatter * jnp.eye(scatter.shape[-1], dtype=scatter.dtype)[None]
+    scatter, count = scatter + prior.weight * jnp.diag(prior.spread)[None], found.count + prior.weight
     if structure == "tied":
         # one matrix, hence one prior for all states
         scatter = (scatter.sum(0) - (len(S) - 1) * prior.weight * jnp.diag(prior.spread))[None]

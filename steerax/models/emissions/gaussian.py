@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.scipy.special import betainc, digamma, gammaln, ndtr
 from jaxtyping import Array, Float, Int
 
@@ -31,7 +32,7 @@ class Gaussian(AbstractEmission):
     covariance: Float[Array, "d p p"]
     structure: Structure = eqx.field(static=True)
 
-    def __init__(self, mean: Any, covariance: Any, structure: Structure = "full"):
+    def __init__(self, mean: Any, covariance: Any, structure: Any = "full"):
         self.mean, self.covariance = checked(mean=(mean, 2), covariance=(covariance, 3))
         self.structure = structure
         check_matrices("covariance", self.mean, self.covariance, structure)
@@ -46,7 +47,7 @@ class Gaussian(AbstractEmission):
 
     @property
     def n_parameters(self) -> int:
-        return self.mean.size + elliptical.n_matrix_parameters(*self.mean.shape, self.structure)
+        return self.mean.size + elliptical.n_matrix_parameters(self.n_states, self.n_channels, self.structure)
 
     @property
     def means(self) -> Float[Array, "d p"]:
@@ -56,15 +57,14 @@ class Gaussian(AbstractEmission):
     def covariances(self) -> Float[Array, "d p p"]:
         return self.covariance
 
-    def log_likelihoods(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
+    def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
         r"""$-\frac12(\delta+\log|S_{oo}|+p_o\log2\pi)$ with the distance of the channels seen, see `elliptical`."""
-        flat = z.reshape(-1, z.shape[-1])
-        delta, log_det = elliptical.distances(flat, self.mean, self.covariance, self.structure)
-        number = (~jnp.isnan(flat)).sum(-1, keepdims=True)
-        return (-(delta + log_det + number * math.log(2 * math.pi)) / 2).reshape(*z.shape[:-1], -1)
+        delta, log_det = elliptical.distances(z, self.mean, self.covariance, self.structure)
+        number = (~jnp.isnan(z)).sum(-1, keepdims=True)
+        return -(delta + log_det + number * math.log(2 * math.pi)) / 2
 
-    def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
-        return ndtr((z[..., None, :] - self.mean) / _deviations(self.covariance))
+    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+        return ndtr((z[:, None] - self.mean[None]) / _deviations(self.covariance)[None])
 
     def sample(self, key: Any, states: Int[Array, "*n"]) -> Float[Array, "*n p"]:
         L = jax.vmap(cholesky)(self.covariance)
@@ -104,13 +104,15 @@ class StudentT(AbstractEmission):
     degrees: Float[Array, " d"]
     structure: Structure = eqx.field(static=True)
 
-    def __init__(self, location: Any, scale: Any, degrees: Any, structure: Structure = "full"):
+    def __init__(self, location: Any, scale: Any, degrees: Any, structure: Any = "full"):
         given = checked(location=(location, 2), scale=(scale, 3), degrees=(degrees, 1))
         self.location, self.scale, self.degrees = given
         self.structure = structure
         check_matrices("scale", self.location, self.scale, structure)
         one_each = self.degrees.shape == self.location.shape[:1]
-        require(one_each, f"`degrees` has shape {self.degrees.shape}; {len(self.location)} states need one number each.")
+        require(
+            one_each, f"`degrees` has shape {self.degrees.shape}; {len(self.location)} states need one number each."
+        )
         require((self.degrees > 0).all(), "The degrees of freedom of a Student t distribution must be positive.")
 
     @property
@@ -123,7 +125,11 @@ class StudentT(AbstractEmission):
 
     @property
     def n_parameters(self) -> int:
-        return self.location.size + elliptical.n_matrix_parameters(*self.location.shape, self.structure) + self.n_states
+        return (
+            self.location.size
+            + elliptical.n_matrix_parameters(self.n_states, self.n_channels, self.structure)
+            + self.n_states
+        )
 
     @property
     def means(self) -> Float[Array, "d p"]:
@@ -134,18 +140,17 @@ class StudentT(AbstractEmission):
         nu = self.degrees[:, None, None]
         return jnp.where(nu > 2, self.scale * nu / jnp.where(nu > 2, nu - 2, 1), jnp.where(nu > 1, jnp.inf, jnp.nan))
 
-    def log_likelihoods(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
+    def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
         r"""$\log\frac{\Gamma((\nu+p_o)/2)}{\Gamma(\nu/2)(\nu\pi)^{p_o/2}|S_{oo}|^{1/2}}-\frac{\nu+p_o}2\log(1+\delta/\nu)$."""
-        flat, nu = z.reshape(-1, z.shape[-1]), self.degrees
-        delta, log_det = elliptical.distances(flat, self.location, self.scale, self.structure)
-        number = (~jnp.isnan(flat)).sum(-1, keepdims=True).astype(z.dtype)
+        nu = self.degrees[None]
+        delta, log_det = elliptical.distances(z, self.location, self.scale, self.structure)
+        number = (~jnp.isnan(z)).sum(-1, keepdims=True).astype(z.dtype)
         constant = gammaln((nu + number) / 2) - gammaln(nu / 2) - number / 2 * jnp.log(nu * math.pi)
-        found = constant - log_det / 2 - (nu + number) / 2 * jnp.log1p(delta / nu)
-        return found.reshape(*z.shape[:-1], -1)
+        return constant - log_det / 2 - (nu + number) / 2 * jnp.log1p(delta / nu)
 
-    def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
-        nu = self.degrees[:, None]
-        t = (z[..., None, :] - self.location) / _deviations(self.scale)
+    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+        nu = self.degrees[None, :, None]
+        t = (z[:, None] - self.location[None]) / _deviations(self.scale)[None]
         tail = betainc(nu / 2, jnp.asarray(0.5, z.dtype), nu / (nu + t**2)) / 2
         return jnp.where(t > 0, 1 - tail, tail)
 
@@ -158,7 +163,7 @@ class StudentT(AbstractEmission):
 
     def statistics(self, weights: Float[Array, "N d"], z: Float[Array, "N p"]) -> Any:
         """The moments with the expected $u$ as scales, and the weighted sum of $\\mathbb E(\\log u-u)$."""
-        nu = self.degrees
+        nu = self.degrees[None]
         delta, _ = elliptical.distances(z, self.location, self.scale, self.structure)
         number = (~jnp.isnan(z)).sum(-1, keepdims=True).astype(z.dtype)
         u = (nu + number) / (nu + delta)
@@ -198,7 +203,7 @@ def check_matrices(name: str, mean: Array, matrices: Array, structure: str) -> N
         matrices.shape == (d, p, p),
         f"`{name}` has shape {matrices.shape}; means [{d} {p}] need one matrix a state, [{d} {p} {p}].",
     )
-    if isinstance(matrices, jax.core.Tracer):
+    if isinstance(matrices, Tracer):
         return
     S = np.asarray(matrices)
     size = np.sqrt(np.finfo(S.dtype).eps) * np.abs(S).max((-2, -1))
@@ -213,7 +218,9 @@ def check_matrices(name: str, mean: Array, matrices: Array, structure: str) -> N
         v = np.diagonal(S, axis1=-2, axis2=-1)
         require((np.ptp(v, -1) <= size).all(), f"`{name}` has unlike variances in a state, but is called spherical.")
     if structure == "tied":
-        require((np.abs(S - S[:1]).max((-2, -1)) <= size).all(), f"`{name}` differs between states, but is called tied.")
+        require(
+            (np.abs(S - S[:1]).max((-2, -1)) <= size).all(), f"`{name}` differs between states, but is called tied."
+        )
 
 
 def _deviations(S: Float[Array, "d p p"]) -> Float[Array, "d p"]:

@@ -119,16 +119,14 @@ def expected_counts(
     carry = (one, one, jnp.zeros_like(chain.free, mu.dtype), none, one)
     times = (block * jnp.arange(len(chunks) * per_chunk)).reshape(-1, per_chunk)
     carry, each = lax.scan(backward_chunk, carry, (times, starts, chunks, safe), reverse=True)
-    emission = each.reshape(-1, B, d)[:T].reshape(-1, d).T if by_time else carry[3].T
+    emission = carry[3].T if each is None else each.reshape(-1, B, d)[:T].reshape(-1, d).T
     first = jnp.where(lengths[:, None] > 0, carry[4], 0).sum(0)
     logs, mass = jnp.log(safe).sum((0, 1)), masses.min()
     found = first, chain.free * carry[2], emission, logs.sum(), mass
     return ExpectedCounts(*found, _doubtful(C, rows, logs, least.min(), mass))
 
 
-def _doubtful(
-    C: Emission, rows: Int[Array, "T B"], logs: Float[Array, " B"], least, mass
-) -> Bool[Array, ""]:
+def _doubtful(C: Emission, rows: Int[Array, "T B"], logs: Float[Array, " B"], least, mass) -> Bool[Array, ""]:
     """Whether a small state or a rare block may hide mass that can grow again."""
     limits = Limits.of(C.dtype)
 

@@ -191,7 +191,7 @@ def filter_traced(
 
 @jax.jit
 def next_log_probabilities(
-    mu: Float[Array, " d"], A, C: Emission, z: Int[Array, "T *batch"]
+    mu: Float[Array, " d"], A, C: Float[Array, "d V"], z: Int[Array, "T *batch"]
 ) -> Float[Array, "T1 *batch V"]:
     """Logarithms of the distributions of the next token after every prefix. Impossible tokens are stepped over."""
     states, _, lost = filter_traced(mu, A, C, z)
@@ -307,6 +307,9 @@ def layer_scaled(rho: Scaled, mu: Float[Array, " d"], A, C: Emission, z: Int[Arr
 
 def add(a: Scaled, b: Scaled, c: Scaled, d: Scaled) -> Scaled:
     """$\\max(a+b+(c-d),0)$; the difference is exact where both are equal."""
-    e = jnp.maximum(jnp.maximum(a.e, b.e), jnp.maximum(c.e, d.e))
-    at = lambda x: x.m * _power(x.e - e, x.m.dtype)
-    return Scaled.of(jnp.maximum(at(a) + at(b) + (at(c) - at(d)), 0), e)
+    at = lambda x, e: x.m * _power(x.e - e, x.m.dtype)
+    larger = jnp.maximum(c.e, d.e)
+    left = at(c, larger) - at(d, larger)
+    larger = jnp.where(left == 0, _ZERO, larger)  # what cancels does not hide what is small
+    e = jnp.maximum(jnp.maximum(a.e, b.e), larger)
+    return Scaled.of(jnp.maximum(at(a, e) + at(b, e) + left * _power(larger - e, left.dtype), 0), e)
