@@ -45,7 +45,7 @@ def start_of(
     if initial == "filter":
         return filtered.states
     law = laws[initial]()
-    if law.ndim == 2 < len(shape):
+    if law.ndim == 2:
         law = jnp.expand_dims(law, tuple(range(1, len(shape) - 1)))
     return jnp.broadcast_to(law, shape)
 

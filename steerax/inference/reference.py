@@ -48,6 +48,10 @@ class Reference:
         if isinstance(reference, str) and reference == "uniform":
             # independent uniform tokens are a process with one state
             chosen = cls(HiddenMarkovModel([1.0], [[1.0]], np.full((1, vocab), 1 / vocab)), True)
+        elif isinstance(reference, Support) and not isinstance(reference.process, Process):
+            raise ConfigurationError(
+                f"The support of a {type(reference.process).__name__} is not known; that of a hidden Markov model is."
+            )
         elif isinstance(reference, Support):
             chosen = cls(reference.process, True)
         elif isinstance(reference, Process):
@@ -55,10 +59,6 @@ class Reference:
         else:
             raise ConfigurationError(
                 f"Unknown reference {reference!r}; use 'uniform', support(process), or a hidden Markov model."
-            )
-        if not isinstance(chosen.process, Process):
-            raise ConfigurationError(
-                f"The support of a {type(chosen.process).__name__} is not known; that of a hidden Markov model is."
             )
         if chosen.process.n_tokens != vocab:
             raise ConfigurationError(
