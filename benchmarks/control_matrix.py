@@ -106,7 +106,7 @@ def accuracy(T: int) -> list[dict]:
         exact = np.asarray(sx.filter(hmm, z).predicted)
         published = np.abs(published_form(*map(np.asarray, hmm.arrays), z[:64]) - exact[:65]).max()
         ours = float(jnp.abs(sx.dual_filter(hmm, z).predicted - exact).max())
-        e = sx.explain(hmm, z)
+        e = sx.explain(hmm, z, method="control")
         additive = float(jnp.abs(e.prior[0] + e.weights[0].sum(0) - exact[-1] @ hmm.emission).max())
         row = {"V": V, "published form, T=64": published, f"layer, T={T}": ours, f"explain, T={T}": additive}
         print("  ".join(f"{k} {v:.1e}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)

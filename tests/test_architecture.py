@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "data": {"maths"},
     "runs": set(),
     "models": GROUND,
-    "inference": GROUND | {"models"},
+    "inference": GROUND | {"models", "report"},
     "transformer": GROUND,
     "training": GROUND | {"transformer"},
     "depth": GROUND | {"transformer", "training", "report"},
@@ -37,7 +37,7 @@ TWINS = {"filter", "smoother", "dual", "explain", "forecast", "fit", "select"}
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 # lines; the aim of 20 500 was for the rooms of the first edition, before exactness at the edges, faults of the outer world,
 # operators and beliefs
-LONGEST_PACKAGE = 30_500
+LONGEST_PACKAGE = 38_000
 
 
 def module_of(path: pathlib.Path) -> str:

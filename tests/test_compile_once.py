@@ -64,6 +64,11 @@ OF_CHAINS = {
         sx.step(LINEAR, sx.start(LINEAR, 3), [0.5, np.nan, 1.0]),
     ],
     "explain": lambda: (sx.explain(CHAIN, TOKENS, "all"), sx.explain(CHAIN, BATCH)),
+    "explain by every method": lambda: [
+        sx.explain(model, TOKENS, method=method, orders=4 if method == "shapley" else None)
+        for model in (CHAIN, PROCESS)
+        for method in ("integrated", "news", "deletion", "shapley")
+    ],
     "explain_norms": lambda: sx.explain_norms(CHAIN, TOKENS),
     "forecast": lambda: sx.forecast(CHAIN, BATCH, 3),
     "most_likely_states": lambda: sx.most_likely_states(CHAIN, BATCH),
@@ -108,7 +113,7 @@ OF_SERIES = {
         sx.dual_filter(LINEAR, COMPLETE, solver=solver())
         for solver in (sx.solvers.OpenLoop, sx.solvers.ClosedLoop, sx.solvers.Direct, sx.solvers.Picard)
     ],
-    "explain of a series": lambda: sx.explain(LINEAR, GAPPY),
+    "explain of a series": lambda: [sx.explain(LINEAR, GAPPY, method=method) for method in ("integrated", "news")],
     "forecast of a series": lambda: sx.forecast(LINEAR, GAPPY, 3).interval(0.9),
     "recalibrate": lambda: sx.recalibrate(LINEAR, GAPPY),
     "sample of a series": lambda: sx.sample(LINEAR, 0, 20),

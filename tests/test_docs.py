@@ -177,8 +177,11 @@ def test_commands_that_are_shown_parse(line):
         if isinstance(option, typer.core.TyperOption) and set(option.opts) & set(arguments):
             assert context.get_parameter_source(option.name).name == "COMMANDLINE", option.name
             if not option.is_flag and not option.multiple:
-                text = arguments[max(arguments.index(o) for o in option.opts if o in arguments) + 1]
-                value = context.params[option.name]
+                at = max(arguments.index(o) for o in option.opts if o in arguments) + 1
+                text, value = arguments[at], context.params[option.name]
+                if option.nargs > 1:
+                    assert value == tuple(arguments[at : at + option.nargs]), option.name
+                    continue
                 assert str(value) == text or float(value) == float(text), option.name
 
 

@@ -78,7 +78,11 @@ def enumerated(mu, A, C, z):
 def computed(mu, A, C, z):
     """The same by the public verbs, one model."""
     model = sx.HiddenMarkovModel(mu, A, C)
-    found, explained, ahead = sx.filter(model, z), sx.explain(model, z, target="state"), sx.forecast(model, z, 2)
+    found, explained, ahead = (
+        sx.filter(model, z),
+        sx.explain(model, z, target="state", method="control"),
+        sx.forecast(model, z, 2),
+    )
     counted = expected_counts(mu, A, C, z[:, None] + 1, jnp.array([T]), 1, T)
     balanced = explained.result == sx.RESULTS.successful
     return {
@@ -221,7 +225,7 @@ OF_SERIES = {
     "dual_filter mean": lambda model, y: sx.dual_filter(model, y, "all").predicted.mean,
     "log-likelihood": lambda model, y: sx.filter(model, y).log_likelihood,
     "forecast": lambda model, y: sx.forecast(model, y, 1).mean[0],
-    "explain": lambda model, y: (lambda e: e.prior + e.weights.sum(1))(sx.explain(model, y)),
+    "explain": lambda model, y: (lambda e: e.prior + e.weights.sum(1))(sx.explain(model, y, method="control")),
 }
 
 

@@ -114,25 +114,6 @@ class DualFiltered(eqx.Module):
     spectral_radius: float | None = None
 
 
-class Explanation(eqx.Module):
-    r"""What `explain` returns: `prior[q] + weights[q].sum(0)` is the prediction at query `q`, exactly.
-
-    `weights[q, s]` belongs to the observation $Z_s$ and is zero for $s\ge q$. A batch axis comes first for a `Sequences`.
-
-    **Attributes:** `queries` `[q]`, times; `prior` `[q k]`; `weights` `[q T k]` (`None` from `explain_norms`); `norms`
-    `[q T]`, sums over the `k` columns of the target of absolute weights. Of a linear model also `controls` `[q T p k]`, the
-    coefficients $u_t$ in `weights` $=-u_t^\top(Z_t-c)$, and `covariance` `[q k k]` of the error. `result`.
-    """
-
-    queries: Int[np.ndarray, "*batch q"]
-    prior: Float[Array, "*batch q k"]
-    weights: Float[Array, "*batch q T k"] | None
-    norms: Float[Array, "*batch q T"]
-    controls: Float[Array, "*batch q T p k"] | None = None
-    covariance: Float[Array, "*batch q k k"] | None = None
-    result: RESULTS | None = eqx.field(default=None, kw_only=True)
-
-
 class Fitted(eqx.Module):
     r"""What `fit` returns.
 

@@ -25,8 +25,9 @@ from ..models.conditional import AbstractConditionalHMM
 from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
 from ..models.linear_gaussian import AbstractLinearGaussianModel
+from .explanation import Explanation
 from .kinds import HMM, Lagged, LinearGaussian
-from .results import Candidate, DualFiltered, Explanation, Filtered, Fitted, Selection, Smoothed
+from .results import Candidate, DualFiltered, Filtered, Fitted, Selection, Smoothed
 from .score import score_predictor
 from .stream import Prediction, RememberingStream, SeriesStream, TokenStream
 
@@ -146,18 +147,35 @@ def dual_filter(model: Any, data: Any, *arguments: Any, **options: Any) -> DualF
     return _room(model, _MODELS, "dual_filter").call("dual", "dual_filter", model, data, *arguments, **options)
 
 
-def explain(model: Any, data: Any, queries: Any = -1, target: Any = "next", **options: Any) -> Explanation:
-    r"""The prediction at each query as a prior term plus one term per past observation, exactly:
+def explain(
+    model: Any,
+    data: Any,
+    queries: Any = -1,
+    target: Any = "next",
+    method: str | None = None,
+    contrast: Any = None,
+    **options: Any,
+) -> Explanation:
+    r"""The prediction at each query as a prior term plus one term per past observation:
 
     $$\text{prediction}(q)=\text{prior}(q)+\sum_{s<q}\text{weights}(q,s).$$
 
-    **Arguments:** `queries`: a time 0 … T (negative ones count from the end, −1 is `T`), several, or `"all"`; for a
-    `Sequences`, −1 (each at its own end) or `"all"`. `target`: `"next"`, the next observation; `"state"`; or an array
-    `[d k]`. Options of `explain_tokens`.
+    **Arguments:**
 
-    **Raises:** as `filter`, and `ConfigurationError` for a query that does not fit.
+    - `queries`: a time 0 … T (negative ones count from the end, −1 is `T`), several, or `"all"`; for a `Sequences`, −1 (each at its
+      own end) or `"all"`.
+    - `target`: `"next"`, the next observation; `"state"`; or an array `[d k]`.
+    - `method`: `"integrated"` (the default), the nearest to Shapley values at the cost of some fifty filters; `"control"`, the weights
+      of the dual filter, and the only one for a conditionally Markov model; `"news"`, what each observation changed when it arrived; `"shapley"`, exact or with standard errors; `"deletion"`, what
+      would be missing without it, which does not add up. `explain_tokens` and `explain_series` give the formulas.
+    - `contrast`: a pair of tokens, or of channels of a series: the difference of the two predictions is explained.
+    - options of `explain_tokens` or `explain_series`.
+
+    **Raises:** as `filter`; `ConfigurationError` for a query, method or contrast that does not fit.
     """
-    return _room(model, _MODELS, "explain").call("explain", "explain", model, data, queries, target, **options)
+    asked = {"contrast": contrast} | ({} if method is None else {"method": method})
+    room = _room(model, _MODELS, "explain")
+    return room.call("explain", "explain", model, data, queries, target, **asked, **options)
 
 
 @bounded(steps=COUNT)

@@ -162,6 +162,44 @@ def clouds(
     return _figure("clouds", {"title": title, "caption": caption, **content}, digits=4)
 
 
+@dataclasses.dataclass(frozen=True)
+class Weighed:
+    """Weights of the pieces of a text, `weights [queries pieces]`, their standard `errors`, if any, and a sentence for each query."""
+
+    weights: Any
+    notes: Sequence[str]
+    errors: Any = None
+
+
+def text(
+    title: str,
+    caption: str,
+    tokens: Sequence[str],
+    choices: Mapping[str, Weighed],
+    unit: str,
+    key: str,
+    link: str,
+    query_notes: Sequence[str],
+    reach: Sequence[int],
+    places: Sequence[str] | None = None,
+    choice_label: str = "Explain",
+    close: bool = False,
+) -> dict:
+    """A text whose pieces `tokens` are coloured by their weights, which are read by pointing or with the keyboard.
+
+    A slider chooses the query (with every figure of the same `link`), a menu one of the `choices`. The first `reach[q]` pieces belong
+    to query `q`. `key` says what the colours mean, `unit` what is counted, `places` where a piece stands; `close` sets pieces without gaps.
+    """
+    spread = lambda weights: float(np.max(np.abs(np.nan_to_num(np.asarray(weights, float))), initial=0))
+    content = {
+        "title": title, "caption": caption, "tokens": tokens, "unit": unit, "key": key, "link": link, "query_notes": query_notes,
+        "reach": reach, "choice_label": choice_label, "close": close,
+        "places": places if places is not None else [f"position {s}" for s in range(len(tokens))],
+        "choices": {name: {**vars(each), "limit": spread(each.weights)} for name, each in choices.items()},
+    }  # fmt: skip
+    return _figure("text", content, digits=4)
+
+
 def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict:
     """A table of text and numbers; numbers are right-aligned and shown as given.
 

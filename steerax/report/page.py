@@ -14,6 +14,8 @@ import markupsafe
 
 from ..runs.files import write_whole
 
+_OWN_ASSETS = {"clouds", "text"}  # kinds of figures whose style and script only their pages hold
+
 
 @dataclasses.dataclass(frozen=True)
 class Section:
@@ -34,8 +36,8 @@ def render(title: str, lead: str, sections: Sequence[Section], facts: Sequence[t
     """
     style, script = asset("page.css"), asset("page.js")
     drawn = [figure for section in sections for figure in section.figures if figure["kind"] != "table"]
-    if any(figure["kind"] == "clouds" for figure in drawn):
-        style, script = style + asset("clouds.css"), script + asset("clouds.js")
+    for kind in sorted({figure["kind"] for figure in drawn} & _OWN_ASSETS):
+        style, script = style + asset(f"{kind}.css"), script + asset(f"{kind}.js")
     numbers = iter(range(len(drawn)))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(asset("page.html")).render(

@@ -114,7 +114,7 @@ def test_the_linear_gaussian_wing_finds_the_same(name):
     p0, operators, w = processes.operators_of(model)
     twin = second_order(model)
     z = oracles.draw(p0, operators, w, 1, T, 2)[0]
-    said = sx.explain(twin, np.eye(len(operators))[z][:, :-1], target="state")
+    said = sx.explain(twin, np.eye(len(operators))[z][:, :-1], target="state", method="control")
     emitted = operators.sum(2)  # [V d]
     pairs = [(i, a) for i in range(len(p0)) for a in range(len(operators)) if emitted[a, i] > 0 and p0[i] > 0]
     state = np.zeros((len(pairs), len(p0)))

@@ -51,6 +51,43 @@ def test_explain_adds_up(place):
     assert "P(next = 'b')" in call("explain", place / "model", place / "text.txt", "--token", "b", "--query", 7)
 
 
+def test_explain_by_another_method_of_a_contrast_by_word_and_as_a_page(place):
+    where = place / "model", place / "text.txt", "--query", 20
+    model, text = sx.load(place / "model"), (place / "text.txt").read_text()[:20]
+    z = model.vocabulary.encode(list(text))
+    for method, more in (("deletion", ()), ("shapley", ("--orders", 6, "--seed", 3))):
+        out = place / f"{method}.csv"
+        record = json.loads(
+            call(
+                "explain",
+                *where,
+                "--method",
+                method,
+                *more,
+                "--contrast",
+                "b",
+                "a",
+                "--out",
+                out,
+                "--json",
+                "--html",
+                place / f"{method}.html",
+            )
+        )
+        options = {"orders": 6, "key": 3} if more else {}
+        e = sx.explain(model, z, method=method, contrast=("b", "a"), **options)
+        rows = np.genfromtxt(out, delimiter=",", names=True, dtype=None, encoding="utf-8")[:20]
+        np.testing.assert_allclose(rows["term"], e.weights[0, :, 0], atol=1e-12)
+        np.testing.assert_allclose(record["difference"], e.prediction[0, 0], atol=1e-12)
+        np.testing.assert_allclose(record["remainder"], e.remainder[0, 0], atol=1e-12)
+        assert ("error" in rows.dtype.names) == bool(more)
+        assert "b \\u2212 a" in (place / f"{method}.html").read_text()
+    assert record["page"].endswith("shapley.html")
+    told = call("explain", *where, "--by-word", "--token", "b")  # letters only: one word
+    assert "from 1 pieces" in told
+    assert "that none has alone" in call("explain", *where, "--method", "deletion")
+
+
 def test_forecast_covers(place):
     record = json.loads(call("forecast", place / "model", place / "text.txt", "--steps", 3, "--json"))
     assert len(record["steps"]) == 3
@@ -66,6 +103,10 @@ def test_commands_reject_bad_input_in_one_sentence(place):
         call("explain", place / "model", place / "text.txt", "--number", 4)
     with pytest.raises(sx.DataError, match="not in the vocabulary"):
         call("explain", place / "model", place / "text.txt", "--token", "c")
+    with pytest.raises(sx.ConfigurationError, match="choose one of 'integrated'"):
+        call("explain", place / "model", place / "text.txt", "--method", "lime")
+    with pytest.raises(sx.ConfigurationError, match="give one of them"):
+        call("explain", place / "model", place / "text.txt", "--token", "a", "--contrast", "a", "b")
     np.save(place / "codes.npy", np.array([0, 1, 5]))
     with pytest.raises(sx.SteeraxError):
         call("forecast", place / "model", place / "codes.npy")

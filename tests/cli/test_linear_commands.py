@@ -119,6 +119,9 @@ def test_known_inputs_are_named_remembered_and_put_back(tmp_path, monkeypatch, c
         np.testing.assert_allclose(
             [np.nan if term["observation"] is None else term["observation"] for term in why["terms"]], seen
         )
+    why = answer(monkeypatch, capsys, "explain", "m", "y.csv", "--method", "news", "--html", "why.html")
+    np.testing.assert_allclose(why["prediction"], ahead[0, 0, 0], rtol=1e-8)
+    assert "News" in (tmp_path / "why.html").read_text()
     inside = answer(monkeypatch, capsys, "explain", "m", "y.csv", "--query", 60)
     before = sx.filter(fitted.model, left[0]).next(60).mean + w[0, 60] @ D.T
     np.testing.assert_allclose(inside["prediction"], before[0], rtol=1e-8)

@@ -25,7 +25,7 @@ CHAIN = {
     "dual_filter from the prior": lambda m, z: sx.dual_filter(m, z, initial="prior").predicted,
     "two layers": lambda m, z: sx.dual_filter(m, z, layers=2).predicted,
     "history": lambda m, z: sx.dual_filter(m, z, layers=3, keep=True).history,
-    "explain": lambda m, z: sx.explain(m, z, "all").weights,
+    "explain": lambda m, z: sx.explain(m, z, "all", method="control").weights,
     "forecast": lambda m, z: jax.tree.leaves(eqx.filter(sx.forecast(m, z, 3), eqx.is_inexact_array))[0],
     "most_likely_states": lambda m, z: sx.most_likely_states(m, z),
 }

@@ -31,6 +31,7 @@ CALLS = {
     "filter": (sx.filter, (CHAIN, TOKENS), {}),
     "dual_filter": (sx.dual_filter, (CHAIN, TOKENS), {"layers": 2}),
     "explain": (sx.explain, (CHAIN, TOKENS), {"queries": -1}),
+    "explain by sampling": (sx.explain, (CHAIN, TOKENS), {"method": "shapley", "orders": 4}),
     "explain_norms": (sx.explain_norms, (CHAIN, TOKENS), {}),
     "forecast": (sx.forecast, (CHAIN, TOKENS), {"steps": 2}),
     "forecast of a series": (sx.forecast, (LINEAR, SERIES), {"steps": 2}),

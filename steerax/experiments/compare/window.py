@@ -67,7 +67,7 @@ def window_of(config: Config, source: Source, hmm: Process, gpt: GPT) -> Window:
     T = len(tokens)
     predictive = np.asarray(exact_filter(hmm, tokens).next_all())
     targets = _targets(sequence, predictive)
-    weights = np.asarray(explain(hmm, tokens, queries="all", target="next").weights)
+    weights = np.asarray(explain(hmm, tokens, queries="all", method="control").weights)
     predictors = {
         "HMM": hmm_predictor(hmm, targets),
         "GPT": lambda strings: np.exp(next_token_log_probabilities(gpt, strings)[:, np.arange(T), targets[1:]]),
@@ -96,7 +96,7 @@ def _sizes(hmm: Process, tokens: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T1
     """Sums over states of absolute weights."""
     if isinstance(hmm, HiddenMarkovModel):
         return np.asarray(explain_norms(hmm, tokens).norms)
-    return np.asarray(explain(hmm, tokens, queries="all", target="state").norms)
+    return np.asarray(explain(hmm, tokens, queries="all", target="state", method="control").norms)
 
 
 def _fullest(held_out: Sequences) -> Int[np.ndarray, " T"]:

@@ -71,7 +71,7 @@ def hidden_markov(rng: np.random.Generator, key, config: Config) -> tuple[dict[s
     best = optimal_control(hmm, T, F)
     filtered = np.asarray(best.filters[-1] @ F)
     tokens = rng.integers(V, size=T)
-    e = explain_tokens(hmm, tokens, queries="all", target=F[:, None])
+    e = explain_tokens(hmm, tokens, queries="all", target=F[:, None], method="control")
     assert e.weights is not None
     path = np.asarray(e.prior[:, 0] + e.weights[..., 0].sum(1))
     exact = np.asarray(filter_tokens(hmm, tokens).predicted) @ F

@@ -32,7 +32,7 @@ class FilteredObservations(Filtered):
 
     @property
     def tokens(self) -> Any:
-        """Numbers of the observations `[T *batch]`, −1 for an impossible one."""
+        """Numbers of the observations `[T *batch]`, −1 for a missing or impossible one."""
         return self.run.tokens
 
     @property

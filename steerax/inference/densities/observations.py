@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..._errors import DataError
 from ..._results import is_traced
@@ -24,6 +24,8 @@ class SeenChain(eqx.Module):
     initial: Float[Array, " d"]
     transition: Float[Array, "d d"] | OrderKTransition
     emission: Likelihoods
+
+    vocabulary = None
 
     @property
     def arrays(self):
@@ -83,7 +85,8 @@ def seen_chain(model: HiddenMarkovModel, z: Float[Array, "T *batch p"]) -> tuple
     return SeenChain(model.initial, model.transition, likelihoods), factors.reshape(z.shape[:-1])
 
 
-def numbers_of(z: Float[Array | np.ndarray, "T *batch p"]) -> np.ndarray:
-    """The numbers of the observations, `[T *batch]`, which stand for tokens."""
-    shape = z.shape[:-1]
-    return np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
+def numbers_of(z: Float[Array | np.ndarray, "T *batch p"]) -> Int[Array | np.ndarray, "T *batch"]:
+    """The numbers of the observations, which stand for tokens; −1 where all channels are missing."""
+    here, shape = jnp if is_traced(z) else np, z.shape[:-1]
+    numbers = np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
+    return here.where(here.isnan(z).all(-1), np.int32(-1), numbers)

@@ -22,7 +22,9 @@ class Prior(NamedTuple):
 
     **Attributes:** `weight`, of the prior in observations, 0 for maximum likelihood; `pseudocount`, added to the expected
     count of every symbol of a `Categorical`; `centre` `[p]`, means of the data; `spread` `[p]`, their variances over
-    $d^{2/p}$, the variance of one of `d` equal parts of the data's space.
+    $d^{2/p}$, the variance of one of `d` equal parts of the data's space. Where the middle half of the data lies closer
+    together than that of a Gaussian of their variance, the variance is that of the Gaussian with this middle half: heavy
+    tails say nothing about the width of a state.
     """
 
     weight: Float[Array, ""]
@@ -37,6 +39,9 @@ class Prior(NamedTuple):
         number = np.maximum(seen.sum(0), 1)
         centre = np.where(seen, z, 0).sum(0) / number
         variance = np.where(seen, (z - centre) ** 2, 0).sum(0) / number
+        some = np.where(seen.any(0), z, 0)
+        half = np.diff(np.nanquantile(some, [0.25, 0.75], axis=0), axis=0)[0] / 1.349
+        variance = np.where(half > 0, np.minimum(variance, half**2), variance)
         spread = np.where(variance > 0, variance, 1) / n_states ** (2 / z.shape[1])
         return cls(*(jnp.asarray(a, dtype) for a in (weight, pseudocount, centre, spread)))
 

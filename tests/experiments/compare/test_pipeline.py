@@ -35,7 +35,7 @@ def test_the_dual_filter_is_the_exact_filter(two_cycle):
 
 def test_a_prior_plus_the_weights_is_the_prediction(two_cycle):
     window = two_cycle.window
-    prior = sx.explain(two_cycle.hmm, window.tokens, queries="all").prior
+    prior = sx.explain(two_cycle.hmm, window.tokens, queries="all", method="control").prior
     at_target = np.asarray(prior)[np.arange(window.length + 1), window.targets]
     np.testing.assert_allclose(at_target + window.weights.sum(1), window.probability["HMM"], atol=1e-12)
 

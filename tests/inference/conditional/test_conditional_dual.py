@@ -80,6 +80,11 @@ def test_terms_are_those_of_the_backward_pass_and_add_up(case):
         C = np.asarray(model.emissions(z)[T])
         np.testing.assert_allclose(following.weights[T, :T], terms @ C, atol=1e-12)
     np.testing.assert_array_equal(state.weights[:, 2], 0)  # the missing token
+    contrast = sx.explain(model, z, "all", contrast=(0, 1))
+    np.testing.assert_allclose(
+        contrast.weights[..., 0], following.weights[..., 0] - following.weights[..., 1], atol=1e-12
+    )
+    np.testing.assert_allclose(following.remainder, 0, atol=1e-12)
     one = sx.explain(model, z, [3], np.eye(case[0])[:, :1])
     np.testing.assert_allclose(one.weights[0], state.weights[3][:, :1], atol=1e-12)
     data = sx.Sequences.from_arrays([z, z[:5]])
@@ -114,7 +119,7 @@ def test_a_chain_written_as_a_conditional_model_has_the_numbers_of_the_chain():
         one, two = (sx.dual_filter(m, z, layers) for m in (hmm, other))
         np.testing.assert_allclose(one.predicted, two.predicted, atol=1e-13)
     for target in ("next", "state"):
-        one, two = (sx.explain(m, z, "all", target) for m in (hmm, other))
+        one, two = (sx.explain(m, z, "all", target, "control") for m in (hmm, other))
         np.testing.assert_allclose(one.weights, two.weights, atol=1e-12)
         np.testing.assert_allclose(one.prior, two.prior, atol=1e-12)
     one, two = (sx.dual_filter(m, z, scheme="doubling", keep=True) for m in (hmm, other))
@@ -136,3 +141,5 @@ def test_layers_and_explanations_reject_options_that_do_not_fit():
         sx.explain(model, z, -1, np.eye(2))
     with pytest.raises(sx.ConfigurationError, match="between"):
         sx.explain(model, z, 99)
+    with pytest.raises(sx.ConfigurationError, match="method='control'"):
+        sx.explain(model, z, method="news")

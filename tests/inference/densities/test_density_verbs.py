@@ -41,7 +41,7 @@ def check_all(model, z, log_l):
     close(sx.dual_filter(model, z).predicted, f.predicted)
     close(sx.dual_filter(model, z, scheme="doubling").predicted, f.predicted)
     close(sx.dual_filter(model, z, layers=T).predicted, f.predicted, 1e-8)
-    told = sx.explain(model, z, "all", "state")
+    told = sx.explain(model, z, "all", "state", method="control")
     close(told.prior + told.weights.sum(1), f.predicted)
     for q in range(T + 1):
         A = np.linalg.matrix_power(np.asarray(model.transition), 1)

@@ -160,7 +160,7 @@ def test_single_precision():
     found = sx.dual_filter(small, z, layers=20)
     assert found.predicted.dtype == jnp.float32
     np.testing.assert_allclose(found.predicted, sx.filter(model, z).predicted, atol=2e-5)
-    e = sx.explain(small, z, "all")
+    e = sx.explain(small, z, "all", method="control")
     np.testing.assert_allclose(e.prior + e.weights.sum(1), sx.filter(model, z).next_all(), atol=2e-5)
 
 

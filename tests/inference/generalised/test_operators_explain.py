@@ -27,7 +27,7 @@ def test_terms_add_up_to_every_prediction(name):
         ("state", found.predicted),
         (F, np.asarray(found.predicted) @ F),
     ):
-        e = sx.explain(model, z, "all", target)
+        e = sx.explain(model, z, "all", target, method="control")
         np.testing.assert_allclose(e.prior + e.weights.sum(1), wanted, atol=1e-11 * scale)
         np.testing.assert_allclose(e.norms, np.abs(e.weights).sum(-1), atol=1e-13 * scale)
         assert e.result == sx.RESULTS.successful
@@ -42,14 +42,18 @@ def test_terms_are_those_of_the_backward_pass(name):
     p0, T, w = oracles.operators_of(model)
     pi = oracles.by_products(model, z)[0]
     F = np.stack([M @ w for M in T], 1)
-    every = sx.explain(model, z, "all")
+    every = sx.explain(model, z, "all", method="control")
     for q in (4, 9):
         prior, terms = oracles.plain_controls(p0, T, w, z[:q], pi, F)
         room = 1e-11 * max(1, np.abs(terms).max())
-        for e, at in ((every, q), (sx.explain(model, z, q), 0), (sx.explain(model, z, [q, 1]), 0)):
+        for e, at in (
+            (every, q),
+            (sx.explain(model, z, q, method="control"), 0),
+            (sx.explain(model, z, [q, 1], method="control"), 0),
+        ):
             np.testing.assert_allclose(e.prior[at], prior, atol=room)
             np.testing.assert_allclose(e.weights[at, :q], terms, atol=room)
-    one = sx.explain(model, z, -1, F[:, :1])  # one column by a backward pass, all by forward rows
+    one = sx.explain(model, z, -1, F[:, :1], method="control")  # one column by a backward pass, all by forward rows
     np.testing.assert_allclose(one.weights[0, :, 0], every.weights[-1, :, 0], atol=1e-11)
 
 
@@ -61,7 +65,7 @@ def test_a_chain_and_its_operators_have_the_same_terms(name):
     z[3] = -1
     data = sx.Sequences.from_arrays([z, z[:6]])
     for tokens, queries in ((z, "all"), (z, -1), (z, [3, 9]), (data, "all"), (data, -1)):
-        one, two = (sx.explain(m, tokens, queries) for m in (hmm, as_generalised(hmm)))
+        one, two = (sx.explain(m, tokens, queries, method="control") for m in (hmm, as_generalised(hmm)))
         np.testing.assert_array_equal(one.queries, two.queries)
         np.testing.assert_allclose(one.prior, two.prior, atol=1e-11)
         np.testing.assert_allclose(one.weights, two.weights, atol=1e-11)
@@ -77,7 +81,7 @@ def test_predictions_and_terms_do_not_depend_on_the_basis(name):
     np.testing.assert_allclose(two.next_all(), one.next_all(), atol=1e-9)
     np.testing.assert_allclose(two.log_likelihood, one.log_likelihood, atol=1e-8)
     np.testing.assert_allclose(two.predicted, np.asarray(one.predicted) @ S, atol=1e-8 * np.abs(two.predicted).max())
-    one, two = (sx.explain(m, z, "all") for m in (model, other))
+    one, two = (sx.explain(m, z, "all", method="control") for m in (model, other))
     np.testing.assert_allclose(two.prior, one.prior, atol=1e-8)
     np.testing.assert_allclose(two.weights, one.weights, atol=1e-8)
     ahead = [sx.forecast(m, z, 3).probabilities for m in (model, other)]
@@ -87,9 +91,9 @@ def test_predictions_and_terms_do_not_depend_on_the_basis(name):
 def test_a_batch_is_each_sequence_alone():
     model, z = example("tom_quantum")
     data = sx.Sequences.from_arrays([z, z[:8]])
-    every, last = sx.explain(model, data, "all"), sx.explain(model, data)
+    every, last = (sx.explain(model, data, queries, method="control") for queries in ("all", -1))
     for i, part in enumerate(data):
-        alone = sx.explain(model, part, "all")
+        alone = sx.explain(model, part, "all", method="control")
         n = len(part)
         np.testing.assert_allclose(every.weights[i, : n + 1, :n], alone.weights, atol=1e-13)
         np.testing.assert_allclose(last.weights[i, 0, :n], alone.weights[-1], atol=1e-13)

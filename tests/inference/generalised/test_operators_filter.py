@@ -157,7 +157,7 @@ def test_no_mass_underflows_for_good(dtype):
     np.testing.assert_allclose(sx.filter(model, z).filtered.sum(-1), 1, atol=1e-6)
     s = sx.dual_filter(model, z, layers=1, initial="filter")
     np.testing.assert_allclose(s.predicted, sx.filter(model, z).predicted, atol=1e-3 if dtype == np.float32 else 1e-8)
-    e = sx.explain(model, z, [1900], "state")
+    e = sx.explain(model, z, [1900], "state", "control")
     np.testing.assert_allclose(
         e.prior[0] + e.weights[0].sum(0),
         sx.filter(model, z).predicted[1900],

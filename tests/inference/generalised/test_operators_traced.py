@@ -16,7 +16,7 @@ VERBS = {
     "dual_filter": lambda m, z: sx.dual_filter(m, z).predicted,
     "two layers": lambda m, z: sx.dual_filter(m, z, layers=2).predicted,
     "history": lambda m, z: sx.dual_filter(m, z, layers=3, keep=True).history,
-    "explain": lambda m, z: sx.explain(m, z, "all").weights,
+    "explain": lambda m, z: sx.explain(m, z, "all", method="control").weights,
     "forecast": lambda m, z: sx.forecast(m, z, 3).probabilities,
 }
 MODELS = {"quantum": sx.models.tom_quantum(), "chain": sx.models.as_generalised(sx.models.random_hmm(0, 3, 4))}

@@ -53,7 +53,7 @@ def all_routes_lead_to_the_filter(problem):
     s = sx.dual_filter(hmm, z)
     assert s.result == sx.RESULTS.successful
     np.testing.assert_allclose(s.predicted, states, atol=1e-12)
-    e = sx.explain(hmm, z, "all", "state")
+    e = sx.explain(hmm, z, "all", "state", method="control")
     np.testing.assert_allclose(e.prior + e.weights.sum(1), states, atol=1e-11)
     assert (np.asarray(e.weights)[:, z < 0] == 0).all()
     smoothed = sx.smooth(hmm, z).smoothed

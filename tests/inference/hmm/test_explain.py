@@ -21,7 +21,7 @@ PI, _ = oracles.loop_filter(MU, A, C, Z)
 def test_all_queries_agree_with_a_backward_pass_each(target):
     F = {"next": C, "state": np.eye(4), "own": rng.normal(size=(4, 2))}[target]
     prior, u = oracles.backward_controls(PI, MU, A, C, Z, F)
-    e = sx.explain(HMM, Z, "all", F if target == "own" else target)
+    e = sx.explain(HMM, Z, "all", F if target == "own" else target, "control")
     np.testing.assert_allclose(e.prior, prior, atol=1e-14)
     np.testing.assert_allclose(e.weights, -u, atol=1e-14)
     np.testing.assert_allclose(e.norms, np.abs(u).sum(-1), atol=1e-14)
@@ -29,9 +29,9 @@ def test_all_queries_agree_with_a_backward_pass_each(target):
 
 
 def test_a_few_queries_are_rows_of_all_of_them():
-    everything = sx.explain(HMM, Z, "all")
+    everything = sx.explain(HMM, Z, "all", method="control")
     for queries in (-1, 0, [3, -2, 14]):
-        e = sx.explain(HMM, Z, queries)
+        e = sx.explain(HMM, Z, queries, method="control")
         times = np.atleast_1d(queries) % 15
         np.testing.assert_array_equal(e.queries, times)
         np.testing.assert_allclose(e.weights, everything.weights[times], atol=1e-14)
@@ -40,20 +40,20 @@ def test_a_few_queries_are_rows_of_all_of_them():
 
 
 def test_norms_alone_and_single_precision():
-    full = sx.explain(HMM, Z, "all", "state")
+    full = sx.explain(HMM, Z, "all", "state", "control")
     norms = sx.explain_norms(HMM, Z)
     assert norms.weights is None
     np.testing.assert_allclose(norms.norms, full.norms, atol=1e-15)
-    half = sx.explain(HMM, Z, "all", "state", dtype=jnp.float32)
+    half = sx.explain(HMM, Z, "all", "state", "control", dtype=jnp.float32)
     assert half.weights.dtype == half.norms.dtype == np.float32
     np.testing.assert_allclose(half.weights, full.weights, atol=1e-7)
 
 
 def test_a_batch_is_each_sequence_alone():
     data = sx.Sequences.from_arrays([Z, Z[:9]])
-    last, everything = sx.explain(HMM, data), sx.explain(HMM, data, "all")
+    last, everything = (sx.explain(HMM, data, queries, method="control") for queries in (-1, "all"))
     for i, part in enumerate(data):
-        alone = sx.explain(HMM, part)
+        alone = sx.explain(HMM, part, method="control")
         assert last.queries[i] == len(part)
         np.testing.assert_allclose(last.weights[i, :, : len(part)], alone.weights, atol=1e-14)
         np.testing.assert_allclose(last.prior[i], alone.prior, atol=1e-14)
@@ -75,14 +75,20 @@ def test_order_k_models_are_explained_as_their_dense_form():
     hmm = random_order_k(jax.random.key(2), 2, 3, 2)
     z = hmm.sample(jax.random.key(3), 14)[1]
     dense = sx.HiddenMarkovModel(hmm.initial, hmm.transition.dense(), hmm.emission)
-    np.testing.assert_allclose(sx.explain(hmm, z, "all").weights, sx.explain(dense, z, "all").weights, atol=1e-14)
-    np.testing.assert_allclose(sx.explain(hmm, z).weights, sx.explain(dense, z).weights, atol=1e-14)
+    np.testing.assert_allclose(
+        sx.explain(hmm, z, "all", method="control").weights,
+        sx.explain(dense, z, "all", method="control").weights,
+        atol=1e-14,
+    )
+    np.testing.assert_allclose(
+        sx.explain(hmm, z, method="control").weights, sx.explain(dense, z, method="control").weights, atol=1e-14
+    )
 
 
 def test_twenty_tokens_and_a_long_string_lose_no_digits():
     hmm = sx.models.random_hmm(jax.random.key(4), 8, 20)
     z = hmm.sample(jax.random.key(5), 10_000)[1]
-    e = sx.explain(hmm, z)
+    e = sx.explain(hmm, z, method="control")
     pi = sx.filter(hmm, z).predicted[-1]
     np.testing.assert_allclose(e.prior[0] + e.weights[0].sum(0), pi @ hmm.emission, atol=1e-12)
 

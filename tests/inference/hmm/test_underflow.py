@@ -135,7 +135,7 @@ def test_every_verb_agrees_with_log_space(kind, dtype):
         dual = sx.dual_filter(hmm, z)
         np.testing.assert_allclose(dual.predicted, states, atol=10 * room)
         np.testing.assert_allclose(sx.forecast(hmm, z, 2).states[0], states[-1], atol=room)
-        e = sx.explain(hmm, z, target="state")
+        e = sx.explain(hmm, z, target="state", method="control")
         balanced = np.abs(e.prior + e.weights.sum(1) - states[-1:]).max()
         assert (balanced < 2 * np.sqrt(np.finfo(dtype).eps)) == bool(e.result == sx.RESULTS.successful)
         explained += bool(e.result == sx.RESULTS.successful)
@@ -194,7 +194,7 @@ def test_an_explanation_whose_terms_are_too_large_says_so():
     hmm = chain_of("tiny", rng, int(rng.choice([2, 3, 6, 12])), 3)
     for length, result in ((3, sx.RESULTS.successful), (1500, sx.RESULTS.breakdown)):
         z = tokens_that_turn(hmm, rng, length)
-        for found in (sx.explain(hmm, z, target="state"), explain_norms(hmm, z)):
+        for found in (sx.explain(hmm, z, target="state", method="control"), explain_norms(hmm, z)):
             assert found.result == result
     assert "breakdown" in _fault(found)
 

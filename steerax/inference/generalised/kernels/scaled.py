@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ...hmm.kernels.recursions import Limits
-from ...hmm.kernels.scaled import Scaled, add, choose
+from ...hmm.kernels.scaled import Scaled, add, choose, total_of
 from .recursions import (
     filter_linear,
     may_have_lost_mass,
@@ -119,6 +119,21 @@ def layer_scaled(rho: Scaled, p0, T, w, z: Int[Array, "T *batch"]) -> Scaled:
     first = _start(p0, z)
     found = lax.scan(step, first, (rho[:-1], row_numbers(z)))[1]
     return jax.tree.map(lambda f, s: jnp.concatenate([f[None], s]), first, found)
+
+
+def soft_states_scaled(p0, T, w, z: Int[Array, " T"], log_q: Float[Array, " T"], a, b):
+    """`(states [T+1 d], log of the mass [T] of every step)` of `soft.py`."""
+    table = Scaled.of(operator_table(T))
+
+    def step(p, x):
+        row, q, a, b = x
+        joint = total_of(_moved(p, table[row]) / q * a, _moved(p, table[0]) * b)
+        mass = _weighed(joint, w)
+        return joint / mass, (p.linear, mass.log[0])
+
+    evidence = row_numbers(z), Scaled.exp(log_q[:, None]), Scaled.of(a[:, None]), Scaled.of(b[:, None])
+    last, (states, log_mass) = lax.scan(step, Scaled.of(p0), evidence)
+    return jnp.concatenate([states, last.linear[None]]), log_mass
 
 
 def turned(p: Scaled, rho: Scaled, M: Scaled, other: Scaled, A: Scaled, w: Float[Array, " d"]) -> Scaled:

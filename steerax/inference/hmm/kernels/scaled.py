@@ -313,3 +313,26 @@ def add(a: Scaled, b: Scaled, c: Scaled, d: Scaled) -> Scaled:
     larger = jnp.where(left == 0, _ZERO, larger)  # what cancels does not hide what is small
     e = jnp.maximum(jnp.maximum(a.e, b.e), larger)
     return Scaled.of(jnp.maximum(at(a, e) + at(b, e) + left * _power(larger - e, left.dtype), 0), e)
+
+
+def soft_states_scaled(
+    mu: Float[Array, " d"], A, likelihoods: Any, log_q: Float[Array, " T"], a, b
+) -> tuple[Float[Array, "T1 d"], Float[Array, " T"]]:
+    """`(states, log of the mass of every step)` of `soft.py`."""
+    cube = cube_of(A)
+    rows = likelihoods if isinstance(likelihoods, Scaled) else Scaled.of(likelihoods)
+
+    def step(p, x):
+        seen, q, a, b = x
+        joint = total_of(p * seen / q * a, p * b)
+        mass = joint.sum(-1, keepdims=True)
+        return forward(joint / mass, cube), (p.linear, mass.log[0])
+
+    evidence = rows, Scaled.exp(log_q[:, None]), Scaled.of(a[:, None]), Scaled.of(b[:, None])
+    last, (states, log_mass) = lax.scan(step, Scaled.of(mu), evidence)
+    return jnp.concatenate([states, last.linear[None]]), log_mass
+
+
+def total_of(*parts: Scaled) -> Scaled:
+    """The sum of several numbers."""
+    return jax.tree.map(lambda *each: jnp.stack(each), *parts).sum(0)
