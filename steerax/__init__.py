@@ -27,6 +27,8 @@ _HOME: dict[str, str] = {
     # models
     "HiddenMarkovModel": "steerax.models.hmm",
     "GeneralisedHMM": "steerax.models.generalised",
+    "AbstractConditionalHMM": "steerax.models.conditional",
+    "LaggedHMM": "steerax.models.lagged",
     "LinearGaussianModel": "steerax.models.linear_gaussian",
     "TimeVaryingLinearGaussianModel": "steerax.models.linear_gaussian",
     "sample_sequences": "steerax.models.sampling",
@@ -43,6 +45,7 @@ _HOME: dict[str, str] = {
     "fit": "steerax.inference.verbs",
     "select": "steerax.inference.verbs",
     "HMM": "steerax.inference.kinds",
+    "Lagged": "steerax.inference.kinds",
     "LinearGaussian": "steerax.inference.kinds",
     # inference: any predictor of tokens
     "represent": "steerax.inference.represent",

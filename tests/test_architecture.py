@@ -119,7 +119,7 @@ def test_lifted_uses_only_quantized_networks_and_its_checker_only_the_problem():
 
 
 def test_the_rooms_of_inference_are_twins():
-    rooms = ("hmm", "generalised", "linear")
+    rooms = ("hmm", "generalised", "conditional", "linear")
     files = {name: {path.stem for path in (ROOT / "inference" / name).glob("*.py")} for name in rooms}
     for name in rooms:
         text = (ROOT / "inference" / name / "__init__.py").read_text()

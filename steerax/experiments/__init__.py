@@ -10,6 +10,7 @@ EXPERIMENTS = (
     "adapted",
     "dimension",
     "undercomplete",
+    "non-markovian",
     "training-curves",
     "perturbation",
     "higher-dimension",
@@ -32,6 +33,7 @@ EXPERIMENTS = (
 # started first where several run side by side, longest first, so that a short one is the last to end
 LONG = (
     "wiener-attention",
+    "non-markovian",
     "dimension",
     "undercomplete",
     "higher-dimension",

@@ -41,7 +41,7 @@ def check_scheme(scheme: str, **others: Any) -> None:
 
 def dual_filtered_by_doubling(
     filtered: AbstractFilteredTokens,
-    prior: Float[Array, "T1 d"],
+    prior: Float[Array, "T1 *priors d"],
     operators: Float[Array, "T *batch d d"],
     w: Float[Array, " d"],
     layers: int | None,
@@ -57,7 +57,8 @@ def dual_filtered_by_doubling(
     needed = math.ceil(math.log2(max(length, 1)))
     layers = needed if layers is None else layers
     widths = jnp.asarray([min(2**n, length) for n in range(layers)], jnp.int32)
-    first, spread = filtered.states[:1], lambda p: p.reshape(len(prior), *(1,) * (operators.ndim - 3), len(w))
+    shape = (len(prior), *(1,) * (operators.ndim - 1 - prior.ndim), *prior.shape[1:])
+    first, spread = filtered.states[:1], lambda p: p.reshape(shape)
     like = lambda p: jnp.broadcast_to(spread(p), filtered.states.shape)
     found, lost = _doubled(first, like(prior), operators, w, widths)
 

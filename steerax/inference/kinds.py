@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal, get_args
 
-from .._bounds import COUNT
+from .._bounds import COUNT, COUNT_OR_ZERO
 from .._errors import ConfigurationError
 
 Start = Literal["stationary", "diffuse", "free"]
@@ -52,6 +52,31 @@ class HMM:
     def emits_tokens(self) -> bool:
         """Whether models of this kind emit tokens."""
         return self.emission == "categorical"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lagged:
+    """A hidden chain of tokens whose step reads the tokens at `lags` lags (`LaggedHMM`).
+
+    **Arguments:** `n_states`; `lags`; `reads`, `"tokens"`; `attention`, whether the weights of the lags read the tokens there too;
+    `emission_lags`, how many past tokens the emission reads.
+    """
+
+    n_states: int
+    lags: int
+    reads: str = "tokens"
+    attention: bool = True
+    _: dataclasses.KW_ONLY
+    emission_lags: int = 0
+
+    def __post_init__(self):
+        COUNT.check("n_states", self.n_states)
+        COUNT.check("lags", self.lags)
+        COUNT_OR_ZERO.check("emission_lags", self.emission_lags)
+        if self.reads not in ("tokens",):
+            raise ConfigurationError(
+                f"reads={self.reads!r}: fit learns lags of 'tokens'; for lags of states start fit_by_gradient from a LaggedHMM."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,15 +69,16 @@ def dual_filtered(
     tolerance: float | None,
     max_layers: int | None,
     keep: bool,
+    arrays: tuple = (),
 ) -> DualFiltered:
     """What layers make of `start`, the name of the first beliefs and their values; the options are those of
     `dual_filter_tokens`.
 
     `layer` is a function of the module, so that it is compiled once, and takes beliefs as arrays or as scaled numbers: the
-    latter where the filter would lose mass otherwise.
+    latter where the filter would lose mass otherwise. `arrays` are those of the model unless given.
     """
     initial, rho = start
-    z, arrays, mesh = jnp.asarray(filtered.tokens), filtered.model.arrays, mesh_of(filtered.states)
+    z, arrays, mesh = jnp.asarray(filtered.tokens), arrays or filtered.model.arrays, mesh_of(filtered.states)
     axis = None if mesh is None else AXIS
     over = functools.partial(over_devices, mesh, layer=layer, axis=axis)
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance

@@ -1,6 +1,6 @@
 r"""Predictors: whatever gives the distribution of the next token after every prefix of a string.
 
-A predictor is a hidden Markov model, plain or generalised, a network of dual-filter layers, a network that maps tokens `[T]` to logits
+A predictor is a hidden Markov model, plain, generalised or conditional, a network of dual-filter layers, a network that maps tokens `[T]` to logits
 `[T V]` (a GPT, a grouped or pruned one), an object with `log_probabilities(tokens) -> [T V]`, or a plain function of
 either form (log-probabilities are their own log-softmax). Row $t$ belongs to the token after `tokens[t]`.
 """
@@ -15,8 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError
+from ..models.conditional import AbstractConditionalHMM
 from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
+from .conditional.filter import next_log_probabilities as next_of_kernels
 from .generalised.kernels import scaled as operators
 from .hmm.kernels.scaled import filter_traced, next_log_probabilities
 from .hmm.network import DualFilterNetwork
@@ -56,6 +58,8 @@ def as_predictor(predictor: Any) -> Predictor:
         return Predictor(predictor, _of_filter, predictor.n_tokens, True, True)
     if isinstance(predictor, GeneralisedHMM):
         return Predictor(predictor, _of_operators, predictor.n_tokens, True, True)
+    if isinstance(predictor, AbstractConditionalHMM):
+        return Predictor(predictor, _of_kernels, predictor.n_tokens, True, True)
     if isinstance(predictor, DualFilterNetwork):
         return Predictor(predictor, _of_layers, predictor.n_tokens, True, True)
     if hasattr(predictor, "log_probabilities"):
@@ -81,6 +85,11 @@ def _of_filter(model: HiddenMarkovModel, strings: Int[Array, "n T"]) -> Float[Ar
 @eqx.filter_jit
 def _of_operators(model: GeneralisedHMM, strings: Int[Array, "n T"]) -> Float[Array, "n T1 V"]:
     return jnp.swapaxes(operators.next_log_probabilities(*model.arrays, strings.T), 0, 1)
+
+
+@eqx.filter_jit
+def _of_kernels(model: AbstractConditionalHMM, strings: Int[Array, "n T"]) -> Float[Array, "n T1 V"]:
+    return jnp.swapaxes(next_of_kernels(model, strings.T), 0, 1)
 
 
 @eqx.filter_jit

@@ -21,10 +21,10 @@ Process = HiddenMarkovModel | GeneralisedHMM
 class Support:
     """Uniform over the tokens that are admissible next under a process."""
 
-    process: Process
+    process: Any
 
 
-def support(process: Process) -> Support:
+def support(process: Any) -> Support:
     """The reference that draws uniformly among the tokens of positive probability under a process."""
     return Support(process)
 
@@ -48,6 +48,10 @@ class Reference:
         if isinstance(reference, str) and reference == "uniform":
             # independent uniform tokens are a process with one state
             chosen = cls(HiddenMarkovModel([1.0], [[1.0]], np.full((1, vocab), 1 / vocab)), True)
+        elif isinstance(reference, Support) and not isinstance(reference.process, Process):
+            raise ConfigurationError(
+                f"The support of a {type(reference.process).__name__} is not known; that of a hidden Markov model is."
+            )
         elif isinstance(reference, Support):
             chosen = cls(reference.process, True)
         elif isinstance(reference, Process):

@@ -12,8 +12,10 @@ from ..data.chunks import chunks
 from ..data.convert import as_sequences
 from ..data.scores import TokenScores
 from ..data.sequences import Sequences
+from ..models.conditional import AbstractConditionalHMM
 from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
+from .conditional.filter import score_tokens as score_tokens_of_kernels
 from .devices import mesh_of, on_host, spread
 from .generalised.filter import score_tokens as score_tokens_of_operators
 from .hmm.filter import score_tokens
@@ -37,6 +39,8 @@ def score_predictor(predictor: Any, data: Sequences, *, on_impossible: str = "ra
         return score_tokens(predictor, data, on_impossible=on_impossible)
     if isinstance(predictor, GeneralisedHMM):
         return score_tokens_of_operators(predictor, data, on_impossible=on_impossible)
+    if isinstance(predictor, AbstractConditionalHMM):
+        return score_tokens_of_kernels(predictor, data, on_impossible=on_impossible)
     common = as_predictor(predictor)
     if not data.is_tokens:
         raise DataError("Predictors of tokens are scored on tokens; these data are observations.")

@@ -97,6 +97,34 @@ class SeriesStream(NamedTuple):
         return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
 
 
+class RememberingStream(NamedTuple):
+    r"""What a conditionally Markov model knows after the tokens so far; a leading axis for several streams.
+
+    **Attributes:** `mantissa`, `exponent` `[d]`, the belief $\pi_t$ given $Z_{<t}$ as numbers $m2^e$ of which none underflows;
+    `log_likelihood` of the tokens so far, nats; `time` $t$, their number; `recent` `[m]`, the last tokens, −1 before the start.
+    """
+
+    mantissa: Float[Array, "*batch d"]
+    exponent: Int[Array, "*batch d"]
+    log_likelihood: Float[Array, "*batch"]
+    time: Int[Array, "*batch"]
+    recent: Int[Array, "*batch m"]
+
+    @property
+    def predicted(self) -> Float[Array, "*batch d"]:
+        r"""$\pi_t$, the distribution of $X_t$ given $Z_{<t}$."""
+        return Scaled(self.mantissa, self.exponent).linear
+
+    def to_config(self) -> dict[str, Any]:
+        """What a file needs besides the arrays."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "RememberingStream":
+        """The state of its named arrays."""
+        return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+
+
 def begun(belief: Scaled, number: int | None) -> TokenStream:
     """A stream at its first token, or several."""
     zero = jnp.zeros((), belief.m.dtype)
@@ -108,14 +136,16 @@ def repeated(state: Any, number: int | None) -> Any:
     return state if number is None else jax.tree.map(lambda a: jnp.broadcast_to(a, (number, *a.shape)), state)
 
 
-def stepped(model: Any, state: Any, token: Any, on_impossible: str, kernel: Callable[[TokenStream, Any], Any]) -> Any:
-    """What a compiled `kernel(state, code)` of a room for tokens makes of a token.
+def stepped(
+    model: Any, state: Any, token: Any, on_impossible: str, kernel: Callable[[Any, Any], Any], kind: type = TokenStream
+) -> Any:
+    """What a compiled `kernel(state, code)` of a room for tokens, whose states are of this `kind`, makes of a token.
 
     **Raises:** `ConfigurationError` for a state of another model or an unknown choice; `DataError` for what is no token;
     `ImpossibleTokenError` unless `on_impossible="skip"`.
     """
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
-    check_state(state, TokenStream, model.n_states)
+    check_state(state, kind, model.n_states)
     code = _as_code(model, token, state.time.shape)
     after, prediction = kernel(state, code)
     if on_impossible == "raise" and not is_traced(prediction.log_likelihood):
@@ -159,10 +189,10 @@ def check_number(observations: Any, streams: tuple[int, ...]) -> None:
 def predicted_next(state: TokenStream, code: Any, after: Scaled, log_q: Any, next_all: Callable[[Any], Any]) -> Any:
     """The stream after a token, and the prediction, where `next_all` gives the distribution of the next token for a belief."""
     new = TokenStream(after.m, after.e, state.log_likelihood + log_q, state.time + 1)
-    return new, Prediction(next_all(new.predicted), log_q, _as_rare(next_all(state.predicted), code))
+    return new, Prediction(next_all(new.predicted), log_q, as_rare(next_all(state.predicted), code))
 
 
-def _as_rare(q: Float[Array, "*batch V"], code: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+def as_rare(q: Float[Array, "*batch V"], code: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The probability of a token that is at most as likely as the one that was seen; 1 if none was."""
     own = jnp.take_along_axis(q, jnp.maximum(code, 0)[..., None], -1)
     room = 1 + 64 * jnp.finfo(q.dtype).eps  # tokens of equal probability are so up to rounding

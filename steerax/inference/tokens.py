@@ -84,6 +84,11 @@ class TokenForecast(eqx.Module):
     states: Float[Array, "*batch steps d"]
     result: RESULTS
 
+    @property
+    def method(self) -> str:
+        """`"exact"`, or `"simulated"`."""
+        return "exact"
+
     def interval(self, coverage: float = 0.9) -> Bool[Array, "*batch steps V"]:
         """The smallest set of tokens with at least this probability at each step, as an indicator.
 
@@ -96,6 +101,17 @@ class TokenForecast(eqx.Module):
         before = jnp.cumsum(ranked, -1) - ranked
         rank = jnp.argsort(order, axis=-1)
         return jnp.take_along_axis(before < coverage * (1 - 1e-12), rank, -1)
+
+
+class SimulatedForecast(TokenForecast):
+    """A `TokenForecast` from simulated futures, where tokens to come move the chain: `standard_error` `[steps V]` of the
+    probabilities, zero for the first step, which is exact."""
+
+    standard_error: Float[Array, "*batch steps V"]
+
+    @property
+    def method(self) -> str:
+        return "simulated"
 
 
 def last_states(filtered: AbstractFilteredTokens, data: Tokens) -> Float[Array, "*batch d"]:

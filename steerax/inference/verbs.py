@@ -22,15 +22,16 @@ from .._results import is_traced
 from ..data.convert import as_sequences, converted, one_frame
 from ..data.scores import TokenScores
 from ..maths.keys import as_key
+from ..models.conditional import AbstractConditionalHMM
 from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
 from ..models.linear_gaussian import AbstractLinearGaussianModel
 from ..runs.executors import sweep
 from .explanation import Explanation
-from .kinds import HMM, LinearGaussian
+from .kinds import HMM, Lagged, LinearGaussian
 from .results import Candidate, DualFiltered, Filtered, Fitted, Selection, Smoothed
 from .score import score_predictor
-from .stream import Prediction, SeriesStream, TokenStream
+from .stream import Prediction, RememberingStream, SeriesStream, TokenStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +89,14 @@ _OPERATORS = _Room(
         "fit": "The matrices whose strings all have probabilities cannot be searched; fit HMM(n_states) instead.",
     },
 )
+_CONDITIONAL = _Room("conditional", "tokens", "a conditionally Markov model")
 _MODELS: dict[type, _Room] = {
     HiddenMarkovModel: _TOKENS,
     GeneralisedHMM: _OPERATORS,
+    AbstractConditionalHMM: _CONDITIONAL,
     AbstractLinearGaussianModel: _SERIES,
 }
-_KINDS: dict[type, _Room] = {HMM: _TOKENS, LinearGaussian: _SERIES, **_MODELS}
+_KINDS: dict[type, _Room] = {HMM: _TOKENS, Lagged: _CONDITIONAL, LinearGaussian: _SERIES, **_MODELS}
 
 
 def _room(value: Any, table: dict[type, _Room], verb: str) -> _Room:
@@ -104,7 +107,9 @@ def _room(value: Any, table: dict[type, _Room], verb: str) -> _Room:
                 raise ConfigurationError(f"{verb} does not take {room.said}. {room.lacks[verb]}")
             return room
     takes = " or ".join(dict.fromkeys(room.said for room in table.values() if verb not in room.lacks))
-    also = ", or the kinds HMM(n_states) and LinearGaussian(n_states)" if table is _KINDS else ""
+    also = (
+        ", or the kinds HMM(n_states), Lagged(n_states, lags) and LinearGaussian(n_states)" if table is _KINDS else ""
+    )
     raise ConfigurationError(f"{verb} takes {takes}{also}, not a {type(value).__name__}.")
 
 
@@ -149,7 +154,7 @@ def explain(
     data: Any,
     queries: Any = -1,
     target: Any = "next",
-    method: str = "integrated",
+    method: str | None = None,
     contrast: Any = None,
     **options: Any,
 ) -> Explanation:
@@ -162,15 +167,16 @@ def explain(
     - `queries`: a time 0 … T (negative ones count from the end, −1 is `T`), several, or `"all"`; for a `Sequences`, −1 (each at its
       own end) or `"all"`.
     - `target`: `"next"`, the next observation; `"state"`; or an array `[d k]`.
-    - `method`: `"integrated"`, the nearest to Shapley values at the cost of some fifty filters; `"control"`, the weights of the dual
-      filter; `"news"`, what each observation changed when it arrived; `"shapley"`, exact or with standard errors; `"deletion"`, what
+    - `method`: `"integrated"` (the default), the nearest to Shapley values at the cost of some fifty filters; `"control"`, the weights
+      of the dual filter, and the only one for a conditionally Markov model; `"news"`, what each observation changed when it arrived; `"shapley"`, exact or with standard errors; `"deletion"`, what
       would be missing without it, which does not add up. `explain_tokens` and `explain_series` give the formulas.
     - `contrast`: a pair of tokens, or of channels of a series: the difference of the two predictions is explained.
     - options of `explain_tokens` or `explain_series`.
 
     **Raises:** as `filter`; `ConfigurationError` for a query, method or contrast that does not fit.
     """
-    room, asked = _room(model, _MODELS, "explain"), {"method": method, "contrast": contrast}
+    asked = {"contrast": contrast} | ({} if method is None else {"method": method})
+    room = _room(model, _MODELS, "explain")
     return room.call("explain", "explain", model, data, queries, target, **asked, **options)
 
 
@@ -187,7 +193,7 @@ def forecast(model: Any, data: Any, steps: int, **options: Any) -> Any:
 
 
 @bounded(number=COUNT)
-def start(model: Any, number: int | None = None) -> TokenStream | SeriesStream:
+def start(model: Any, number: int | None = None) -> TokenStream | RememberingStream | SeriesStream:
     """What a model knows before the first observation of a stream, or of `number` independent streams: for `step`.
 
     **Raises:** `ConfigurationError` for another kind of model; `DataError` for a linear one that varies in time.
@@ -247,14 +253,14 @@ def sample(model: Any, key: Any, length: int, number: int | None = None) -> tupl
 def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
     """Maximum likelihood from data with gaps and ragged lengths.
 
-    **Arguments:** `kind`: `HMM(n_states, order=…, emission=…)`, `LinearGaussian(n_states, order, inputs, stable=…)`, or a model to
-    start from; `data`; `key`, a seed or a typed key; options of `fit_tokens` or `fit_series`.
+    **Arguments:** `kind`: `HMM(n_states, order=…, emission=…)`, `Lagged(n_states, lags, …)`, `LinearGaussian(n_states, order, …)`, or a
+    model to start from; `data`; `key`, a seed or a typed key; options of `fit_tokens` or `fit_series`.
 
     **Raises:** `ConfigurationError` for another kind or options that cannot work; `DataError` for data without
     observations of that kind.
     """
     room = _room(kind, _KINDS, "fit")
-    data = as_sequences(**room.taken(kind, data, collect=isinstance(kind, HMM)))
+    data = as_sequences(**room.taken(kind, data, collect=isinstance(kind, HMM | Lagged)))
     if data.devices is not None and options.get("executor") is not None:
         raise ConfigurationError("Data over devices stay in their process; leave out the executor, or `over`.")
     return room.call("fit", "fit", kind, data, as_key(key), **options)
@@ -296,7 +302,7 @@ def _candidate(case: tuple) -> Candidate:
     fitted = fit(kind, data, key, **options)
     value, error = None, None
     if held_out is not None:
-        skip = {"on_impossible": "skip"} if isinstance(fitted.model, HiddenMarkovModel) else {}
+        skip = {"on_impossible": "skip"} if isinstance(fitted.model, HiddenMarkovModel | AbstractConditionalHMM) else {}
         scores = score(fitted.model, held_out, **skip)
         value, error = scores.cross_entropy, scores.standard_error if math.isfinite(scores.cross_entropy) else None
     return Candidate(kind, fitted, value, error)

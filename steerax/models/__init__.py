@@ -1,8 +1,10 @@
 """What generates data: models, a library of known processes, sampling, and their entropies."""
 
+from .conditional import AbstractConditionalHMM
 from .entropy import ConditionalEntropy, conditional_entropy, entropy_rate
 from .generalised import GeneralisedHMM, as_generalised
 from .hmm import HiddenMarkovModel
+from .lagged import LaggedHMM
 from .machines import (
     coin,
     days_of_week,
@@ -23,9 +25,11 @@ from .transitions import OrderKTransition
 from .zoo import casino, left_right, mess3, mixed_with_uniform, order_k, random_hmm, random_order_k, two_cycle
 
 __all__ = [
+    "AbstractConditionalHMM",
     "ConditionalEntropy",
     "GeneralisedHMM",
     "HiddenMarkovModel",
+    "LaggedHMM",
     "OrderKTransition",
     "as_generalised",
     "casino",

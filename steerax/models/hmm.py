@@ -142,6 +142,10 @@ class HiddenMarkovModel(eqx.Module):
         """$A$ as a matrix, also for a model on tuples of states."""
         return as_transition(self.transition).dense()
 
+    def kernels(self, tokens: Int[Any, " T"]) -> Float[Array, "T d d"]:
+        r"""$K_t=A$ for every token: the case of `AbstractConditionalHMM` whose transitions read nothing."""
+        return jnp.broadcast_to(self.dense_transition, (len(tokens), *self.transition.shape))
+
     def sample(self, key, length: int) -> tuple[Int[Array, " T"], Array]:
         """`(states, observations)`: tokens `[T]` or numbers `[T p]`, of which number `t` is emitted by `states[t]`. Pure; runs
         inside `jit` and `vmap`."""

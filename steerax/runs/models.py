@@ -27,6 +27,8 @@ _KINDS: dict[str, str] = {
     "generalised_hmm": "steerax.models.generalised:GeneralisedHMM",
     "gpt": "steerax.transformer.gpt:GPT",
     "hidden_markov_model": "steerax.models.hmm:HiddenMarkovModel",
+    "lagged_hmm": "steerax.models.lagged:LaggedHMM",
+    "remembering_stream": "steerax.inference.stream:RememberingStream",
     "series_stream": "steerax.inference.stream:SeriesStream",
     "token_stream": "steerax.inference.stream:TokenStream",
     "linear_gaussian_model": "steerax.models.linear_gaussian:LinearGaussianModel",

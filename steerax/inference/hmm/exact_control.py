@@ -25,6 +25,8 @@ from jaxtyping import Float
 from ..._bounds import COUNT_OR_ZERO, bounded
 from ..._errors import ConfigurationError, DataError
 from ...maths.encoding import mean_and_slope, token_vectors
+from ...models.conditional import AbstractConditionalHMM
+from ..conditional.exact_control import solved
 from ..tokens import check_hidden
 
 MAX_STRINGS = 2**20  # that a tree may hold
@@ -60,13 +62,15 @@ def optimal_control(hmm: Any, length: int, target: Any, controls: Sequence[Any] 
     $U_t=-(\pi(R)+\mathrm{cov}_\pi(c))^\dagger(\mathrm{cov}_\pi(c,w)+\pi(RV_t))$ gives, without its pseudo-inverse, which
     loses tokens of probability $10^{-14}$ and below.
 
-    With `controls` ($U_t$ `[V^t m]` for each $t$) that control is evaluated instead.
+    For a conditionally Markov model $A\to K_t$ (`conditional/exact_control.py`). With `controls` ($U_t$ `[V^t m]` for each $t$) that control is evaluated instead.
 
     **Arguments:** `hmm`; `length`, `T`; `target`, `F` `[d]`; `controls`, or `None` for the optimal one.
 
     **Raises:** `ConfigurationError` if the tree is too large; `DataError` for a target or controls of another shape.
     """
-    check_hidden("optimal_control", hmm)
+    general = isinstance(hmm, AbstractConditionalHMM)
+    if not general:
+        check_hidden("optimal_control", hmm)
     d, V = hmm.n_states, hmm.n_tokens
     if length < 0 or V**length > MAX_STRINGS:
         raise ConfigurationError(f"A tree of {V}^{length} strings is outside 1 … {MAX_STRINGS}; use a shorter length.")
@@ -76,6 +80,8 @@ def optimal_control(hmm: Any, length: int, target: Any, controls: Sequence[Any] 
     wanted = [(V**t, V - 1) for t in range(length)]
     if controls is not None and [np.shape(u) for u in controls] != wanted:
         raise DataError(f"Controls are one array per time, of shapes {wanted}.")
+    if general:
+        return ControlTree(*solved(hmm, length, F, controls, _steepest))
     mu, A, C = (np.asarray(a, np.float64) for a in (hmm.initial, hmm.dense_transition, hmm.emission))
     filters, probabilities, admissible = _filters(mu, A, C, length)
     E = token_vectors(V)

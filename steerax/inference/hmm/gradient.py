@@ -19,11 +19,13 @@ from ...data.convert import as_sequences
 from ...data.sequences import Sequences
 from ...maths.keys import as_key
 from ...models.hmm import HiddenMarkovModel
+from ...models.lagged import LaggedHMM
 from ...models.transitions import OrderKTransition, as_transition
 from ...runs import loop
 from ...runs.files import content_hash
 from ...runs.folder import RunFolder
 from ...runs.models import fill, named_leaves
+from ..conditional.gradient import LaggedLogits, log_likelihoods
 from .kernels.scaled import filter_traced
 from .network import SMALLEST, DualFilterNetwork, mean_loss
 
@@ -62,7 +64,7 @@ class FittedByGradient:
 
 @bounded(steps=COUNT, batch=COUNT, save_every=COUNT)
 def fit_by_gradient(
-    model: HiddenMarkovModel | DualFilterNetwork,
+    model: HiddenMarkovModel | LaggedHMM | DualFilterNetwork,
     data: Sequences,
     steps: int,
     key: Any = 0,
@@ -75,10 +77,10 @@ def fit_by_gradient(
     resume: bool = False,
     save_every: int = 1000,
 ) -> FittedByGradient:
-    """Minimise the next-token loss over minibatches of sequences.
+    """Minimise the next-token loss of a chain, a model of lags, or a network over minibatches of sequences.
 
     The gradient passes through the filter, or through every layer of a network. Batch `n` is a pure function of
-    `(key, n)`. A hidden Markov model is trained through the logits of its rows (probabilities below 1e-6 start at 1e-6).
+    `(key, n)`. A hidden Markov model, and a model of lags, is trained through the logits of its rows (probabilities below 1e-6 start at 1e-6).
 
     **Arguments:** `model`, the start; `data`; `steps`; `key`; `optimizer`, any optax transformation (Adam at 1e-2 by
     default); `batch`, sequences per step; `hooks`, called with `steerax.runs.loop.Snapshot`; `run_folder`, where
@@ -97,7 +99,7 @@ def fit_by_gradient(
     if data.values.max() >= model.n_tokens:
         raise DataError(f"The data hold token {data.values.max()}; the model knows 0 to {model.n_tokens - 1}.")
     key, optimizer = as_key(key), _ADAM if optimizer is None else optimizer
-    free = _Logits.of(model) if isinstance(model, HiddenMarkovModel) else model
+    free = _free(model)
     tokens = jnp.asarray(data.values)
     size = min(batch, data.number)
 
@@ -109,17 +111,27 @@ def fit_by_gradient(
             losses.append(loss)
         return (free, memory), {"loss": np.asarray(losses)}
 
-    start = (free, optimizer.init(eqx.filter(free, eqx.is_array)))
+    start = free, optimizer.init(eqx.filter(free, eqx.is_array))
     store = None if run_folder is None else _store(run_folder, resume, save_every, start, data, key, size)
     describe = lambda metrics, seconds: f"{metrics['loss'][-1]:.4f} nats per token"
     done = loop.run(
         advance, start, steps, hooks=hooks, store=store, title="gradient", shown=progress, describe=describe
     )
-    free = done.state[0]
-    fitted = free
-    if isinstance(free, _Logits):
-        fitted = HiddenMarkovModel(*free.model().arrays, data.vocabulary)
-    return FittedByGradient(fitted, done.metrics["loss"], done.result)
+    return FittedByGradient(_fitted(done.state[0], data.vocabulary), done.metrics["loss"], done.result)
+
+
+def _free(model: Any) -> Any:
+    """What is trained in place of a model: logits of its rows."""
+    if isinstance(model, HiddenMarkovModel):
+        return _Logits.of(model)
+    return LaggedLogits.of(model) if isinstance(model, LaggedHMM) else model
+
+
+def _fitted(free: Any, vocabulary: Any) -> Any:
+    """The model of what was trained."""
+    if isinstance(free, LaggedLogits):
+        return free.model().named(vocabulary)
+    return HiddenMarkovModel(*free.model().arrays, vocabulary) if isinstance(free, _Logits) else free
 
 
 def _store(run_folder, resume: bool, save_every: int, start: tuple, data: Sequences, key, size: int) -> loop.Store:
@@ -145,9 +157,11 @@ def _step(free, memory, tokens, key, size: int, optimizer):
     return eqx.apply_updates(free, update), memory, loss
 
 
-def _loss(free: _Logits | DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float[Array, ""]:
+def _loss(free: _Logits | LaggedLogits | DualFilterNetwork, tokens: Int[Array, "T B"]) -> Float[Array, ""]:
     if isinstance(free, DualFilterNetwork):
         return mean_loss(free, tokens)
-    model = free.model()
-    log_likelihood = filter_traced(*model.arrays, tokens)[1].sum(0)
+    if isinstance(free, LaggedLogits):
+        log_likelihood = log_likelihoods(free.model(), tokens).sum(0)
+    else:
+        log_likelihood = filter_traced(*free.model().arrays, tokens)[1].sum(0)
     return -log_likelihood.sum() / jnp.maximum((tokens >= 0).sum(), 1)

@@ -27,17 +27,31 @@ def controls_of(
     gains: Float[Array, "T d"], p0, T, w, z: Int[Array, " T"], F: Float[Array, "d k"], times: Int[Array, " q"]
 ) -> tuple[Float[Array, "q k"], Float[Array, "q T k"]]:
     """`(prior, terms)` for the queries at `times`, by backward passes $y_t=Ay_{t+1}-c_t(k_ty_{t+1})$."""
-    (d, n_columns), n, A = F.shape, times.shape[0], T.sum(0)
+    return controls_along(gains, p0, T.sum(0), _costs(T, w, z), F, times)
+
+
+def controls_along(
+    gains: Float[Array, "T d"],
+    p0,
+    A: Float[Array, "... d d"],
+    costs: Float[Array, "T d"],
+    F: Float[Array, "d k"],
+    times,
+) -> tuple[Float[Array, "q k"], Float[Array, "q T k"]]:
+    """`controls_of` for $A$ `[d d]`, or one for each step, `[T d d]`, and the $c_t$."""
+    (d, n_columns), n = F.shape, times.shape[0]
 
     def step(Y, x):
-        s, k, c = x
+        s, k, c, own = x
+        A = fixed if own is None else own
         active = jnp.repeat(times > s, n_columns)
         term = jnp.where(active, k @ Y, 0)
         return jnp.where(active[None], A @ Y - c[:, None] * term[None], Y), term
 
+    fixed, each = (A, None) if A.ndim == 2 else (None, A)
     Y = jnp.broadcast_to(F[:, None, :], (d, n, n_columns)).reshape(d, -1)
-    Y, terms = lax.scan(step, Y, (jnp.arange(len(z)), gains, _costs(T, w, z)), reverse=True)
-    return (p0 @ Y).reshape(n, n_columns), jnp.moveaxis(terms.reshape(len(z), n, n_columns), 0, 1)
+    Y, terms = lax.scan(step, Y, (jnp.arange(len(gains)), gains, costs, each), reverse=True)
+    return (p0 @ Y).reshape(n, n_columns), jnp.moveaxis(terms.reshape(len(gains), n, n_columns), 0, 1)
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
@@ -45,7 +59,18 @@ def all_controls(
     gains: Float[Array, "T d"], p0, T, w, z: Int[Array, " T"], F: Float[Array, "d k"] | None, dtype
 ) -> tuple[Float[Array, "T1 k"], Float[Array, "T1 T k"], Float[Array, "T1 T"]]:
     """`(prior, terms, norms)` for every query, by forward rows; `F = None` is the identity."""
-    A = T.sum(0)
+    return all_controls_along(gains, p0, T.sum(0), _costs(T, w, z), F, dtype)
+
+
+def all_controls_along(
+    gains: Float[Array, "T d"],
+    p0,
+    A: Float[Array, "... d d"],
+    costs: Float[Array, "T d"],
+    F: Float[Array, "d k"] | None,
+    dtype,
+) -> tuple[Float[Array, "T1 k"], Float[Array, "T1 T k"], Float[Array, "T1 T"]]:
+    """`all_controls` for $A$ `[d d]`, or one for each step, `[T d d]`, and the $c_t$."""
     apply = (lambda rows: rows) if F is None else (lambda rows: rows @ F)
 
     def kept(rows, a):
@@ -54,11 +79,13 @@ def all_controls(
 
     def step(carry, x):
         rows, a = carry
-        q, k, c = x
+        q, k, c, own = x
+        A = fixed if own is None else own
         rows = lax.dynamic_update_slice(rows @ A - (rows @ c)[:, None] * k[None], k[None], (q, 0))
         a = a @ A - (a @ c) * k
         return (rows, a), kept(rows, a)
 
-    start = jnp.zeros((len(z), len(p0)), p0.dtype), p0
-    found = lax.scan(step, start, (jnp.arange(len(z)), gains, _costs(T, w, z)))[1]
+    fixed, each = (A, None) if A.ndim == 2 else (None, A)
+    start = jnp.zeros((len(gains), len(p0)), p0.dtype), p0
+    found = lax.scan(step, start, (jnp.arange(len(gains)), gains, costs, each))[1]
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), kept(*start), found)

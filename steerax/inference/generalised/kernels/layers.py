@@ -30,16 +30,17 @@ def gains(states: Float[Array, "T1 *batch d"], T, w, z: Int[Array, "T *batch"]) 
     r"""$k_t=\frac12(\rho^+-\rho^-)$ at each step; zero where the token is certain, impossible or missing."""
     table, others = operator_table(T), other_operators(T)
     sizes, other_sizes = jnp.abs(table) @ jnp.abs(w), jnp.abs(others) @ jnp.abs(w)
-
-    def at(x):
-        rho, row = x
-        seen, unseen = moved(rho, table[row]), moved(rho, others[row])
-        q, r = seen @ w, unseen @ w
-        both = is_positive(q, rho, sizes[row]) & is_positive(r, rho, other_sizes[row])
-        plus, minus = (part / jnp.where(both, mass, 1)[..., None] for part, mass in ((seen, q), (unseen, r)))
-        return jnp.where(both[..., None], (plus - minus) / 2, 0)
-
+    at = lambda x: gain(x[0], table[x[1]], others[x[1]], w, sizes[x[1]], other_sizes[x[1]])
     return lax.map(at, (states[:-1], row_numbers(z)))
+
+
+def gain(rho: Float[Array, "*n d"], M, other, w, size, other_size) -> Float[Array, "*n d"]:
+    """The gain of one step, of operators `M` (seen) and `other` (not seen), with `size` $=|M||w|$ and `other_size`."""
+    seen, unseen = moved(rho, M), moved(rho, other)
+    q, r = seen @ w, unseen @ w
+    both = is_positive(q, rho, size) & is_positive(r, rho, other_size)
+    plus, minus = (part / jnp.where(both, mass, 1)[..., None] for part, mass in ((seen, q), (unseen, r)))
+    return jnp.where(both[..., None], (plus - minus) / 2, 0)
 
 
 @jax.jit
@@ -57,29 +58,38 @@ def layer(
     last term vanishes exactly once both agree.
     """
     table, others = operator_table(T), other_operators(T)
-    sizes, keys = jnp.abs(table) @ jnp.abs(w), others @ w
-    other_sizes, plain = jnp.abs(others) @ jnp.abs(w), has_no_signs(p0, T, w)
-    eps = jnp.finfo(rho.dtype).eps
-    over = lambda x, mass, ok: x / jnp.where(ok, mass, 1)[..., None]
+    sizes, other_sizes, plain = jnp.abs(table) @ jnp.abs(w), jnp.abs(others) @ jnp.abs(w), has_no_signs(p0, T, w)
+    keys = others @ w
 
     def step(p, x):
         rho, row = x
-        seen, here = moved(rho, table[row]), moved(p, table[row])
-        q, q_here = seen @ w, here @ w
-        known, own = is_positive(q, rho, sizes[row]), is_positive(q_here, p, sizes[row])
-        ahead = moved(p, table[0])
-        plus = jnp.where(own[..., None], over(here, q_here, own), ahead)
-        plus = jnp.where(known[..., None], over(seen, q, known), plus)
-        u, r = jnp.sum(p * keys[row], -1), jnp.sum(rho * keys[row], -1)
-        open_ = is_positive(r, rho, other_sizes[row])
-        equal = jnp.abs(u - r) <= 16 * eps * jnp.abs(r)  # sums of equal numbers in another order
-        share = jnp.where(open_, unless_one(u / jnp.where(open_, r, 1), equal), 0)[..., None]
-        new = here + jnp.where(open_, u, 0)[..., None] * plus + moved(p - share * rho, others[row])
-        new = jnp.where(plain, jnp.maximum(new, 0), new)
-        mass = new @ w
-        kept = is_positive(mass, new, jnp.abs(w))
-        p = jnp.where(kept[..., None], over(new, mass, kept), plus)
+        p = turned(p, rho, table[row], others[row], table[0], w, (sizes[row], other_sizes[row], keys[row]), plain)
         return p, p
 
     start = jnp.broadcast_to(p0, rho.shape[1:])
     return jnp.concatenate([start[None], lax.scan(step, start, (rho[:-1], row_numbers(z)))[1]])
+
+
+def turned(
+    p: Float[Array, "*n d"], rho: Float[Array, "*n d"], M, other, A, w, sizes: tuple, plain
+) -> Float[Array, "*n d"]:
+    r"""One step of a layer, of operators `M` (seen), `other` (not seen) and `A`, their sum; `sizes` are $|M||w|$, $|other||w|$ and
+    $other\,w$, and `plain` says that no entry is negative."""
+    size, other_size, key = sizes
+    eps = jnp.finfo(rho.dtype).eps
+    over = lambda x, mass, ok: x / jnp.where(ok, mass, 1)[..., None]
+    seen, here = moved(rho, M), moved(p, M)
+    q, q_here = seen @ w, here @ w
+    known, own = is_positive(q, rho, size), is_positive(q_here, p, size)
+    ahead = moved(p, A)
+    plus = jnp.where(own[..., None], over(here, q_here, own), ahead)
+    plus = jnp.where(known[..., None], over(seen, q, known), plus)
+    u, r = jnp.sum(p * key, -1), jnp.sum(rho * key, -1)
+    open_ = is_positive(r, rho, other_size)
+    equal = jnp.abs(u - r) <= 16 * eps * jnp.abs(r)  # sums of equal numbers in another order
+    share = jnp.where(open_, unless_one(u / jnp.where(open_, r, 1), equal), 0)[..., None]
+    new = here + jnp.where(open_, u, 0)[..., None] * plus + moved(p - share * rho, other)
+    new = jnp.where(plain, jnp.maximum(new, 0), new)
+    mass = new @ w
+    kept = is_positive(mass, new, jnp.abs(w))
+    return jnp.where(kept[..., None], over(new, mass, kept), plus)

@@ -97,34 +97,23 @@ def posterior_scaled(states: Scaled, T, w, z: Int[Array, "T *batch"]) -> Scaled:
 def gains_scaled(states: Scaled, T, w, z: Int[Array, "T *batch"]) -> Float[Array, "T *batch d"]:
     """`gains` of `layers.py`."""
     table, others = Scaled.of(operator_table(T)), Scaled.of(other_operators(T))
+    return lax.map(lambda x: gain(x[0], table[x[1]], others[x[1]], w), (states[:-1], row_numbers(z)))
 
-    def at(x):
-        rho, row = x
-        seen, unseen = _moved(rho, table[row]), _moved(rho, others[row])
-        q, r = _weighed(seen, w), _weighed(unseen, w)
-        return jnp.where((q.m > 0) & (r.m > 0), ((seen / q).linear - (unseen / r).linear) / 2, 0)
 
-    return lax.map(at, (states[:-1], row_numbers(z)))
+def gain(rho: Scaled, M: Scaled, other: Scaled, w: Float[Array, " d"]) -> Float[Array, "*n d"]:
+    """`gain` of `layers.py`."""
+    seen, unseen = _moved(rho, M), _moved(rho, other)
+    q, r = _weighed(seen, w), _weighed(unseen, w)
+    return jnp.where((q.m > 0) & (r.m > 0), ((seen / q).linear - (unseen / r).linear) / 2, 0)
 
 
 @jax.jit
 def layer_scaled(rho: Scaled, p0, T, w, z: Int[Array, "T *batch"]) -> Scaled:
     """`layer` of `layers.py`, whose formula it follows term by term; the change is a difference of two sums."""
     table, others = Scaled.of(operator_table(T)), Scaled.of(other_operators(T))
-    nothing = lambda x: Scaled.of(jnp.zeros_like(x.m))
 
     def step(p, x):
-        rho, row = x
-        seen, unseen, here, apart = (_moved(x, M) for x in (rho, p) for M in (table[row], others[row]))
-        q, r, q_here, u = (_weighed(part, w) for part in (seen, unseen, here, apart))
-        ahead = _moved(p, table[0])
-        plus = choose(q_here.m > 0, here / q_here, ahead)
-        plus = choose(q.m > 0, seen / q, plus)
-        certain = r.m == 0
-        share = choose(certain, nothing(u), u / r)
-        new = add(here, choose(certain, nothing(plus), plus * u), apart, unseen * share)
-        mass = _weighed(new, w)
-        p = choose(mass.m > 0, new / mass, plus)
+        p = turned(p, x[0], table[x[1]], others[x[1]], table[0], w)
         return p, p
 
     first = _start(p0, z)
@@ -145,3 +134,18 @@ def soft_states_scaled(p0, T, w, z: Int[Array, " T"], log_q: Float[Array, " T"],
     evidence = row_numbers(z), Scaled.exp(log_q[:, None]), Scaled.of(a[:, None]), Scaled.of(b[:, None])
     last, (states, log_mass) = lax.scan(step, Scaled.of(p0), evidence)
     return jnp.concatenate([states, last.linear[None]]), log_mass
+
+
+def turned(p: Scaled, rho: Scaled, M: Scaled, other: Scaled, A: Scaled, w: Float[Array, " d"]) -> Scaled:
+    """`turned` of `layers.py`."""
+    nothing = lambda x: Scaled.of(jnp.zeros_like(x.m))
+    seen, unseen, here, apart = (_moved(x, N) for x in (rho, p) for N in (M, other))
+    q, r, q_here, u = (_weighed(part, w) for part in (seen, unseen, here, apart))
+    ahead = _moved(p, A)
+    plus = choose(q_here.m > 0, here / q_here, ahead)
+    plus = choose(q.m > 0, seen / q, plus)
+    certain = r.m == 0
+    share = choose(certain, nothing(u), u / r)
+    new = add(here, choose(certain, nothing(plus), plus * u), apart, unseen * share)
+    mass = _weighed(new, w)
+    return choose(mass.m > 0, new / mass, plus)
