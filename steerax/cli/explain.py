@@ -11,7 +11,7 @@ import steerax as sx
 from .._bounds import COUNT, Range
 from .._errors import ConfigurationError
 from .answers import Answer, symbols_of
-from .inputs import one, opened
+from .inputs import one, opened, stepping_over
 from .options import ModelOptions, Number, Seed, command
 from .regressors import Effects
 
@@ -89,6 +89,7 @@ def _of_series(model: Any, z: np.ndarray, options: _Options, effects: Effects) -
     if options.by_word or options.token is not None:
         raise ConfigurationError("--by-word and --token are of tokens; these data are numbers.")
     asked: dict[str, Any] = {"method": options.method, "orders": options.orders, "key": options.seed}
+    asked |= stepping_over(model, options)
     names = list(model.channels or map(str, range(model.n_channels)))
     pair = None if options.contrast is None else [_channel(names, each) for each in options.contrast]
     found = sx.explain(model, z, options.query, contrast=pair, **asked)

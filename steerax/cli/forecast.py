@@ -9,7 +9,7 @@ import steerax as sx
 
 from .._bounds import COUNT, SHARE
 from .answers import Answer, channels_of, of_channels, ranked, symbols_of
-from .inputs import one, opened
+from .inputs import one, opened, stepping_over
 from .options import ModelOptions, Number, command
 
 
@@ -26,8 +26,7 @@ def forecast(options: _Options) -> Answer:
     """Forecast the next observations of a sequence. Example: `steerax forecast runs/text-hmm text.txt --steps 5`."""
     model, data, effects = opened(options)
     z = one(data, options.number)
-    skip = {"on_impossible": options.on_impossible} if data.is_tokens else {}
-    ahead = sx.forecast(model, z, options.steps, **skip)
+    ahead = sx.forecast(model, z, options.steps, **stepping_over(model, options))
     sets = np.asarray(ahead.interval(options.coverage))
     if data.is_tokens:
         steps, lines, table = _tokens(model, ahead, sets)

@@ -29,6 +29,8 @@ def opened(options: ModelOptions) -> tuple[Any, Sequences, Effects]:
 
     model = load(options.model)
     match kind_of(model):
+        case "hidden_markov_model" if not model.emits_tokens:
+            return model, read_series(options.data, remembered(options), model.channels), Effects()
         case "hidden_markov_model":
             return model, read_tokens(options.data, remembered(options), model.vocabulary), Effects()
         case "linear_gaussian_model" | "time_varying_linear_gaussian_model":
@@ -37,6 +39,11 @@ def opened(options: ModelOptions) -> tuple[Any, Sequences, Effects]:
             return model, *Effects.taken_off(data, regressors)
         case kind:
             raise ConfigurationError(f"{options.model} holds a model of kind {kind!r}, which this command cannot use.")
+
+
+def stepping_over(model: Any, options: ModelOptions) -> dict[str, str]:
+    """What a model does with observations of probability zero, if it can have any."""
+    return {"on_impossible": options.on_impossible} if hasattr(model, "emits_tokens") else {}
 
 
 def remembered(options: ModelOptions) -> Format:

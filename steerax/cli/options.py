@@ -51,7 +51,7 @@ class ModelOptions(TableOptions):
     model: Annotated[str, "folder of a saved model"]
     data: Data
     _: dataclasses.KW_ONLY
-    on_impossible: Annotated[str, "raise, or skip a token of probability zero"] = "raise"
+    on_impossible: Annotated[str, "raise, or skip an observation of probability zero"] = "raise"
     out: Annotated[Path | None, "CSV file for all numbers, not only those shown"] = None
     overwrite: Overwrite = False
 

@@ -11,7 +11,7 @@ import steerax as sx
 from .._bounds import COUNT
 from ..data.sequences import Sequences
 from .answers import Answer, channels_of, in_words, of_channels, ranked, symbols_of
-from .inputs import opened
+from .inputs import opened, stepping_over
 from .options import ModelOptions, command
 from .regressors import Effects
 
@@ -27,7 +27,7 @@ def predict(options: _Options) -> Answer:
     """Predict the next observation of each sequence. Example: `steerax predict runs/text-hmm text.txt`."""
     model, data, effects = opened(options)
     names = data.names or [str(i) for i in range(data.number)]
-    return _tokens(model, data, names, options) if data.is_tokens else _series(model, data, names, effects)
+    return _tokens(model, data, names, options) if data.is_tokens else _series(model, data, names, effects, options)
 
 
 def _tokens(model: Any, data: Sequences, names: Sequence[str], options: _Options) -> Answer:
@@ -45,9 +45,9 @@ def _tokens(model: Any, data: Sequences, names: Sequence[str], options: _Options
     return Answer({"sequences": rows, "cross_entropy": scores.cross_entropy}, "\n".join(lines), table)
 
 
-def _series(model: Any, data: Sequences, names: Sequence[str], effects: Effects) -> Answer:
+def _series(model: Any, data: Sequences, names: Sequence[str], effects: Effects, options: _Options) -> Answer:
     """The next observation of each sequence, with its standard deviation."""
-    ahead = sx.forecast(model, data, 1)
+    ahead = sx.forecast(model, data, 1, **stepping_over(model, options))
     means = np.asarray(ahead.mean)[:, 0] + np.concatenate([effects.after(i, 1) for i in range(data.number)])
     sds = np.sqrt(np.diagonal(np.asarray(ahead.covariance)[:, 0], axis1=1, axis2=2))
     rows, lines, table = [], [], [["sequence", "channel", "mean", "sd"]]
