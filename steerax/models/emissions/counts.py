@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.scipy.special import betainc, digamma, gammaincc, gammaln, xlogy
+from jax.scipy.special import betainc, digamma, gammaincc, gammaln
 from jaxtyping import Array, Bool, Float, Int
 
 from .base import AbstractEmission, Prior, checked, equation_root, is_whole, require
@@ -35,15 +35,27 @@ class _Counts(AbstractEmission):
         return ~is_whole(z)
 
     def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
-        seen = ~jnp.isnan(z)[:, None]
-        counts = jnp.where(seen, z[:, None], 0)
-        whole = (counts >= 0) & (counts == jnp.floor(counts))
-        found = jnp.where(whole, self.log_masses(jnp.maximum(counts, 0)), -jnp.inf)
-        return jnp.where(seen, found, 0).sum(-1)
+        each = (self._channel(z[:, c, None], c) for c in range(z.shape[1]))  # the last axis should be a long one
+        return sum(each, jnp.zeros((), z.dtype))
 
-    def log_masses(self, z: Float[Array, "N one p"]) -> Float[Array, "N d p"]:
-        """Log-probabilities of counts of every channel by itself."""
+    def _channel(self, z: Float[Array, "N one"], c: int) -> Float[Array, "N d"]:
+        counts = jnp.where(jnp.isnan(z), 0, z)
+        whole = (counts >= 0) & (counts == jnp.floor(counts))
+        found = jnp.where(whole, self.log_masses(jnp.maximum(counts, 0), c), -jnp.inf)
+        return jnp.where(jnp.isnan(z), 0, found)
+
+    def log_masses(self, z: Float[Array, "N one"], c: int) -> Float[Array, "N d"]:
+        """Log-probabilities of counts of one channel."""
         raise NotImplementedError
+
+    def _of_prior(self, prior: Prior) -> Float[Array, ""]:
+        """Those of the observations that nobody made."""
+        if not _weighs(prior):
+            return jnp.zeros(())
+        channels = range(self.n_channels)
+        return prior.weight * sum(
+            (self.log_masses(prior.centre[c, None, None], c).sum() for c in channels), jnp.zeros(())
+        )
 
     def _sums(self, weights: Float[Array, "N d"], z: Float[Array, "N p"]) -> tuple[Array, Array]:
         """Weights and weighted counts of every channel."""
@@ -77,8 +89,9 @@ class Poisson(_Counts):
     def covariances(self) -> Float[Array, "d p p"]:
         return jax.vmap(jnp.diag)(self.rate)
 
-    def log_masses(self, z: Float[Array, "N one p"]) -> Float[Array, "N d p"]:
-        return xlogy(z, self.rate[None]) - self.rate[None] - gammaln(z + 1)
+    def log_masses(self, z: Float[Array, "N one"], c: int) -> Float[Array, "N d"]:
+        rate = self.rate[None, :, c]
+        return _times_log(z, rate) - rate - gammaln(z + 1)
 
     def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
         n = jnp.floor(z)[:, None]
@@ -97,7 +110,7 @@ class Poisson(_Counts):
         return eqx.tree_at(lambda e: e.rate, self, rate)
 
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
-        return prior.weight * self.log_masses(prior.centre[None, None]).sum() if _weighs(prior) else jnp.zeros(())
+        return self._of_prior(prior)
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Poisson":
         return Poisson(self.rate[order])
@@ -144,10 +157,10 @@ class NegativeBinomial(_Counts):
     def covariances(self) -> Float[Array, "d p p"]:
         return jax.vmap(jnp.diag)(self.mean + self.mean**2 / self.shape)
 
-    def log_masses(self, z: Float[Array, "N one p"]) -> Float[Array, "N d p"]:
-        m, r = self.mean[None], self.shape[None]
+    def log_masses(self, z: Float[Array, "N one"], c: int) -> Float[Array, "N d"]:
+        m, r = self.mean[None, :, c], self.shape[None, :, c]
         ratio = gammaln(z + r) - gammaln(r) - gammaln(z + 1)
-        return ratio - r * jnp.log1p(m / r) + xlogy(z, m / (r + m))
+        return ratio - r * jnp.log1p(m / r) + _times_log(z, m / (r + m))
 
     def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
         n, m, r = jnp.floor(z)[:, None], self.mean[None], self.shape[None]
@@ -180,7 +193,7 @@ class NegativeBinomial(_Counts):
         return eqx.tree_at(lambda e: (e.mean, e.shape), self, (m, jnp.where(some & (m > 0), r, self.shape)))
 
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
-        return prior.weight * self.log_masses(prior.centre[None, None]).sum() if _weighs(prior) else jnp.zeros(())
+        return self._of_prior(prior)
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "NegativeBinomial":
         return NegativeBinomial(self.mean[order], self.shape[order])
@@ -279,6 +292,12 @@ class Categorical(AbstractEmission):
         first = cls(jnp.full((weights.shape[1], V), 1 / V, jnp.asarray(weights).dtype))
         smooth = prior._replace(pseudocount=jnp.maximum(prior.pseudocount, 0.5))
         return first.maximised(first.statistics(jnp.asarray(weights), jnp.asarray(z)), smooth)
+
+
+def _times_log(z: Float[Array, "N one"], x: Float[Array, "one d"]) -> Float[Array, "N d"]:
+    r"""$z\log x$, where $0\log0=0$; a logarithm a state, not one an observation."""
+    log_x = jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), 0)
+    return z * log_x + jnp.where((x == 0) & (z > 0), -jnp.inf, 0)
 
 
 def one_more(prior: Prior) -> Prior:

@@ -16,6 +16,7 @@ from .base import Prior
 
 Structure = Literal["full", "diagonal", "tied", "spherical"]
 STRUCTURES = get_args(Structure)
+_FEW_CHANNELS = 8  # up to which products over channels are written out
 _BATCH = 4096  # observations with gaps worked through at once
 
 
@@ -39,22 +40,19 @@ def distances(
 ) -> tuple[Float[Array, "N d"], Float[Array, "N d"]]:
     r"""$\delta$ and $\log|S_{oo}|$ for every observation and state."""
     seen = ~jnp.isnan(z)
-    e = jnp.where(seen, z, 0)[:, None] - mean[None]
     if has_independent_channels(structure):
         v = jnp.diagonal(S, axis1=-2, axis2=-1)
-        inside = seen[:, None]
-        return jnp.where(inside, e**2 / v[None], 0).sum(-1), jnp.where(inside, jnp.log(v)[None], 0).sum(-1)
+        return _squares(_deviations(z, mean), 1 / jnp.sqrt(v)), seen.astype(z.dtype) @ jnp.log(v).T
 
     def complete():
         L = jax.vmap(cholesky)(S)
-        y = jnp.einsum("ndp,dpq->ndq", e, inverse_roots(L))
         log_det = 2 * jnp.log(jnp.diagonal(L, axis1=-2, axis2=-1)).sum(-1)
         any_seen = seen.any(-1)[:, None]
-        return jnp.where(any_seen, (y**2).sum(-1), 0), jnp.where(any_seen, log_det[None], 0)
+        return _distance(_deviations(z, mean), inverse_roots(L)), jnp.where(any_seen, log_det[None], 0)
 
     def with_gaps():
-        one = lambda x: jax.vmap(_seen_part, (0, 0, None))(S, *x)[:2]
-        return lax.map(one, (e, seen), batch_size=_BATCH)
+        one = lambda x: jax.vmap(_seen_part, (0, 0, None))(S, x[0][None] - mean, x[1])[:2]
+        return lax.map(one, (jnp.where(seen, z, 0), seen), batch_size=_BATCH)
 
     return lax.cond(_has_gaps(seen), with_gaps, complete)
 
@@ -69,27 +67,28 @@ def moments(
 ) -> Moments:
     """The sums that a new mean and matrix are made of; `scales` of `None` are ones."""
     seen, p = ~jnp.isnan(z), z.shape[1]
-    e = jnp.where(seen, z, 0)[:, None] - mean[None]
     w = jnp.where(seen.any(-1)[:, None], weights, 0)
     wu = w if scales is None else w * scales
     if has_independent_channels(structure):
-        inside = seen.astype(z.dtype)
-        first = jnp.einsum("nd,ndp,np->dp", wu, e, inside)
-        second = jnp.einsum("nd,ndp,np->dp", wu, e**2, inside)
+        inside, e = seen.astype(z.dtype), _deviations(z, mean)
+        first = jnp.stack([(wu * part).sum(0) for part in e], axis=-1)
+        second = jnp.stack([(wu * part**2).sum(0) for part in e], axis=-1)
         return Moments(w.T @ inside, wu.T @ inside, first, jax.vmap(jnp.diag)(second))
     sums = [jnp.broadcast_to(a.sum(0)[:, None], (mean.shape[0], p)) for a in (w, wu)]
 
     def complete():
-        return jnp.einsum("nd,ndp->dp", wu, e), jnp.einsum("ndp,ndq->dpq", wu[..., None] * e, e)
+        return _weighted(wu, _deviations(z, mean))
 
     def with_gaps():
         def one(x):
             e, seen, w, wu = x
-            _, _, filled, C = jax.vmap(_seen_part, (0, 0, None))(S, e, seen)
+            _, _, filled, C = jax.vmap(_seen_part, (0, 0, None))(S, e[None] - mean, seen)
             return wu[:, None] * filled, wu[:, None, None] * filled[:, :, None] * filled[:, None] + w[:, None, None] * C
 
         size = min(_BATCH, len(z))
-        padded = [jnp.pad(a, ((0, -len(z) % size), *[(0, 0)] * (a.ndim - 1))) for a in (e, seen, w, wu)]
+        padded = [
+            jnp.pad(a, ((0, -len(z) % size), *[(0, 0)] * (a.ndim - 1))) for a in (jnp.where(seen, z, 0), seen, w, wu)
+        ]
         parts = tuple(a.reshape(-1, size, *a.shape[1:]) for a in padded)
         add = lambda total, part: (jax.tree.map(lambda t, s: t + s.sum(0), total, jax.vmap(one)(part)), None)
         return lax.scan(add, (jnp.zeros_like(mean), jnp.zeros_like(S)), parts)[0]
@@ -137,6 +136,39 @@ def n_matrix_parameters(d: int, p: int, structure: Structure) -> int:
 def inverse_roots(L: Float[Array, "d p p"]) -> Float[Array, "d p p"]:
     r"""$L^{-1}$ for upper-triangular $L$."""
     return jax.vmap(lambda R: solve_upper(R, jnp.eye(R.shape[0], dtype=R.dtype)))(L)
+
+
+def _deviations(z: Float[Array, "N p"], mean: Float[Array, "d p"]) -> list[Float[Array, "N d"]]:
+    """$z-m$ of every channel, zero where it is missing. One array a channel: the last axis of an array should be a long one."""
+    return [jnp.where(jnp.isnan(z[:, c, None]), 0, z[:, c, None] - mean[None, :, c]) for c in range(z.shape[1])]
+
+
+def _squares(e: list[Float[Array, "N d"]], factors: Float[Array, "d p"]) -> Float[Array, "N d"]:
+    """Sums over channels of squares of multiples."""
+    return sum(((part * factors[None, :, c]) ** 2 for c, part in enumerate(e)), jnp.zeros((), factors.dtype))
+
+
+def _distance(e: list[Float[Array, "N d"]], M: Float[Array, "d p p"]) -> Float[Array, "N d"]:
+    r"""$|M^\top e|^2$ for upper-triangular $M$."""
+    p = len(e)
+    if p > _FEW_CHANNELS:
+        return (jnp.einsum("ndp,dpq->ndq", jnp.stack(e, axis=-1), M) ** 2).sum(-1)
+    along = (sum(e[c] * M[None, :, c, q] for c in range(q + 1)) for q in range(p))
+    return sum((y**2 for y in along), jnp.zeros((), M.dtype))
+
+
+def _weighted(
+    w: Float[Array, "N d"], e: list[Float[Array, "N d"]]
+) -> tuple[Float[Array, "d p"], Float[Array, "d p p"]]:
+    r"""$\sum we$ and $\sum w\,ee^\top$."""
+    p = len(e)
+    if p > _FEW_CHANNELS:
+        stacked = jnp.stack(e, axis=-1)
+        return jnp.einsum("nd,ndp->dp", w, stacked), jnp.einsum("ndp,ndq->dpq", w[..., None] * stacked, stacked)
+    weighted = [w * part for part in e]
+    upper = {(c, q): (weighted[c] * e[q]).sum(0) for c in range(p) for q in range(c, p)}
+    second = [jnp.stack([upper[min(c, q), max(c, q)] for q in range(p)], axis=-1) for c in range(p)]
+    return jnp.stack([part.sum(0) for part in weighted], axis=-1), jnp.stack(second, axis=-2)
 
 
 def _has_gaps(seen: Bool[Array, "N p"]) -> Bool[Array, ""]:

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ....models.emissions.base import AbstractEmission, Prior
@@ -39,10 +40,10 @@ def em_step(
     count keep their distributions."""
     (T, B, p), chain = z.shape, as_transition(A)
     flat = z.reshape(-1, p)
-    likelihoods, factors = Likelihoods.of(lifted(emission.log_likelihoods(flat), A))
+    likelihoods, factors = lax.optimization_barrier(Likelihoods.of(lifted(emission.log_densities(flat), A)))
     rows = 1 + jnp.arange(T * B).reshape(T, B)
     counts = counts_of(mu, A, likelihoods, rows, lengths, block, per_chunk)
-    belongs = newest(counts.emission.T, A)
+    belongs = lax.optimization_barrier(newest(counts.emission.T, A))
     maximised = emission.maximised(summed(emission.statistics(belongs, flat), axis), prior)
     log_likelihood = counts.log_likelihood + factors.sum()
     counts = of_all_devices(counts._replace(emission=belongs.sum(0)[:, None], log_likelihood=log_likelihood), axis)

@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ....models.transitions import as_transition
-from .likelihoods import Emission, emission_table, row_numbers
+from .likelihoods import Emission, Likelihoods, emission_table, row_numbers
 
 # up to this many states, sums of products that XLA merges with the rest of a step are faster on a CPU than calls of a
 # matrix product
@@ -105,6 +105,8 @@ class Limits(NamedTuple):
 
 def possible_growth(C: Emission, rows: Int[Array, "T *batch"], log_likelihood) -> Float[Array, "*batch"]:
     r"""$\sum_t\log(\max_xC_{z_t}(x)/q_t)$: by how much a share of mass can grow along the tokens."""
+    if isinstance(C, Likelihoods):
+        return -log_likelihood  # their largest entries are ones
     return jnp.log(emission_table(C).max(-1))[rows].sum(0) - log_likelihood
 
 
