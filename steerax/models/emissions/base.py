@@ -134,6 +134,11 @@ class AbstractEmission(eqx.Module):
         """The M-step: emissions for which the expected log-likelihood plus `log_prior` is not smaller than before. A state
         without any weight keeps its distribution."""
 
+    def translated(self, statistics: Any, before: Any) -> Any:
+        """Statistics that the emission `before` of this kind collected, in the terms in which this one's `maximised` reads them;
+        then they add up with this one's own."""
+        return statistics
+
     @abc.abstractmethod
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         """The logarithm of the prior's density, up to a constant."""

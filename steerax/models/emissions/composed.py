@@ -109,6 +109,10 @@ class Mixture(AbstractEmission):
         found = weights, self.components.maximised(inner, prior)
         return eqx.tree_at(lambda m: (m.weights, m.components), self, found)
 
+    def translated(self, statistics: Any, before: "Mixture") -> Any:
+        counts, inner = statistics
+        return counts, self.components.translated(inner, before.components)
+
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         logs = jnp.where(self.weights > 0, jnp.log(jnp.where(self.weights > 0, self.weights, 1)), 0)
         return prior.weight / self.weights.shape[1] * logs.sum() + self.components.log_prior(prior)
@@ -222,6 +226,10 @@ class Product(AbstractEmission):
             for part, own, (a, b) in zip(self.parts, statistics, self._channels, strict=True)
         )
         return eqx.tree_at(lambda e: e.parts, self, found)
+
+    def translated(self, statistics: Any, before: "Product") -> Any:
+        parts = zip(self.parts, statistics, before.parts, strict=True)
+        return tuple(part.translated(own, other) for part, own, other in parts)
 
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         parts = zip(self.parts, self._channels, strict=True)

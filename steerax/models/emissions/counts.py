@@ -179,6 +179,15 @@ class NegativeBinomial(_Counts):
         r = jnp.exp(equation_root(lambda x: -falling(x), low, high))
         return eqx.tree_at(lambda e: (e.mean, e.shape), self, (m, jnp.where(some & (m > 0), r, self.shape)))
 
+    def translated(self, statistics: Any, before: "NegativeBinomial") -> Any:
+        r"""What is kept is the expectation of what is hidden, $\mathbb E\log\lambda=\psi(n+r)-\log(1+r/m)$."""
+        count, total, level = statistics
+        some = (self.mean > 0) & (before.mean > 0)
+        apart = jnp.log1p(self.shape / jnp.where(some, self.mean, 1)) - jnp.log1p(
+            before.shape / jnp.where(some, before.mean, 1)
+        )
+        return count, total, level + jnp.where(some, count * apart, 0)
+
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return prior.weight * self.log_masses(prior.centre[None, None]).sum() if _weighs(prior) else jnp.zeros(())
 

@@ -97,6 +97,17 @@ def moments(
     return Moments(*sums, *lax.cond(_has_gaps(seen), with_gaps, complete))
 
 
+def translated(found: Moments, shift: Float[Array, "d p"], structure: Structure) -> Moments:
+    r"""The same moments about means that lie lower by `shift` $s$: with $e+s$ in place of $e$, and $W=\sum wu$,
+    $\sum wu(e+s)=\sum wue+Ws$ and $\sum wu(e+s)(e+s)^\top=\sum wuee^\top+\sum wue\,s^\top+s\sum wue^\top+Wss^\top$."""
+    moved = found.weight * shift
+    cross = found.first[:, :, None] * shift[:, None]
+    second = found.second + cross + cross.swapaxes(1, 2) + moved[:, :, None] * shift[:, None]
+    if has_independent_channels(structure):  # where each channel has a weight of its own
+        second = second * jnp.eye(second.shape[-1], dtype=second.dtype)[None]
+    return found._replace(first=found.first + moved, second=second)
+
+
 def maximised(
     found: Moments, mean: Float[Array, "d p"], S: Float[Array, "d p p"], structure: Structure, prior: Prior
 ) -> tuple[Float[Array, "d p"], Float[Array, "d p p"]]:

@@ -78,6 +78,9 @@ class Gaussian(AbstractEmission):
         found = elliptical.maximised(statistics, self.mean, self.covariance, self.structure, prior)
         return eqx.tree_at(lambda g: (g.mean, g.covariance), self, found)
 
+    def translated(self, statistics: Moments, before: "Gaussian") -> Moments:
+        return elliptical.translated(statistics, before.mean - self.mean, self.structure)
+
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return elliptical.log_prior(self.covariance, self.structure, prior)
 
@@ -182,6 +185,10 @@ class StudentT(AbstractEmission):
         nu = jnp.exp(equation_root(lambda x: -falling(x), low, high))
         nu = jnp.where(count > 0, nu, self.degrees)
         return eqx.tree_at(lambda t: (t.location, t.scale, t.degrees), self, (location, scale, nu))
+
+    def translated(self, statistics: Any, before: "StudentT") -> Any:
+        found, *degrees = statistics
+        return elliptical.translated(found, before.location - self.location, self.structure), *degrees
 
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return elliptical.log_prior(self.scale, self.structure, prior)
