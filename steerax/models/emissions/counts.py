@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.scipy.special import betainc, digamma, gammaincc, gammaln, xlogy
 from jaxtyping import Array, Bool, Float, Int
 
-from .base import AbstractEmission, Prior, checked, equation_root, is_whole, require
+from .base import AbstractEmission, Prior, checked, equation_root, is_whole, logs, require
 
 _LEAST_SHAPE, _MOST_SHAPE = 1e-4, 1e6
 
@@ -98,6 +98,13 @@ class Poisson(_Counts):
 
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return prior.weight * self.log_masses(prior.centre[None, None]).sum() if _weighs(prior) else jnp.zeros(())
+
+    @property
+    def free(self) -> Array:
+        return logs(self.rate)
+
+    def with_free(self, free: Any) -> "Poisson":
+        return eqx.tree_at(lambda e: e.rate, self, jnp.exp(free))
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Poisson":
         return Poisson(self.rate[order])
@@ -191,6 +198,13 @@ class NegativeBinomial(_Counts):
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return prior.weight * self.log_masses(prior.centre[None, None]).sum() if _weighs(prior) else jnp.zeros(())
 
+    @property
+    def free(self) -> tuple[Array, Array]:
+        return logs(self.mean), jnp.log(self.shape)
+
+    def with_free(self, free: Any) -> "NegativeBinomial":
+        return eqx.tree_at(lambda e: (e.mean, e.shape), self, tuple(map(jnp.exp, free)))
+
     def permuted(self, order: Int[np.ndarray, " n"]) -> "NegativeBinomial":
         return NegativeBinomial(self.mean[order], self.shape[order])
 
@@ -278,6 +292,13 @@ class Categorical(AbstractEmission):
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         P = self.probabilities
         return prior.pseudocount * jnp.where(P > 0, jnp.log(jnp.where(P > 0, P, 1)), 0).sum()
+
+    @property
+    def free(self) -> Array:
+        return logs(self.probabilities)
+
+    def with_free(self, free: Any) -> "Categorical":
+        return eqx.tree_at(lambda e: e.probabilities, self, jax.nn.softmax(free))
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Categorical":
         return Categorical(self.probabilities[order])

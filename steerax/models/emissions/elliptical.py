@@ -131,6 +131,25 @@ def maximised(
     return mean + shift, jnp.where((count > 0)[:, :, None], new, S)
 
 
+def free_roots(S: Float[Array, "d p p"], structure: Structure) -> Float[Array, "..."]:
+    r"""Numbers without bounds for the matrices: $L$ of $S=L^\top L$, upper-triangular, with logarithms on its diagonal, `[d p p]`, or
+    `[1 p p]` of a matrix that all share; of diagonal ones the logarithms of deviations, `[d p]` or `[d 1]`."""
+    if has_independent_channels(structure):
+        logs = jnp.log(jnp.diagonal(S, axis1=-2, axis2=-1)) / 2
+        return logs[:, :1] if structure == "spherical" else logs
+    L = jax.vmap(cholesky)(S[:1] if structure == "tied" else S)
+    return jnp.triu(L, 1) + jax.vmap(jnp.diag)(jnp.log(jnp.diagonal(L, axis1=-2, axis2=-1)))
+
+
+def matrices_of(roots: Float[Array, "..."], shape: tuple[int, ...], structure: Structure) -> Float[Array, "d p p"]:
+    """The matrices of these roots, for means of this shape."""
+    if has_independent_channels(structure):
+        return jax.vmap(jnp.diag)(jnp.broadcast_to(jnp.exp(2 * roots), shape))
+    L = jnp.triu(roots, 1) + jax.vmap(jnp.diag)(jnp.exp(jnp.diagonal(roots, axis1=-2, axis2=-1)))
+    S = symmetric(L.swapaxes(1, 2) @ L)
+    return jnp.broadcast_to(S, (*shape, shape[1]))
+
+
 def log_prior(S: Float[Array, "d p p"], structure: Structure, prior: Prior) -> Float[Array, ""]:
     r"""$-\frac{w_0}2\sum_x(\log|S_x|+\mathrm{tr}\,\Lambda S_x^{-1})$; one term for a matrix that all states share."""
     S = S[:1] if structure == "tied" else S
