@@ -49,7 +49,7 @@ def test_any_free_numbers_are_a_valid_model_of_the_same_structure(name):
     assert moved.emission.n_parameters == model.emission.n_parameters
 
 
-@pytest.mark.parametrize("name", ["full", "product"])
+@pytest.mark.parametrize("name", ["full", pytest.param("product", marks=pytest.mark.slow)])
 def test_the_first_loss_is_that_of_the_start_and_its_slope_a_quotient_of_differences(name):
     model, data = case(name)
     z = jnp.asarray(data.values.swapaxes(0, 1))
@@ -63,7 +63,9 @@ def test_the_first_loss_is_that_of_the_start_and_its_slope_a_quotient_of_differe
     np.testing.assert_allclose(sum(slope), (at(1e-5) - at(-1e-5)) / 2e-5, rtol=1e-6)
 
 
-def reaches_what_em_reaches(name):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_descent_reaches_what_em_reaches(name):
     model, data = case(name, number=10)
     em = sx.fit(model, data, max_iterations=400, tolerance=1e-9, shrinkage=0.0, progress=False)
     rate = optax.cosine_decay_schedule(0.05, 600)
@@ -72,16 +74,6 @@ def reaches_what_em_reaches(name):
     assert nats(model, data) - nats(em.model, data) > 2e-3  # there was something to learn
     assert abs(nats(trained.model, data) - nats(em.model, data)) < 1e-3
     assert type(trained.model.emission) is type(model.emission)
-
-
-def test_gradient_descent_reaches_what_em_reaches():
-    reaches_what_em_reaches("diagonal")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_gradient_descent_reaches_what_em_reaches_for_every_emission(name):
-    reaches_what_em_reaches(name)
 
 
 def test_training_that_was_stopped_goes_on_to_the_same_model(tmp_path):

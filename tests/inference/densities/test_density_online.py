@@ -23,12 +23,17 @@ def case(name, number=8, length=40, gaps=0.1):
     return model, sx.Sequences.from_arrays(list(with_gaps(np.random.default_rng(1), np.asarray(z), gaps)))
 
 
+def all_but_slow(*fast):
+    """All emissions, of which these are not slow; compiling takes the time."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+
+
 def close(a, b, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), a, b)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shrinkage", [0.0, 3.0])
+@pytest.mark.parametrize("name", all_but_slow("mixture", "product"))
+@pytest.mark.parametrize("shrinkage", [pytest.param(0.0, marks=pytest.mark.slow), 3.0])
 def test_one_batch_of_everything_is_one_iteration(name, shrinkage):
     start, data = case(name)
     pseudo = sx.Pseudocounts(0.25, 0.5, 0.125)
@@ -86,7 +91,7 @@ def test_the_scales_of_a_student_t_stay_when_its_moments_move():
     rng = np.random.default_rng(4)
     emission, _ = random_emission("student", rng, D)
     elsewhere = about(emission, rng)
-    z, weights = jnp.asarray(rng.normal(size=(30, 2))), jnp.asarray(rng.random((30, D)))
+    z, weights = rng.normal(size=(30, 2)), rng.random((30, D))
     delta = np.stack(
         [
             np.einsum("np,pq,nq->n", z - m, np.linalg.inv(S), z - m)
@@ -95,9 +100,10 @@ def test_the_scales_of_a_student_t_stay_when_its_moments_move():
         1,
     )
     nu = np.asarray(emission.degrees)
-    wu = np.asarray(weights) * (nu + 2) / (nu + delta)
-    e = np.asarray(z)[:, None] - np.asarray(elsewhere.location)
-    moments, *_ = elsewhere.translated(emission.statistics(weights, z), emission)
+    wu = weights * (nu + 2) / (nu + delta)
+    e = z[:, None] - np.asarray(elsewhere.location)
+    collected = emission.statistics(jnp.asarray(weights), jnp.asarray(z))
+    moments, *_ = elsewhere.translated(collected, emission)
     close(moments.first, np.einsum("nd,ndp->dp", wu, e), rtol=1e-10)
     close(moments.second, np.einsum("nd,ndp,ndq->dpq", wu, e, e), rtol=1e-10)
 
@@ -114,7 +120,7 @@ def test_the_level_of_a_negative_binomial_keeps_the_expectation_of_its_log_rate(
     np.testing.assert_allclose(float(level[0, 0]) - np.log1p(0.6 / 5), expectation, rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", all_but_slow("product"))
 def test_two_halves_of_a_data_set_mix_to_the_means_of_the_whole(name):
     model, data = case(name, number=6)
     halves = [data.select(range(3)), data.select(range(3, 6))]
