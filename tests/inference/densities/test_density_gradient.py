@@ -11,12 +11,14 @@ import steerax as sx
 from steerax.inference.densities.gradient import SeriesLogits, mean_series_loss
 from steerax.runs.models import named_leaves
 
-D = 2
+E, D = sx.emissions, 2
 
 
 def case(name, gaps=0.1, number=6, length=30):
     """A model and sequences of it, with gaps and unlike lengths."""
     emission, _ = random_emission(name, np.random.default_rng(11), D, 3.0)
+    if name == "categorical":  # rows at random are too much alike for one optimum
+        emission = E.Product([E.Categorical([[0.8, 0.1, 0.05, 0.05], [0.05, 0.05, 0.2, 0.7]])])
     model = sx.HiddenMarkovModel([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], emission)
     _, z = sx.sample(model, 3, length, number=number)
     z = list(with_gaps(np.random.default_rng(1), np.asarray(z), gaps))
@@ -67,7 +69,7 @@ def test_the_first_loss_is_that_of_the_start_and_its_slope_a_quotient_of_differe
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_descent_reaches_what_em_reaches(name):
     model, data = case(name, number=10)
-    em = sx.fit(model, data, max_iterations=400, tolerance=1e-9, shrinkage=0.0, progress=False)
+    em = sx.fit(model, data, max_iterations=2000, tolerance=1e-9, shrinkage=0.0, progress=False)
     rate = optax.cosine_decay_schedule(0.05, 600)
     trained = sx.fit_by_gradient(model, data, 600, 0, optimizer=optax.adam(rate), batch=10, progress=False)
     np.testing.assert_allclose(trained.losses[0], nats(model, data), rtol=1e-12)
