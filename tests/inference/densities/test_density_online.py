@@ -114,8 +114,8 @@ def test_the_level_of_a_negative_binomial_keeps_the_expectation_of_its_log_rate(
 
     first, second = sx.emissions.NegativeBinomial([[3.0]], [[1.5]]), sx.emissions.NegativeBinomial([[5.0]], [[0.6]])
     n = 4.0
-    law = stats.gamma(n + 1.5, scale=1 / (1 + 1.5 / 3))
-    expectation, _ = integrate.quad(lambda x: np.log(x) * law.pdf(x), 0, np.inf)
+    density = lambda x: stats.gamma.pdf(x, n + 1.5, scale=1 / (1 + 1.5 / 3))
+    expectation, _ = integrate.quad(lambda x: np.log(x) * density(x), 0, np.inf)
     level = second.translated(first.statistics(jnp.ones((1, 1)), jnp.array([[n]])), first)[2]
     np.testing.assert_allclose(float(level[0, 0]) - np.log1p(0.6 / 5), expectation, rtol=1e-8)
 
@@ -129,7 +129,8 @@ def test_two_halves_of_a_data_set_mix_to_the_means_of_the_whole(name):
         z = jnp.asarray(part.values.swapaxes(0, 1))
         found = expected(*model.parameters, z, jnp.asarray(part.lengths), 8, 1)
         of = lambda a: a / part.n_observed
-        return Means(*jax.tree.map(of, (Counts(*found.counts[:3]), found.statistics)), model.emission)
+        counts, statistics = jax.tree.map(of, (Counts(*found.counts[:3]), found.statistics))
+        return Means(counts, statistics, model.emission)
 
     a, b, whole = means(halves[0]), means(halves[1]), means(data)
     # the first half is kept about other parameters, as after an M-step
