@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..._bounds import COUNT_OR_ZERO, Range, bounded
+from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, Range, bounded
 from ..._errors import ConfigurationError, DataError
 from ...data.convert import as_sequences
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from ..tokens import check_hidden
+from ..densities.online import OnlineSeries
 from .kernels.em import Counts, Pseudocounts, as_pseudocounts, counts_of, maximise
 from .restarts import Prepared
 
@@ -21,7 +21,7 @@ from .restarts import Prepared
 class FittedOnline:
     """What `fit_online` returns.
 
-    **Attributes:** `model`; `log_likelihoods`, nats per observed token of each batch under the model before it saw the
+    **Attributes:** `model`; `log_likelihoods`, nats per observed token or observation of each batch under the model before it saw the
     batch: an honest prediction error, as long as batches are new.
     """
 
@@ -29,50 +29,74 @@ class FittedOnline:
     log_likelihoods: Float[np.ndarray, " n"]
 
 
-@bounded(warm=COUNT_OR_ZERO, exponent=Range(0.5, 1))
+class _OnlineTokens:
+    """What `fit_online` keeps of a stream of tokens: running means of expected counts."""
+
+    noun = "token"
+
+    def __init__(self, pseudocounts: Pseudocounts):
+        self.pseudocounts = pseudocounts
+        self.means: Any = None
+
+    def read(self, model: HiddenMarkovModel, given: Any) -> Sequences:
+        """A batch as sequences."""
+        return as_sequences(given, "tokens", model.vocabulary)
+
+    def take_in(self, model: HiddenMarkovModel, batch: Sequences, share: float) -> float:
+        """Mix a batch into the means; returns its log-likelihood. **Raises:** `DataError`, `ImpossibleTokenError`."""
+        prepared = Prepared.of(batch, model)
+        step = lambda *sizes: counts_of(*model.arrays, prepared.rows, prepared.lengths, *sizes)
+        counted = prepared.counted(model, step)
+        fresh = Counts(*(c / batch.n_observed for c in counted[:3]))
+        before = fresh if self.means is None else self.means
+        self.means = Counts(*((1 - share) * s + share * f for s, f in zip(before, fresh, strict=True)))
+        return float(counted.log_likelihood)
+
+    def maximised(self, model: HiddenMarkovModel) -> HiddenMarkovModel:
+        """The M-step."""
+        mu, A, C = maximise(*model.arrays, self.means, self.pseudocounts)
+        return HiddenMarkovModel(mu, A, C, model.vocabulary)
+
+
+@bounded(warm=COUNT_OR_ZERO, exponent=Range(0.5, 1), shrinkage=NOT_NEGATIVE)
 def fit_online(
     start: Any,
     batches: Iterable[Sequences],
     *,
     exponent: float = 0.6,
     pseudocounts: Pseudocounts | float = 0.0,
+    shrinkage: float = 1.0,
     warm: int = 1,
 ) -> FittedOnline:
-    r"""Stepwise expectation–maximisation (Cappé and Moulines, 2009): running means of expected counts, a batch at a time.
+    r"""Stepwise expectation–maximisation (Cappé and Moulines, 2009): running means of expected counts, a batch at a time, and of
+    the statistics of an emission of numbers.
 
-    $$s_n=(1-\gamma_n)s_{n-1}+\gamma_n\,\hat s(\text{batch }n;\theta_{n-1})/\text{tokens},\qquad
+    $$s_n=(1-\gamma_n)s_{n-1}+\gamma_n\,\hat s(\text{batch }n;\theta_{n-1})/\text{observations},\qquad
     \gamma_n=n^{-\text{exponent}},\qquad \theta_n=\text{M-step}(s_n).$$
 
     Passing several epochs of minibatches makes it minibatch learning; a stream is passed once. Batches of one shape
     compile once.
 
-    **Arguments:** `start`; `batches`, any iterable of `Sequences`; `exponent` in (1/2, 1]; `pseudocounts` per token;
-    `warm`, batches before the first M-step.
+    **Arguments:** `start`; `batches`, any iterable of `Sequences`; `exponent` in (1/2, 1]; `pseudocounts` per token or
+    observation; `shrinkage`, for a model of numbers, the weight of the prior of `fit` in observations, which counts for less the
+    more were seen (its centre and spread are those of the first batch); `warm`, batches before the first M-step.
 
-    **Raises:** `ConfigurationError` for an exponent outside (1/2, 1]; `DataError` for an empty stream;
-    `ImpossibleTokenError` if the model gives a batch probability zero.
+    **Raises:** `ConfigurationError` for an exponent outside (1/2, 1] or another kind of model; `DataError` for an empty stream,
+    or observations outside of the support; `ImpossibleTokenError` if the model gives a batch probability zero.
     """
-    check_hidden("fit_online", start)
+    if not isinstance(start, HiddenMarkovModel):
+        raise ConfigurationError(f"fit_online takes a HiddenMarkovModel, not a {type(start).__name__}.")
     if not 0.5 < exponent <= 1:
         raise ConfigurationError(f"The exponent of the step sizes lies in (1/2, 1], but {exponent} was given.")
-    extra, mean, scores = as_pseudocounts(pseudocounts), None, []
-    model: HiddenMarkovModel = start
+    extra, scores, model = as_pseudocounts(pseudocounts), [], start
+    kept = _OnlineTokens(extra) if start.emits_tokens else OnlineSeries(extra, shrinkage)
     for number, given in enumerate(batches, 1):
-        batch = as_sequences(given, "tokens", start.vocabulary)
+        batch = kept.read(model, given)
         if batch.n_observed == 0:
             continue
-        prepared, arrays = Prepared.of(batch, model), model.arrays
-        step = lambda *sizes: counts_of(*arrays, prepared.rows, prepared.lengths, *sizes)  # noqa: B023
-        counted = prepared.counted(model, step)
-        scores.append(float(counted.log_likelihood) / batch.n_observed)
-        fresh = Counts(*(c / batch.n_observed for c in counted[:3]))
-        gamma = number**-exponent
-        mean = (
-            fresh if mean is None else Counts(*((1 - gamma) * s + gamma * f for s, f in zip(mean, fresh, strict=True)))
-        )
+        scores.append(kept.take_in(model, batch, number**-exponent) / batch.n_observed)
         if number >= warm:
-            mu, A, C = maximise(*arrays, mean, extra)
-            model = HiddenMarkovModel(mu, A, C, start.vocabulary)
+            model = kept.maximised(model)
     if not scores:
-        raise DataError("The stream held no token; give at least one batch.")
+        raise DataError(f"The stream held no {kept.noun}; give at least one batch.")
     return FittedOnline(model, np.array(scores))

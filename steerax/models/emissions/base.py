@@ -16,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._errors import ConfigurationError, DataError
 from ...maths.precision import in_one_precision
 
+_SMALLEST = 1e-6  # probabilities, rates and means below it start at it where they are trained by gradients
+
 
 class Prior(NamedTuple):
     r"""What keeps an M-step away from the edges: `weight` observations that nobody made, as [FraleyRaftery2007] have them.
@@ -134,9 +136,24 @@ class AbstractEmission(eqx.Module):
         """The M-step: emissions for which the expected log-likelihood plus `log_prior` is not smaller than before. A state
         without any weight keeps its distribution."""
 
+    def translated(self, statistics: Any, before: Any) -> Any:
+        """Statistics that the emission `before` of this kind collected, in the terms in which this one's `maximised` reads them;
+        then they add up with this one's own."""
+        return statistics
+
     @abc.abstractmethod
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         """The logarithm of the prior's density, up to a constant."""
+
+    @property
+    @abc.abstractmethod
+    def free(self) -> Any:
+        """The parameters as arrays of numbers without bounds, which gradients may move: logarithms of what is positive, logits of
+        probabilities, roots of matrices. What is below 1e-6 starts at it."""
+
+    @abc.abstractmethod
+    def with_free(self, free: Any) -> Any:
+        """The emission of this kind with other `free` parameters; of itself only shapes and options play a part."""
 
     @abc.abstractmethod
     def permuted(self, order: Int[np.ndarray, " n"]) -> "AbstractEmission":
@@ -202,6 +219,11 @@ def require(condition: Any, sentence: str) -> None:
     """Raise `DataError` with a sentence unless a condition on host values holds; a traced one passes."""
     if not isinstance(condition, Tracer) and not bool(condition):
         raise DataError(sentence)
+
+
+def logs(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Logarithms of numbers that are not negative; of those below 1e-6, that of 1e-6."""
+    return jnp.log(jnp.maximum(values, _SMALLEST))
 
 
 def check_option(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from .base import AbstractEmission, Family, Prior, checked, require
+from .base import AbstractEmission, Family, Prior, checked, logs, require
 
 
 class Mixture(AbstractEmission):
@@ -109,9 +109,22 @@ class Mixture(AbstractEmission):
         found = weights, self.components.maximised(inner, prior)
         return eqx.tree_at(lambda m: (m.weights, m.components), self, found)
 
+    def translated(self, statistics: Any, before: "Mixture") -> Any:
+        counts, inner = statistics
+        return counts, self.components.translated(inner, before.components)
+
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         logs = jnp.where(self.weights > 0, jnp.log(jnp.where(self.weights > 0, self.weights, 1)), 0)
         return prior.weight / self.weights.shape[1] * logs.sum() + self.components.log_prior(prior)
+
+    @property
+    def free(self) -> tuple[Array, Any]:
+        return logs(self.weights), self.components.free
+
+    def with_free(self, free: Any) -> "Mixture":
+        logits, inner = free
+        found = jax.nn.softmax(logits), self.components.with_free(inner)
+        return eqx.tree_at(lambda m: (m.weights, m.components), self, found)
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Mixture":
         K = self.weights.shape[1]
@@ -223,9 +236,21 @@ class Product(AbstractEmission):
         )
         return eqx.tree_at(lambda e: e.parts, self, found)
 
+    def translated(self, statistics: Any, before: "Product") -> Any:
+        parts = zip(self.parts, statistics, before.parts, strict=True)
+        return tuple(part.translated(own, other) for part, own, other in parts)
+
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         parts = zip(self.parts, self._channels, strict=True)
         return sum((part.log_prior(prior.channels(a, b)) for part, (a, b) in parts), jnp.zeros(()))
+
+    @property
+    def free(self) -> tuple[Any, ...]:
+        return tuple(part.free for part in self.parts)
+
+    def with_free(self, free: Any) -> "Product":
+        parts = tuple(part.with_free(own) for part, own in zip(self.parts, free, strict=True))
+        return eqx.tree_at(lambda e: e.parts, self, parts)
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Product":
         return Product(part.permuted(order) for part in self.parts)

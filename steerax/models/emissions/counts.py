@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.scipy.special import betainc, digamma, gammaincc, gammaln
 from jaxtyping import Array, Bool, Float, Int
 
-from .base import AbstractEmission, Prior, checked, equation_root, is_whole, require
+from .base import AbstractEmission, Prior, checked, equation_root, is_whole, logs, require
 
 _LEAST_SHAPE, _MOST_SHAPE = 1e-4, 1e6
 
@@ -112,6 +112,13 @@ class Poisson(_Counts):
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return self._of_prior(prior)
 
+    @property
+    def free(self) -> Array:
+        return logs(self.rate)
+
+    def with_free(self, free: Any) -> "Poisson":
+        return eqx.tree_at(lambda e: e.rate, self, jnp.exp(free))
+
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Poisson":
         return Poisson(self.rate[order])
 
@@ -192,8 +199,24 @@ class NegativeBinomial(_Counts):
         r = jnp.exp(equation_root(lambda x: -falling(x), low, high))
         return eqx.tree_at(lambda e: (e.mean, e.shape), self, (m, jnp.where(some & (m > 0), r, self.shape)))
 
+    def translated(self, statistics: Any, before: "NegativeBinomial") -> Any:
+        r"""What is kept is the expectation of what is hidden, $\mathbb E\log\lambda=\psi(n+r)-\log(1+r/m)$."""
+        count, total, level = statistics
+        some = (self.mean > 0) & (before.mean > 0)
+        apart = jnp.log1p(self.shape / jnp.where(some, self.mean, 1)) - jnp.log1p(
+            before.shape / jnp.where(some, before.mean, 1)
+        )
+        return count, total, level + jnp.where(some, count * apart, 0)
+
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return self._of_prior(prior)
+
+    @property
+    def free(self) -> tuple[Array, Array]:
+        return logs(self.mean), jnp.log(self.shape)
+
+    def with_free(self, free: Any) -> "NegativeBinomial":
+        return eqx.tree_at(lambda e: (e.mean, e.shape), self, tuple(map(jnp.exp, free)))
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "NegativeBinomial":
         return NegativeBinomial(self.mean[order], self.shape[order])
@@ -282,6 +305,13 @@ class Categorical(AbstractEmission):
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         P = self.probabilities
         return prior.pseudocount * jnp.where(P > 0, jnp.log(jnp.where(P > 0, P, 1)), 0).sum()
+
+    @property
+    def free(self) -> Array:
+        return logs(self.probabilities)
+
+    def with_free(self, free: Any) -> "Categorical":
+        return eqx.tree_at(lambda e: e.probabilities, self, jax.nn.softmax(free))
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Categorical":
         return Categorical(self.probabilities[order])

@@ -96,6 +96,17 @@ def moments(
     return Moments(*sums, *lax.cond(_has_gaps(seen), with_gaps, complete))
 
 
+def translated(found: Moments, shift: Float[Array, "d p"], structure: Structure) -> Moments:
+    r"""The same moments about means that lie lower by `shift` $s$: with $e+s$ in place of $e$, and $W=\sum wu$,
+    $\sum wu(e+s)=\sum wue+Ws$ and $\sum wu(e+s)(e+s)^\top=\sum wuee^\top+\sum wue\,s^\top+s\sum wue^\top+Wss^\top$."""
+    moved = found.weight * shift
+    cross = found.first[:, :, None] * shift[:, None]
+    second = found.second + cross + cross.swapaxes(1, 2) + moved[:, :, None] * shift[:, None]
+    if has_independent_channels(structure):  # where each channel has a weight of its own
+        second = second * jnp.eye(second.shape[-1], dtype=second.dtype)[None]
+    return found._replace(first=found.first + moved, second=second)
+
+
 def maximised(
     found: Moments, mean: Float[Array, "d p"], S: Float[Array, "d p p"], structure: Structure, prior: Prior
 ) -> tuple[Float[Array, "d p"], Float[Array, "d p p"]]:
@@ -117,6 +128,25 @@ def maximised(
     # channels of a diagonal matrix are counted by themselves; a full one counts all of them alike
     new = scatter / jnp.where(count > 0, count, 1)[:, :, None]
     return mean + shift, jnp.where((count > 0)[:, :, None], new, S)
+
+
+def free_roots(S: Float[Array, "d p p"], structure: Structure) -> Float[Array, "..."]:
+    r"""Numbers without bounds for the matrices: $L$ of $S=L^\top L$, upper-triangular, with logarithms on its diagonal, `[d p p]`, or
+    `[1 p p]` of a matrix that all share; of diagonal ones the logarithms of deviations, `[d p]` or `[d 1]`."""
+    if has_independent_channels(structure):
+        logs = jnp.log(jnp.diagonal(S, axis1=-2, axis2=-1)) / 2
+        return logs[:, :1] if structure == "spherical" else logs
+    L = jax.vmap(cholesky)(S[:1] if structure == "tied" else S)
+    return jnp.triu(L, 1) + jax.vmap(jnp.diag)(jnp.log(jnp.diagonal(L, axis1=-2, axis2=-1)))
+
+
+def matrices_of(roots: Float[Array, "..."], shape: tuple[int, ...], structure: Structure) -> Float[Array, "d p p"]:
+    """The matrices of these roots, for means of this shape."""
+    if has_independent_channels(structure):
+        return jax.vmap(jnp.diag)(jnp.broadcast_to(jnp.exp(2 * roots), shape))
+    L = jnp.triu(roots, 1) + jax.vmap(jnp.diag)(jnp.exp(jnp.diagonal(roots, axis1=-2, axis2=-1)))
+    S = symmetric(L.swapaxes(1, 2) @ L)
+    return jnp.broadcast_to(S, (*shape, shape[1]))
 
 
 def log_prior(S: Float[Array, "d p p"], structure: Structure, prior: Prior) -> Float[Array, ""]:

@@ -78,8 +78,20 @@ class Gaussian(AbstractEmission):
         found = elliptical.maximised(statistics, self.mean, self.covariance, self.structure, prior)
         return eqx.tree_at(lambda g: (g.mean, g.covariance), self, found)
 
+    def translated(self, statistics: Moments, before: "Gaussian") -> Moments:
+        return elliptical.translated(statistics, before.mean - self.mean, self.structure)
+
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return elliptical.log_prior(self.covariance, self.structure, prior)
+
+    @property
+    def free(self) -> tuple[Array, Array]:
+        return self.mean, elliptical.free_roots(self.covariance, self.structure)
+
+    def with_free(self, free: Any) -> "Gaussian":
+        mean, roots = free
+        S = elliptical.matrices_of(roots, mean.shape, self.structure)
+        return eqx.tree_at(lambda g: (g.mean, g.covariance), self, (mean, S))
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "Gaussian":
         return Gaussian(self.mean[order], self.covariance[order], self.structure)
@@ -183,8 +195,21 @@ class StudentT(AbstractEmission):
         nu = jnp.where(count > 0, nu, self.degrees)
         return eqx.tree_at(lambda t: (t.location, t.scale, t.degrees), self, (location, scale, nu))
 
+    def translated(self, statistics: Any, before: "StudentT") -> Any:
+        found, *degrees = statistics
+        return elliptical.translated(found, before.location - self.location, self.structure), *degrees
+
     def log_prior(self, prior: Prior) -> Float[Array, ""]:
         return elliptical.log_prior(self.scale, self.structure, prior)
+
+    @property
+    def free(self) -> tuple[Array, Array, Array]:
+        return self.location, elliptical.free_roots(self.scale, self.structure), jnp.log(self.degrees)
+
+    def with_free(self, free: Any) -> "StudentT":
+        location, roots, log_nu = free
+        S = elliptical.matrices_of(roots, location.shape, self.structure)
+        return eqx.tree_at(lambda t: (t.location, t.scale, t.degrees), self, (location, S, jnp.exp(log_nu)))
 
     def permuted(self, order: Int[np.ndarray, " n"]) -> "StudentT":
         return StudentT(self.location[order], self.scale[order], self.degrees[order], self.structure)

@@ -295,9 +295,8 @@ def test_an_impossible_observation_is_named_or_stepped_over():
         (lambda: sx.compare_predictors({"a": GAUSSIAN}, TOKENS), "emits numbers"),
         (lambda: sx.beliefs.wiener(GAUSSIAN), "emits numbers"),
         (lambda: sx.beliefs.mixed_states(GAUSSIAN), "emits numbers"),
-        (lambda: sx.fit_online(GAUSSIAN, [TOKENS]), "emits numbers"),
-        (lambda: sx.fit_by_gradient(GAUSSIAN, TOKENS, 2), "emits numbers"),
-        (lambda: sx.align_states(GAUSSIAN, sx.HiddenMarkovModel([1.0], [[1.0]], [[1.0]])), "emits numbers"),
+        (lambda: sx.fit_by_gradient(GAUSSIAN, TOKENS, 2), "tokens"),
+        (lambda: sx.fit_online(GAUSSIAN, [TOKENS]), "tokens"),
         (lambda: sx.most_likely_states(sx.GeneralisedHMM([1.0], [[[1.0]]]), [0]), "states"),
     ],
 )

@@ -57,10 +57,8 @@ def chunk_blocks(length: int, batch: int, d: int, block: int) -> int:
 def expected_counts(
     mu, A, C: Emission, rows: Int[Array, "T B"], lengths: Int[Array, " B"], block: int, per_chunk: int
 ) -> ExpectedCounts:
-    """`ExpectedCounts` of sequences given by rows of the emission table (0 for missing, and beyond the end). Of `Likelihoods`
-    the rows are those of all observations, in their order."""
-    (T, B), (d, V), chain = rows.shape, C.shape, as_transition(A)
-    by_time = isinstance(C, Likelihoods)
+    """`ExpectedCounts` of rows of the table (0 for missing, and beyond the end); of `Likelihoods` all of them in their order."""
+    (T, B), (d, V), chain, by_time = rows.shape, C.shape, as_transition(A), isinstance(C, Likelihoods)
     seen, chunks = _read(C, rows, block, per_chunk)
 
     def forward_block(carry, rows):
