@@ -19,6 +19,7 @@ from ...hmm.kernels.em import (
     of_all_devices,
 )
 from ...hmm.kernels.likelihoods import Likelihoods
+from ..lags import windows
 from ..observations import lifted, newest
 
 
@@ -37,8 +38,9 @@ def em_step(
 ) -> Iteration:
     """One iteration; with `block` 0 in scaled numbers, and sums over the devices that `axis` names. States without any expected
     count keep their distributions."""
-    (T, B, p), chain = z.shape, as_transition(A)
-    flat = z.reshape(-1, p)
+    (T, B, _), chain = z.shape, as_transition(A)
+    read = windows(z, emission.lags)
+    flat = read.reshape(-1, read.shape[-1])
     likelihoods, factors = Likelihoods.of(lifted(emission.log_likelihoods(flat), A))
     rows = 1 + jnp.arange(T * B).reshape(T, B)
     counts = counts_of(mu, A, likelihoods, rows, lengths, block, per_chunk)
