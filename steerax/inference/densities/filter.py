@@ -1,6 +1,5 @@
 """The forward filter: the distribution of the hidden state and of the next observation, given those so far."""
 
-import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -116,4 +115,4 @@ def score_series(hmm: HiddenMarkovModel, data: Sequences, *, on_impossible: str 
     if lags == 0:
         return scores
     known = ~np.isnan(windows(as_observations(hmm, data), lags)).any(-1)
-    return dataclasses.replace(scores, mask=scores.mask & np.swapaxes(known, 0, 1))
+    return scores.on(scores.scored & np.swapaxes(known, 0, 1))

@@ -35,6 +35,11 @@ class MixtureForecast(eqx.Module):
     result: RESULTS
 
     @property
+    def method(self) -> str:
+        """`"exact"`, or `"simulated"`."""
+        return "exact"
+
+    @property
     def mean(self) -> Float[Array, "*batch steps p"]:
         """Means."""
         return self.distribution.mean
@@ -58,7 +63,6 @@ class SimulatedMixtureForecast(MixtureForecast):
 
     @property
     def method(self) -> str:
-        """How it was found."""
         return "simulated"
 
 
@@ -81,19 +85,20 @@ def forecast_series(
     **Raises:** as `filter_series`; `DataError` where the past that the next observation reads is not complete.
     """
     filtered = filter_series(hmm, data, on_impossible)
-    if hmm.emission.lags:
-        return _simulated(filtered, data, steps, samples, as_key(key))
     states = prior_distributions(last_states(filtered.run, data), hmm.transition, steps - 1)
     states = jnp.moveaxis(states, 0, 1) if states.ndim == 3 else states
+    if hmm.emission.lags:
+        return _simulated(filtered, data, states, samples, as_key(key))
     return MixtureForecast(Predictive(newest(states, hmm.transition), hmm.emission), states, filtered.result)
 
 
 def _simulated(
-    filtered: FilteredObservations, data: Any, steps: int, samples: int, key: Any
+    filtered: FilteredObservations, data: Any, states: Float[Array, "*batch steps d"], samples: int, key: Any
 ) -> SimulatedMixtureForecast:
     """The forecast by futures from each sequence's own end."""
     hmm, beliefs = filtered.model, last_states(filtered.run, data)
     past = last_pasts(filtered.past, filtered.lengths)
+    steps = states.shape[-2]
     run = lambda belief, past, key: futures(belief, hmm.transition, hmm.emission, past, key, steps, samples)
     several = beliefs.ndim == 2
     p, read = jax.vmap(run)(beliefs, past, jax.random.split(key, len(beliefs))) if several else run(beliefs, past, key)
@@ -101,4 +106,4 @@ def _simulated(
     spread = jnp.std(Predictive(weights, hmm.emission, read).mean, axis=-2) / jnp.sqrt(samples)
     error = spread.at[..., 0, :].set(0)
     distribution = SimulatedPredictive(weights, hmm.emission, read)
-    return SimulatedMixtureForecast(distribution, p.mean(-2), filtered.result, error)
+    return SimulatedMixtureForecast(distribution, states, filtered.result, error)

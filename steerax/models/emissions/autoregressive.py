@@ -172,7 +172,7 @@ class Autoregressive(AbstractEmission):
         return Autoregressive(self.intercept[order], self.coefficients[order], self.covariance[order], self.structure)
 
     @classmethod
-    def kind(cls, *, lags: int = 1, structure: Structure = "full") -> Family:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def kind(cls, *, lags: int = 1, structure: Any = "full") -> Family:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The kind with this many lags. **Raises:** `ConfigurationError` for fewer than one, or an unknown structure."""
         COUNT.check("lags", lags)
         check_option("structure", structure, STRUCTURES)
