@@ -157,9 +157,9 @@ def stepped(
     return after, prediction
 
 
-def check_state(state: Any, kind: type, size: int) -> None:
-    """Raises `ConfigurationError` for a state that is not one of this model."""
-    if not isinstance(state, kind) or state[0].shape[-1] != size:
+def check_state(state: Any, kind: type, size: int, recent: int = 0) -> None:
+    """Raises `ConfigurationError` for a state that is not one of this model, which remembers `recent` numbers."""
+    if not isinstance(state, kind) or state[0].shape[-1] != size or (recent and state.recent.shape[-1] != recent):
         raise ConfigurationError(
             f"step takes a state of this model, of {size} hidden states; get one from steerax.start(model)."
         )

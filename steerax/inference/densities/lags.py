@@ -60,9 +60,7 @@ def refuse_gaps_after(z: Float[Array | np.ndarray, "*batch p"], recent: Float[Ar
     return z
 
 
-def last_pasts(
-    past: Float[Array, "T1 *batch k"] | None, lengths: np.ndarray | None
-) -> Float[Array, "*batch k"] | None:
+def last_pasts(past: Float[Array, "T1 *batch k"] | None, lengths: np.ndarray | None) -> Float[Array, "*batch k"] | None:
     """What the observation after each sequence's own end reads. **Raises:** `DataError` where some of it is missing."""
     if past is None:
         return None

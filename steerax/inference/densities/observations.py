@@ -34,7 +34,9 @@ class SeenChain(eqx.Module):
         return self.initial, self.transition, self.emission
 
 
-def as_observations(model: HiddenMarkovModel, data: Any, along_time: bool = True) -> Float[Array | np.ndarray, "T *batch p"]:
+def as_observations(
+    model: HiddenMarkovModel, data: Any, along_time: bool = True
+) -> Float[Array | np.ndarray, "T *batch p"]:
     """The observations in the model's precision, time first, NaN where missing and beyond the end; on the host unless traced.
     With `along_time` false the first axis is one of streams.
 

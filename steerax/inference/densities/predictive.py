@@ -45,7 +45,9 @@ class Predictive(eqx.Module):
 
     def _read(self, z: Float[Array, "*batch p"]) -> Float[Array, "*batch w"]:
         """What the emission reads of observations: those before too."""
-        return z if self.past is None else jnp.concatenate([jnp.broadcast_to(z, (*self.rows, z.shape[-1])), self.past], -1)
+        return (
+            z if self.past is None else jnp.concatenate([jnp.broadcast_to(z, (*self.rows, z.shape[-1])), self.past], -1)
+        )
 
     @property
     def mean(self) -> Float[Array, "*batch p"]:
@@ -111,6 +113,9 @@ class SimulatedPredictive(Predictive):
     def _each(self) -> Predictive:
         return Predictive(self.weights, self.emission, self.past)
 
+    def _to_each(self, z: Float[Array, "*batch p"]) -> Float[Array, "*futures p"]:
+        return jnp.broadcast_to(z[..., None, :], (*self.weights.shape[:-1], z.shape[-1]))
+
     @property
     def mean(self) -> Float[Array, "*batch p"]:
         return self._each.mean.mean(-2)
@@ -121,11 +126,11 @@ class SimulatedPredictive(Predictive):
         return self._each.covariance.mean(-3) + jnp.einsum("...sp,...sq->...pq", apart, apart) / apart.shape[-2]
 
     def log_density(self, z: Float[Array, "*batch p"]) -> Float[Array, "*batch"]:
-        found = self._each.log_density(jnp.asarray(z)[..., None, :])
+        found = self._each.log_density(self._to_each(z))
         return logsumexp(found, -1) - math.log(found.shape[-1])
 
     def cumulative(self, z: Float[Array, "*batch p"]) -> Float[Array, "*batch p"]:
-        return self._each.cumulative(jnp.asarray(z)[..., None, :]).mean(-2)
+        return self._each.cumulative(self._to_each(z)).mean(-2)
 
 
 def _flat(values: Float[Array, "*batch k"]) -> Float[Array, "N k"]:

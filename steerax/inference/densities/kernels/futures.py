@@ -16,7 +16,13 @@ _AT_ONCE = 256  # futures simulated side by side
 
 @functools.partial(jax.jit, static_argnames=("steps", "samples"))
 def futures(
-    belief: Float[Array, " d"], transition: Any, emission: Any, past: Float[Array, " k"], key: Any, steps: int, samples: int
+    belief: Float[Array, " d"],
+    transition: Any,
+    emission: Any,
+    past: Float[Array, " k"],
+    key: Any,
+    steps: int,
+    samples: int,
 ) -> tuple[Float[Array, "steps S d"], Float[Array, "steps S k"]]:
     """The belief before each step and the past it is after, in each of `samples` futures drawn observation by observation."""
 
