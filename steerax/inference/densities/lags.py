@@ -14,8 +14,9 @@ _NO_GAPS = "An emission that reads the observations before it cannot read a gap"
 _INSTEAD = "fill the gap, or cut the sequence in two there"
 
 
-def windows(z: Float[Array | np.ndarray, "T *batch p"], lags: int) -> Float[Array | np.ndarray, "T *batch w"]:
-    """Each observation followed by those `1 … lags` steps before it, NaN before the start: `w = p (lags + 1)`."""
+def windows(z: Any, lags: int) -> Any:
+    """Each of some observations `[T *batch p]`, on the host or not, followed by those `1 … lags` steps before it, NaN before the
+    start: `[T *batch p(lags+1)]`."""
     if lags == 0:
         return z
     here = np if isinstance(z, np.ndarray) else jnp

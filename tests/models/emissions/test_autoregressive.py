@@ -1,5 +1,7 @@
 """Autoregressive emissions: densities by SciPy, the M-step by NumPy and against perturbations, and what is refused."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def test_densities_and_cumulative_probabilities_are_those_of_scipy_given_the_pas
     found, below = emission.log_likelihoods(jnp.asarray(read)), emission.cumulative(jnp.asarray(read))
     for n in range(len(read)):
         for x in range(D):
-            S = np.asarray(emission.covariance[x])
+            S: Any = np.asarray(emission.covariance[x])
             known = np.isfinite(read[n]).all()
             exact = stats.multivariate_normal.logpdf(read[n, :P], mean[n, x], S) if known else 0.0
             np.testing.assert_allclose(found[n, x], exact, rtol=1e-11, atol=1e-13)
@@ -76,11 +78,11 @@ def test_without_a_prior_the_m_step_is_weighted_least_squares(structure):
         e = root * (z - u @ found)
         scatter.append(e.T @ e)
     total = weights[L:].sum(0)
-    S = np.array(scatter) / total[:, None, None]
+    S, pooled = np.array(scatter) / total[:, None, None], np.sum(scatter, 0) / total.sum()
     S = {
         "full": S,
         "diagonal": S * np.eye(P),
-        "tied": np.repeat(sum(scatter)[None] / total.sum(), D, 0),
+        "tied": np.repeat(pooled[None], D, 0),
         "spherical": np.trace(S, axis1=1, axis2=2)[:, None, None] / P * np.eye(P),
     }[structure]
     np.testing.assert_allclose(new.covariance, S, rtol=1e-9, atol=1e-11)
