@@ -99,7 +99,8 @@ class Predictive(eqx.Module):
         above = 1 - jnp.where(np.broadcast_to(whole, z.shape), self.cumulative(at - 1), below)
         smallest = jnp.where(seen, 2 * jnp.minimum(below, above), jnp.inf).min(-1)
         number = seen.sum(-1)
-        return jnp.where((number > 0) & ~jnp.isnan(smallest), jnp.minimum(1, number * smallest), 1)
+        counted = number > 0 if self.past is None else (number > 0) & ~jnp.isnan(self.past).any(-1)
+        return jnp.where(counted, jnp.minimum(1, number * smallest), 1)
 
 
 class SimulatedPredictive(Predictive):

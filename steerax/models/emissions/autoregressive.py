@@ -95,13 +95,16 @@ class Autoregressive(AbstractEmission):
         return self.covariance
 
     def log_densities(self, z: Float[Array, "N w"]) -> Float[Array, "N d"]:
-        r"""$-\frac12(\delta+\log|S|+p\log2\pi)$; zero where an entry of the window is missing."""
+        r"""$-\frac12(\delta+\log|S|+p\log2\pi)$; zero where the observation or an entry of its past is missing, NaN where only some of
+        its channels are, which data do not have."""
         e, known = self._errors(z)
         L = jax.vmap(cholesky)(self.covariance)
         y = jnp.einsum("ndp,dpq->ndq", e, elliptical.inverse_roots(L))
         log_det = 2 * jnp.log(jnp.diagonal(L, axis1=-2, axis2=-1)).sum(-1)
         found = -((y**2).sum(-1) + log_det[None] + self.n_channels * math.log(2 * math.pi)) / 2
-        return jnp.where(known[:, None], found, 0)
+        missing = jnp.isnan(z[:, : self.n_channels])
+        partly = missing.any(-1) & ~missing.all(-1)
+        return jnp.where(known[:, None], found, jnp.where(partly[:, None], jnp.nan, 0))
 
     def _errors(self, z: Float[Array, "N w"]) -> tuple[Float[Array, "N d p"], Any]:
         """What the regressions leave over, and where all of a window is known."""
