@@ -113,7 +113,7 @@ def test_forecasts_beyond_one_step_have_the_moments_of_all_futures():
     model, z = random_case(2, 1, 1)
     w, A, own = np.asarray(sx.filter(model, z).predicted[-1]), np.asarray(model.transition), model.emission
     c, B, S = (np.asarray(a).ravel() for a in (own.intercept, own.coefficients, own.covariance))
-    ahead = sx.forecast(model, z, 4, samples=4000, key=3)
+    ahead = sx.forecast(model, z, 4, samples=1000, key=3)
     assert ahead.method == "simulated"
     for step in range(4):
         first, second = 0.0, 0.0
@@ -134,10 +134,11 @@ def test_forecasts_beyond_one_step_have_the_moments_of_all_futures():
     at = jnp.asarray(ahead.mean)
     slope = (ahead.distribution.cumulative(at + 1e-5) - ahead.distribution.cumulative(at - 1e-5))[:, 0] / 2e-5
     np.testing.assert_allclose(np.log(slope), ahead.distribution.log_density(at), atol=1e-6)
-    again = sx.forecast(model, z, 4, samples=4000, key=3)
+    again = sx.forecast(model, z, 4, samples=1000, key=3)
     np.testing.assert_array_equal(again.mean, ahead.mean)
 
 
+@pytest.mark.slow
 def test_one_state_forecasts_as_the_closed_form():
     own = E.Autoregressive([[1.0]], [[[[0.8]]]], [[[0.5]]])
     model = sx.HiddenMarkovModel([1.0], [[1.0]], own)
@@ -149,6 +150,7 @@ def test_one_state_forecasts_as_the_closed_form():
         np.testing.assert_allclose(ahead.interval(0.9)[step, 0], [low, high], atol=0.06 * np.sqrt(variance))
 
 
+@pytest.mark.slow
 def test_several_series_of_unlike_lengths_are_each_by_itself():
     model, _ = random_case(3, 2)
     parts = [np.array(sx.sample(model, i, n)[1]) for i, n in enumerate((7, 4))]
@@ -259,7 +261,7 @@ REGIMES = sx.HiddenMarkovModel(
 
 def test_a_fit_rises_and_recovers_the_regressions_of_the_regimes():
     data = [np.asarray(sx.sample(REGIMES, seed, 600)[1]) for seed in range(3)]
-    fit = sx.fit(sx.HMM(2, emission="autoregressive"), data, restarts=4, progress=False)
+    fit = sx.fit(sx.HMM(2, emission="autoregressive"), data, restarts=2, progress=False)
     assert fit.result == sx.RESULTS.successful
     assert np.diff(fit.objective).min() > -1e-8 * abs(fit.objective[0])
     true = sx.filter(REGIMES, sx.Sequences.from_arrays(data)).log_likelihood.sum()
