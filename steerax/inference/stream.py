@@ -98,17 +98,18 @@ class SeriesStream(NamedTuple):
 
 
 class RememberingStream(NamedTuple):
-    r"""What a conditionally Markov model knows after the tokens so far; a leading axis for several streams.
+    r"""What a model that reads the past knows after the tokens or observations so far; a leading axis for several streams.
 
     **Attributes:** `mantissa`, `exponent` `[d]`, the belief $\pi_t$ given $Z_{<t}$ as numbers $m2^e$ of which none underflows;
-    `log_likelihood` of the tokens so far, nats; `time` $t$, their number; `recent` `[m]`, the last tokens, −1 before the start.
+    `log_likelihood` of the tokens so far, nats; `time` $t$, their number; `recent` `[m]`, the last tokens, −1 before
+    the start, or the numbers of the last observations, newest first, NaN before the start.
     """
 
     mantissa: Float[Array, "*batch d"]
     exponent: Int[Array, "*batch d"]
     log_likelihood: Float[Array, "*batch"]
     time: Int[Array, "*batch"]
-    recent: Int[Array, "*batch m"]
+    recent: Int[Array, "*batch m"] | Float[Array, "*batch m"]
 
     @property
     def predicted(self) -> Float[Array, "*batch d"]:
@@ -156,9 +157,9 @@ def stepped(
     return after, prediction
 
 
-def check_state(state: Any, kind: type, size: int) -> None:
-    """Raises `ConfigurationError` for a state that is not one of this model."""
-    if not isinstance(state, kind) or state[0].shape[-1] != size:
+def check_state(state: Any, kind: type, size: int, recent: int = 0) -> None:
+    """Raises `ConfigurationError` for a state that is not one of this model, which remembers `recent` numbers."""
+    if not isinstance(state, kind) or state[0].shape[-1] != size or (recent and state.recent.shape[-1] != recent):
         raise ConfigurationError(
             f"step takes a state of this model, of {size} hidden states; get one from steerax.start(model)."
         )

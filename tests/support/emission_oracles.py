@@ -65,6 +65,38 @@ def _sum(mass, z, *parameters):
     return float(sum(mass(z[c], *(q[c] for q in parameters)) for c in np.flatnonzero(o)))
 
 
+def autoregressive(rng, d, lags, p, structure="full", size=0.5):
+    """A random vector autoregression in each state, stable by itself and so when it switches."""
+    B = rng.normal(size=(d, lags, p, p))
+    B *= size / (np.abs(B).sum((1, 3)).max(-1)[:, None, None, None])
+    S = matrices(rng, d, p)
+    S = {
+        "full": S,
+        "tied": np.repeat(S[:1], d, 0),
+        "diagonal": S * np.eye(p),
+        "spherical": S[:, :1, :1] * np.eye(p),
+    }[structure]
+    return E.Autoregressive(rng.normal(size=(d, p)), B, S, structure)
+
+
+def windows_of(z, lags):
+    """Each observation followed by those before it, NaN before the start."""
+    padded = np.concatenate([np.full((lags, z.shape[1]), np.nan), z])
+    return np.stack([padded[t : t + lags + 1][::-1].ravel() for t in range(len(z))])
+
+
+def log_densities_after(emission, z):
+    """`[T d]` by SciPy, zero where an observation or one of those it reads is missing."""
+    c, B, S = (np.asarray(a) for a in (emission.intercept, emission.coefficients, emission.covariance))
+    found = np.zeros((len(z), len(c)))
+    for t in range(B.shape[1], len(z)):
+        past = z[t - B.shape[1] : t][::-1]
+        if np.isfinite(z[t]).all() and np.isfinite(past).all():
+            means = c + np.einsum("dlpq,lq->dp", B, past)
+            found[t] = [stats.multivariate_normal.logpdf(z[t], means[x], S[x]) for x in range(len(c))]
+    return found
+
+
 def with_gaps(rng, z, share=0.2):
     """Some channels missing."""
     return np.where(rng.random(z.shape) < share, np.nan, z)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..._errors import DataError
+from ..._errors import ConfigurationError, DataError
 from ..._results import is_traced
 from ...models.hmm import HiddenMarkovModel
 from ..explained import Method, Room, Target, explained, pair_of, target_of_states, unless_identity
@@ -44,6 +44,8 @@ def explain_series(
     **Arguments:** `target`: `"next"`, the mean of the next observation (`k = p`); `"state"`; or `[d k]`. `contrast`: two channels,
     whose difference of means is explained. The others as of `explain_tokens`.
 
+    An emission that reads the past has terms for `"state"` and arrays: those of its likelihoods $p(z_s\mid x,z_{<s})$.
+
     **Raises:** as `filter_series`; `DataError` for a target that does not fit or a mean that does not exist;
     `ConfigurationError` for a query that does not fit or an unknown option.
     """
@@ -66,7 +68,15 @@ def explain_series(
 def _target(hmm: HiddenMarkovModel, target: Any, contrast: Any) -> Target:
     """What is explained. **Raises:** `DataError` and `ConfigurationError` as `explain_series`."""
     names = hmm.channels or tuple(f"channel {c}" for c in range(hmm.n_channels))
-    means = lifted(hmm.emission.means.T, hmm.transition).T
+    if hmm.emission.lags:
+        if contrast is not None or (isinstance(target, str) and target == "next"):
+            raise ConfigurationError(
+                "The mean of the next observation depends on the observations before it, not on the state alone; explain "
+                'target="state" or an array [d k].'
+            )
+        means = jnp.zeros((hmm.n_states, len(names)), hmm.initial.dtype)
+    else:
+        means = lifted(hmm.emission.means.T, hmm.transition).T
     if contrast is not None:
         a, b = pair_of(contrast, target, names, len(names), "channels")
         aim = Target((means[:, a] - means[:, b])[:, None], (f"{names[a]} − {names[b]}",))

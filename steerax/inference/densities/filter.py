@@ -16,6 +16,7 @@ from ..hmm.filter import FilteredTokens, filter_codes
 from ..hmm.kernels.scaled import filter_traced
 from ..results import Filtered
 from ..tokens import batch_first, check_choice, filtered_over, scored
+from .lags import pasts, windows
 from .observations import as_observations, newest, numbers_of, seen_chain
 from .predictive import Predictive
 
@@ -24,13 +25,14 @@ class FilteredObservations(Filtered):
     r"""`Filtered` for a hidden Markov model of numbers: `predicted[t]` is $\pi_t$, the distribution of $X_t$ given $Z_{<t}$.
 
     **Attributes:** those of `Filtered`; `run`, the pass over the likelihoods; `factors` `[T *batch]`, by whose exponentials they
-    were divided.
+    were divided; `past` `[T+1 *batch k]`, what emissions that read the past read, newest first.
     """
 
     model: HiddenMarkovModel
     run: FilteredTokens
     factors: Float[Array | np.ndarray, "T *batch"]
     lengths: np.ndarray | None = None
+    past: Float[Array, "T1 *batch k"] | None = None
 
     @property
     def tokens(self) -> Any:
@@ -60,8 +62,10 @@ class FilteredObservations(Filtered):
         return self.run.result
 
     def next_all(self) -> Predictive:
-        r"""$p(Z_t\mid Z_{<t})=\sum_x\pi_t(x)\,p(\cdot\mid x)$ for every $t=0\dots T$."""
-        return Predictive(newest(self.predicted, self.model.transition), self.model.emission)
+        r"""$p(Z_t\mid Z_{<t})=\sum_x\pi_t(x)\,p(\cdot\mid x)$ for every $t=0\dots T$. Of an emission that reads
+        the past it is unknown (NaN) where some of that is: for the first $L$ observations, and beyond the one that comes next."""
+        past = None if self.past is None else batch_first(self.past)
+        return Predictive(newest(self.predicted, self.model.transition), self.model.emission, past)
 
 
 def filter_series(hmm: HiddenMarkovModel, data: Any, on_impossible: str = "raise") -> FilteredObservations:
@@ -88,7 +92,8 @@ def filter_series(hmm: HiddenMarkovModel, data: Any, on_impossible: str = "raise
     factors = factors if is_traced(factors) else np.asarray(factors)
     if on_impossible == "raise" and not is_traced(run.log_q):
         _raise_if_impossible(on_host(run.log_q), z)
-    return FilteredObservations(model=hmm, run=run, factors=factors, lengths=lengths)
+    past = pasts(jnp.asarray(z), hmm.emission.lags)
+    return FilteredObservations(model=hmm, run=run, factors=factors, lengths=lengths, past=past)
 
 
 def _raise_if_impossible(log_q: Float[np.ndarray, "T *batch"], z: Any) -> None:
@@ -102,7 +107,12 @@ def _raise_if_impossible(log_q: Float[np.ndarray, "T *batch"], z: Any) -> None:
 
 def score_series(hmm: HiddenMarkovModel, data: Sequences, *, on_impossible: str = "raise") -> TokenScores:
     r"""$\log p(Z_t\mid Z_{<t})$ of every observation of a data set; with `on_impossible="skip"` an impossible one scores −∞.
+    Observations that an emission takes for given, as the first of an autoregression, have no score.
 
     **Raises:** as `filter_series`.
     """
-    return scored(hmm, data, filter_series, on_impossible)
+    scores, lags = scored(hmm, data, filter_series, on_impossible), hmm.emission.lags
+    if lags == 0:
+        return scores
+    known = ~np.isnan(windows(as_observations(hmm, data), lags)).any(-1)
+    return scores.on(scores.scored & np.swapaxes(known, 0, 1))

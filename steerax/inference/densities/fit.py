@@ -27,6 +27,7 @@ from ..kinds import HMM
 from ..results import Fitted
 from .filter import filter_series
 from .kernels.em import em_step
+from .lags import windows
 from .observations import as_observations
 from .starts import random_start
 
@@ -112,7 +113,10 @@ def fit_series(
         record = Record(RunFolder(run_folder, identity, resume, writes), runs, save_every)
         record.restore()
     mesh = mesh_of(data)
-    z = spread(mesh, as_observations(starts[0], data), 1, fill=np.nan)
+    seen = as_observations(starts[0], data)
+    if (lags := starts[0].emission.lags) and np.isnan(windows(seen, lags)).any(-1).all():
+        raise DataError(f"No sequence is longer than the {lags} observations that each one reads before it.")
+    z = spread(mesh, seen, 1, fill=np.nan)
     prepared = PreparedSeries(data, z, spread(mesh, data.lengths, 0, fill=0), prior)
     settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
     return _fitted(prepared, *climbed(runs, settings, max_iterations, screening, executor))

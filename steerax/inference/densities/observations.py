@@ -15,6 +15,7 @@ from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import OrderKTransition, as_transition
 from ..hmm.kernels.likelihoods import Likelihoods
+from .lags import refuse_gaps, windows
 
 
 class SeenChain(eqx.Module):
@@ -33,10 +34,14 @@ class SeenChain(eqx.Module):
         return self.initial, self.transition, self.emission
 
 
-def as_observations(model: HiddenMarkovModel, data: Any) -> Float[Array | np.ndarray, "T *batch p"]:
+def as_observations(
+    model: HiddenMarkovModel, data: Any, along_time: bool = True
+) -> Float[Array | np.ndarray, "T *batch p"]:
     """The observations in the model's precision, time first, NaN where missing and beyond the end; on the host unless traced.
+    With `along_time` false the first axis is one of streams.
 
-    **Raises:** `DataError` for another shape, an infinite value, or one outside of the support of the emission.
+    **Raises:** `DataError` for another shape, an infinite value, one outside of the support of the emission, or a gap
+    inside of a sequence where the emission reads the past.
     """
     p, emission = model.n_channels, model.emission
     data = one_frame(converted(data, "observations"), data, model.check_channels)
@@ -55,13 +60,15 @@ def as_observations(model: HiddenMarkovModel, data: Any) -> Float[Array | np.nda
     z = z.astype(model.initial.dtype)
     if is_traced(z):
         z = eqx.error_if(z, jnp.isinf(z), "An observation is infinite.")
-        return jnp.swapaxes(z, 0, 1) if several else z
+        z = jnp.swapaxes(z, 0, 1) if several else z
+        return refuse_gaps(z) if emission.lags and along_time else z
     for wrong, said in ((np.isinf(z), "infinite"), (emission.outside(z), f"not among {emission.support}")):
         if wrong.any():
             *sequence, t, c = map(int, np.argwhere(wrong)[0])
             of = f" of sequence {sequence[0]}" if sequence else ""
             raise DataError(f"The observation {z[(*sequence, t, c)]:g} in channel {c} at position {t}{of} is {said}.")
-    return np.swapaxes(z, 0, 1) if several else z
+    z = np.swapaxes(z, 0, 1) if several else z
+    return refuse_gaps(z) if emission.lags and along_time else z
 
 
 def lifted(log_likelihoods: Float[Array, "*n b"], transition: Any) -> Float[Array, "*n d"]:
@@ -80,7 +87,8 @@ def newest(weights: Float[Array, "*n d"], transition: Any) -> Float[Array, "*n b
 @jax.jit
 def seen_chain(model: HiddenMarkovModel, z: Float[Array, "T *batch p"]) -> tuple[SeenChain, Float[Array, "T *batch"]]:
     """The chain with the likelihoods of all observations, and the logarithms of the factors they were divided by."""
-    found = lifted(model.emission.log_likelihoods(z.reshape(-1, z.shape[-1])), model.transition)
+    read = windows(z, model.emission.lags)
+    found = lifted(model.emission.log_likelihoods(read.reshape(-1, read.shape[-1])), model.transition)
     likelihoods, factors = Likelihoods.of(found)
     return SeenChain(model.initial, model.transition, likelihoods), factors.reshape(z.shape[:-1])
 

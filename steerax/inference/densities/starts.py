@@ -14,6 +14,7 @@ from ...models.emissions.composed import spread_out
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import OrderKTransition
 from ..kinds import EMISSIONS, HMM
+from .lags import windows
 
 _WINDOW = 11  # observations about each, whose level and spread tell regimes apart
 _ROUNDS = 10  # of the assignment of observations to the nearest centre
@@ -42,7 +43,9 @@ def random_start(key: Any, data: Sequences, kind: HMM, prior: Prior, regimes: bo
     label = _grouped(points, d, rng)
     weights = (1 - _AWAY) * np.eye(d)[label] + _AWAY / d
     dtype = prior.centre.dtype
-    emission = family_of(kind).started(weights.astype(dtype), z.astype(dtype), prior, rng)
+    family = family_of(kind)
+    read = np.swapaxes(windows(np.swapaxes(data.values, 0, 1), family.lags), 0, 1)[data.inside]
+    emission = family.started(weights.astype(dtype), np.asarray(read, dtype), prior, rng)
     A = rng.dirichlet(np.ones(d), size=(d,) * kind.order)
     A = 0.05 * A + 0.95 * np.eye(d) if regimes else A
     n = d**kind.order

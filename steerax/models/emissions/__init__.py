@@ -1,5 +1,6 @@
 """What hidden states emit besides tokens: `sx.emissions.Gaussian` and its sisters, for `HiddenMarkovModel` and `HMM`."""
 
+from .autoregressive import Autoregressive
 from .base import AbstractEmission, Family, Prior
 from .composed import Mixture, Product
 from .counts import Categorical, NegativeBinomial, Poisson
@@ -7,6 +8,7 @@ from .gaussian import Gaussian, StudentT
 
 __all__ = [
     "AbstractEmission",
+    "Autoregressive",
     "Categorical",
     "Family",
     "Gaussian",

@@ -62,8 +62,13 @@ class Family:
     def __repr__(self) -> str:
         return f"{self.emission.__name__}.kind({', '.join(f'{name}={value!r}' for name, value in self.options)})"
 
+    @property
+    def lags(self) -> int:
+        """Those of its emissions."""
+        return dict(self.options).get("lags", 0)
+
     def started(
-        self, weights: Float[np.ndarray, "N d"], z: Float[np.ndarray, "N p"], prior: Prior, rng: np.random.Generator
+        self, weights: Float[np.ndarray, "N d"], z: Float[np.ndarray, "N w"], prior: Prior, rng: np.random.Generator
     ) -> "AbstractEmission":
         """An emission that fits the observations as far as they belong to each state."""
         return self.emission.started(weights, z, prior, rng, **dict(self.options))
@@ -89,16 +94,22 @@ class AbstractEmission(eqx.Module):
         """$p$."""
 
     @property
+    def lags(self) -> int:
+        r"""$L$, how many observations before it the distribution of one reads. With any, methods take windows $(z_t,z_{t-1},\dots,z_{t-L})$
+        of $w=p(L+1)$ numbers in place of observations."""
+        return 0
+
+    @property
     @abc.abstractmethod
     def n_parameters(self) -> int:
         """Free parameters."""
 
-    def log_likelihoods(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d"]:
+    def log_likelihoods(self, z: Float[Array, "*n w"]) -> Float[Array, "*n d"]:
         r"""$\log p(z\mid x)$ of every observation for every state, nats; −∞ outside of the support."""
-        return self.log_densities(z.reshape(-1, self.n_channels)).reshape(*z.shape[:-1], self.n_states)
+        return self.log_densities(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], self.n_states)
 
     @abc.abstractmethod
-    def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
+    def log_densities(self, z: Float[Array, "N w"]) -> Float[Array, "N d"]:
         """`log_likelihoods` of a list of observations."""
 
     @property
@@ -106,17 +117,21 @@ class AbstractEmission(eqx.Module):
     def means(self) -> Float[Array, "d p"]:
         r"""$\mathbb E(Z\mid x)$; NaN where it does not exist."""
 
+    def means_after(self, past: Float[Array, "N k"]) -> Float[Array, "N d p"]:
+        """`means` after pasts $(z_{t-1},\\dots,z_{t-L})$."""
+        return jnp.broadcast_to(self.means, (len(past), *self.means.shape))
+
     @property
     @abc.abstractmethod
     def covariances(self) -> Float[Array, "d p p"]:
         r"""$\mathrm{cov}(Z\mid x)$; infinite or NaN where it does not exist."""
 
-    def cumulative(self, z: Float[Array, "*n p"]) -> Float[Array, "*n d p"]:
+    def cumulative(self, z: Float[Array, "*n w"]) -> Float[Array, "*n d p"]:
         r"""$P(Z_c\le z_c\mid x)$ of every channel by itself."""
-        return self.below(z.reshape(-1, self.n_channels)).reshape(*z.shape[:-1], self.n_states, self.n_channels)
+        return self.below(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], self.n_states, self.n_channels)
 
     @abc.abstractmethod
-    def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
+    def below(self, z: Float[Array, "N w"]) -> Float[Array, "N d p"]:
         """`cumulative` of a list of observations."""
 
     def discrete(self) -> Bool[np.ndarray, " p"]:
@@ -128,7 +143,7 @@ class AbstractEmission(eqx.Module):
         """One observation for each state of an array."""
 
     @abc.abstractmethod
-    def statistics(self, weights: Float[Array, "N d"], z: Float[Array, "N p"]) -> Any:
+    def statistics(self, weights: Float[Array, "N d"], z: Float[Array, "N w"]) -> Any:
         """Sums over observations that the M-step needs; those of several data sets add up."""
 
     @abc.abstractmethod
@@ -162,7 +177,7 @@ class AbstractEmission(eqx.Module):
     @classmethod
     @abc.abstractmethod
     def started(
-        cls, weights: Float[np.ndarray, "N d"], z: Float[np.ndarray, "N p"], prior: Prior, rng: Any, **options: Any
+        cls, weights: Float[np.ndarray, "N d"], z: Float[np.ndarray, "N w"], prior: Prior, rng: Any, **options: Any
     ) -> "AbstractEmission":
         """An emission of this class for observations that belong to each state with these weights."""
 

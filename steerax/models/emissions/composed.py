@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .base import AbstractEmission, Family, Prior, checked, logs, require
 
+_NO_PAST = "The {} cannot read the observations before; use an Autoregressive emission by itself."
+
 
 class Mixture(AbstractEmission):
     r"""$p(z\mid x)=\sum_kw_{x,k}\,p_{x,k}(z)$: `K` components in each state.
@@ -27,6 +29,7 @@ class Mixture(AbstractEmission):
     def __init__(self, weights: Any, components: AbstractEmission):
         (self.weights,) = checked(weights=(weights, 2))
         self.components = components
+        require(components.lags == 0, _NO_PAST.format("components of a mixture"))
         near = np.sqrt(np.finfo(self.weights.dtype).eps)
         require((self.weights >= 0).all(), "`weights` holds a negative entry.")
         require((jnp.abs(self.weights.sum(-1) - 1) <= near).all(), "A row of `weights` does not sum to one.")
@@ -134,6 +137,7 @@ class Mixture(AbstractEmission):
     @classmethod
     def kind(cls, n_components: int, component: Family) -> Family:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The kind with this many components of a kind in each state."""
+        require(component.lags == 0, _NO_PAST.format("components of a mixture"))
         return Family(cls, (("n_components", n_components), ("component", component)))
 
     @classmethod
@@ -166,6 +170,7 @@ class Product(AbstractEmission):
     def __init__(self, parts: Any):
         self.parts = tuple(parts)
         require(self.parts, "A product of emissions needs at least one part.")
+        require(all(part.lags == 0 for part in self.parts), _NO_PAST.format("parts of a product"))
         require(
             len({part.n_states for part in self.parts}) == 1,
             f"The parts of a product have {[part.n_states for part in self.parts]} states; all need the same number.",
@@ -258,6 +263,7 @@ class Product(AbstractEmission):
     @classmethod
     def kind(cls, *parts: tuple[Family, int]) -> Family:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The kind of these parts, each `(kind, number of channels)`."""
+        require(all(family.lags == 0 for family, _ in parts), _NO_PAST.format("parts of a product"))
         return Family(cls, (("parts", tuple(parts)),))
 
     @classmethod

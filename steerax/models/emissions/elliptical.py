@@ -183,8 +183,9 @@ def _distance(e: list[Float[Array, "N d"]], M: Float[Array, "d p p"]) -> Float[A
     p = len(e)
     if p > _FEW_CHANNELS:
         return (jnp.einsum("ndp,dpq->ndq", jnp.stack(e, axis=-1), M) ** 2).sum(-1)
-    along = (sum(e[c] * M[None, :, c, q] for c in range(q + 1)) for q in range(p))
-    return sum((y**2 for y in along), jnp.zeros((), M.dtype))
+    none = jnp.zeros((), M.dtype)
+    along = (sum((e[c] * M[None, :, c, q] for c in range(q + 1)), none) for q in range(p))
+    return sum((y**2 for y in along), none)
 
 
 def _weighted(

@@ -64,7 +64,7 @@ class Gaussian(AbstractEmission):
         return -(delta + log_det + number * math.log(2 * math.pi)) / 2
 
     def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
-        return ndtr((z[:, None] - self.mean[None]) / _deviations(self.covariance)[None])
+        return ndtr((z[:, None] - self.mean[None]) / deviations(self.covariance)[None])
 
     def sample(self, key: Any, states: Int[Array, "*n"]) -> Float[Array, "*n p"]:
         L = jax.vmap(cholesky)(self.covariance)
@@ -98,8 +98,8 @@ class Gaussian(AbstractEmission):
 
     @classmethod
     def started(cls, weights: Any, z: Any, prior: Prior, rng: Any, *, structure: Structure = "full") -> "Gaussian":
-        first = cls(*_alike(weights.shape[1], prior, structure), structure)
-        return first.maximised(first.statistics(jnp.asarray(weights), jnp.asarray(z)), _at_least_one(prior))
+        first = cls(*of_all_data(weights.shape[1], prior, structure), structure)
+        return first.maximised(first.statistics(jnp.asarray(weights), jnp.asarray(z)), at_least_one(prior))
 
 
 class StudentT(AbstractEmission):
@@ -162,7 +162,7 @@ class StudentT(AbstractEmission):
 
     def below(self, z: Float[Array, "N p"]) -> Float[Array, "N d p"]:
         nu = self.degrees[None, :, None]
-        t = (z[:, None] - self.location[None]) / _deviations(self.scale)[None]
+        t = (z[:, None] - self.location[None]) / deviations(self.scale)[None]
         tail = betainc(nu / 2, jnp.asarray(0.5, z.dtype), nu / (nu + t**2)) / 2
         return jnp.where(t > 0, 1 - tail, tail)
 
@@ -248,17 +248,17 @@ def check_matrices(name: str, mean: Array, matrices: Array, structure: str) -> N
         )
 
 
-def _deviations(S: Float[Array, "d p p"]) -> Float[Array, "d p"]:
+def deviations(S: Float[Array, "d p p"]) -> Float[Array, "d p"]:
     return jnp.sqrt(jnp.diagonal(S, axis1=-2, axis2=-1))
 
 
-def _alike(d: int, prior: Prior, structure: Structure) -> tuple[Any, Any]:
+def of_all_data(d: int, prior: Prior, structure: Structure) -> tuple[Any, Any]:
     """The same mean and matrix for all states: those of the data."""
     p = len(prior.centre)
     spread = jnp.full(p, prior.spread.mean()) if structure == "spherical" else prior.spread
     return jnp.broadcast_to(prior.centre, (d, p)), jnp.broadcast_to(jnp.diag(spread), (d, p, p))
 
 
-def _at_least_one(prior: Prior) -> Prior:
+def at_least_one(prior: Prior) -> Prior:
     """A prior that a start from few observations survives."""
     return prior._replace(weight=jnp.maximum(prior.weight, 1))

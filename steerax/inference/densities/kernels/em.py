@@ -22,6 +22,7 @@ from ...hmm.kernels.em import (
     of_all_devices,
 )
 from ...hmm.kernels.likelihoods import Likelihoods
+from ..lags import windows
 from ..observations import lifted, newest
 
 
@@ -60,8 +61,9 @@ def expected(
     axis: str | None = None,
 ) -> Expected:
     """The E-step; with `block` 0 in scaled numbers, and sums over the devices that `axis` names."""
-    T, B, p = z.shape
-    flat = z.reshape(-1, p)
+    T, B, _ = z.shape
+    read = windows(z, emission.lags)
+    flat = read.reshape(-1, read.shape[-1])
     # each is computed once, not again by all that reads it
     likelihoods, factors = lax.optimization_barrier(Likelihoods.of(lifted(emission.log_densities(flat), A)))
     rows = 1 + jnp.arange(T * B).reshape(T, B)
