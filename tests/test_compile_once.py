@@ -173,6 +173,31 @@ OF_LIFTED = {
     ],
 }
 # of the depth wing: files, records and what training calls
+NUMBERS = sx.HiddenMarkovModel(
+    [0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], sx.emissions.Gaussian([[0.0], [2.0]], [[[1.0]], [[0.5]]])
+)
+LAGGED = sx.HiddenMarkovModel(
+    [0.5, 0.5],
+    [[0.9, 0.1], [0.2, 0.8]],
+    sx.emissions.Autoregressive([[0.0], [2.0]], [[[[0.5]]], [[[0.1]]]], [[[1.0]], [[0.5]]]),
+)
+SEVERAL = sx.Sequences.from_arrays([GAPPY, GAPPY[:7]])
+OF_NUMBERS = {
+    "filter": lambda: (sx.filter(NUMBERS, GAPPY).next().interval(0.9), sx.filter(NUMBERS, SEVERAL).next().mean),
+    "smooth": lambda: sx.smooth(NUMBERS, SEVERAL),
+    "dual_filter": lambda: [
+        sx.dual_filter(NUMBERS, GAPPY, **options) for options in ({}, {"layers": 3}, {"scheme": "doubling"})
+    ],
+    "explain": lambda: [sx.explain(NUMBERS, GAPPY, method=method) for method in ("integrated", "control", "news")],
+    "forecast": lambda: (sx.forecast(NUMBERS, SEVERAL, 3).interval(), sx.forecast(LAGGED, COMPLETE, 3, key=0).mean),
+    "most_likely_states": lambda: sx.most_likely_states(NUMBERS, SEVERAL),
+    "score": lambda: sx.score(NUMBERS, SEVERAL),
+    "sample": lambda: (sx.sample(NUMBERS, 0, 20), sx.sample(LAGGED, 0, 20)),
+    "fit": lambda: [sx.fit(model, COMPLETE, max_iterations=3, progress=False) for model in (NUMBERS, LAGGED)],
+    "fit_online": lambda: sx.fit_online(NUMBERS, [SEVERAL, SEVERAL]),
+    "fit_by_gradient": lambda: sx.fit_by_gradient(NUMBERS, SEVERAL, 2),
+    "step": lambda: (sx.step(NUMBERS, sx.start(NUMBERS), 1.0), sx.step(NUMBERS, sx.start(NUMBERS, 2), [1.0, np.nan])),
+}
 WITHOUT_A_SECOND_CALL = {"write_html", "telemetry", "Report", "Resampled", "GroupedGPT", "Pruned"}
 # names that read or write files, or build something without computing
 NOT_COMPUTING = {"read", "read_table", "load", "save", "load_gpt", "save_gpt", "support", "next_token_predictor"}
@@ -189,7 +214,9 @@ def test_the_table_below_is_the_public_one():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "table", [OF_CHAINS, OF_SERIES, OF_DEPTH, OF_LIFTED], ids=["chains", "series", "depth", "lifted"]
+    "table",
+    [OF_CHAINS, OF_SERIES, OF_NUMBERS, OF_DEPTH, OF_LIFTED],
+    ids=["chains", "series", "numbers", "depth", "lifted"],
 )
 def test_a_second_call_compiles_nothing_and_leaves_nothing(table):
     compiled, wait = _heard(), lambda result: jax.block_until_ready(_arrays(result))
