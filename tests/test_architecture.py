@@ -128,6 +128,9 @@ def test_the_rooms_of_inference_are_twins():
         assert not unsaid, f"inference/{name}/__init__.py does not say why it has no {sorted(unsaid)}"
     assert files["generalised"] >= {"filter", "dual", "explain", "forecast"}
     assert files["hmm"] & files["linear"] >= TWINS
+    assert {
+        path.stem for path in (ROOT / "inference" / "densities").glob("*.py")
+    } >= TWINS  # and what turns numbers into likelihoods
 
 
 def test_no_public_name_is_shadowed_by_a_module():

@@ -172,6 +172,7 @@ def test_the_shortest_strings_are_taken():
     assert found.reached
 
 
+@pytest.mark.slow
 def test_below_a_ten_thousandth_the_loss_goes_on_as_the_tangent():
     strings, said = np.zeros((2, 3), int), np.full((2, 2, 2), 0.5)
     problem = extraction._Problem(jnp.asarray(strings), jnp.asarray(said))

@@ -122,6 +122,7 @@ def test_dropout_keeps_the_mean_and_follows_the_key(key):
     np.testing.assert_array_equal(dropout(x, 0.3, None), x)
 
 
+@pytest.mark.slow
 def test_dropout_on_attention_weights_falls_after_normalisation(key):
     q, k, v = (jax.random.normal(i, (2, 6, 4)) for i in jax.random.split(key, 3))
     whole = lambda i: attend(q, k, v, rate=0.5, key=i)

@@ -58,13 +58,16 @@ def check_all(model, z, log_l):
         close(state.predicted, f.predicted[t + 1])
 
 
-@pytest.mark.parametrize("name", NAMES)
+FEW = ("full", "poisson")  # the others take longer to compile
+
+
+@pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_every_verb_agrees_with_all_paths(name):
     for seed in range(6):
         check_all(*random_case(name, seed, spread=2.0))
 
 
-@pytest.mark.parametrize("name", ["full", "student", "poisson"])
+@pytest.mark.parametrize("name", ["full", *(pytest.param(n, marks=pytest.mark.slow) for n in ("student", "poisson"))])
 def test_every_verb_agrees_where_densities_underflow(name):
     """States a hundred standard deviations apart: likelihoods of e^-5000 beside one."""
     for seed in range(6):
@@ -116,6 +119,7 @@ def test_a_product_of_one_channel_of_symbols_is_the_model_of_tokens():
     np.testing.assert_allclose(first, second, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_several_series_of_unlike_lengths_are_each_by_itself():
     model, *_ = random_case("full", 3, 2.0)
     rng = np.random.default_rng(0)
@@ -217,6 +221,7 @@ def test_explanations_by_deletion_and_shapley_are_their_definitions():
         sx.explain(model, z, contrast=("a", "b"))
 
 
+@pytest.mark.slow
 def test_intervals_of_forecasts_hold_what_they_promise():
     emission = E.Product([E.StudentT([[0.0], [3.0]], [[[1.0]], [[0.2]]], [3.0, 9.0]), E.Poisson([[1.0], [9.0]])])
     model = sx.HiddenMarkovModel([0.5, 0.5], [[0.95, 0.05], [0.1, 0.9]], emission)

@@ -252,7 +252,7 @@ def test_what_this_room_lacks_is_said_in_a_sentence():
         (lambda: sx.smooth(TOM, z), "smooth does not take a GeneralisedHMM. Its belief"),
         (lambda: sx.fit(TOM, data), "fit does not take a GeneralisedHMM. The matrices"),
         (lambda: sx.select([TOM], data), "fit does not take a GeneralisedHMM"),
-        (lambda: sx.most_likely_states(TOM, z), "most_likely_states takes a HiddenMarkovModel, not a GeneralisedHMM"),
+        (lambda: sx.most_likely_states(TOM, z), "most_likely_states does not take a GeneralisedHMM. Its states"),
         (lambda: sx.explain_norms(TOM, np.array(z)), "explain_norms takes a HiddenMarkovModel"),
         (lambda: sx.optimal_control(TOM, 2, np.ones(3)), "optimal_control takes a HiddenMarkovModel"),
         (

@@ -199,6 +199,7 @@ def test_gains_without_a_posterior_are_what_the_docstring_says():
     np.testing.assert_allclose(only_others, (np.array([0, 0, 0.75, 0.25]) - [0.25, 0.75, 0, 0]) / 2)
 
 
+@pytest.mark.slow
 def test_layers_have_their_slope_also_where_prior_and_filter_predict_the_token_alike():
     """Two bits that do not move, each shown by its own tokens: what is seen of one says nothing of the other, so that the two
     masses of a layer are equal although the distributions are not."""

@@ -156,6 +156,7 @@ def test_models_that_lose_nothing_are_filtered_in_linear_space():
     assert not sx.filter(left_right, np.repeat([0, 1, 2], 100)).lost_mass
 
 
+@pytest.mark.slow
 def test_scores_and_slopes_are_right_where_mass_would_be_lost():
     h = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.7, 0.3, 0.0], [0.3, 0.6, 0.1]])
     z = np.r_[np.zeros(1000, int), np.ones(100, int), [2], np.ones(2000, int)]

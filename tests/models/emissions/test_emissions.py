@@ -124,6 +124,7 @@ def test_repeated_m_steps_rise_to_where_no_nudge_helps(name, shrinkage, gaps):
         assert min(nudges) < new - 1e-9 * abs(new)  # a nudge is felt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_state_without_weight_keeps_its_distribution(name):
     emission, _ = random_emission(name, np.random.default_rng(4), 2)
@@ -160,6 +161,7 @@ def test_saved_and_loaded_whole_with_the_names_of_channels(name, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_states_in_another_order_are_the_same_states(name):
     emission, _ = random_emission(name, np.random.default_rng(7), 3)
