@@ -259,7 +259,10 @@ def test_what_this_room_lacks_is_said_in_a_sentence():
             lambda: sx.fit_online(TOM, [sx.Sequences.from_arrays([np.array([0, 1])])]),
             "fit_online takes a HiddenMarkovModel",
         ),
-        (lambda: sx.smooth("a model", z), "smooth takes a HiddenMarkovModel or a linear-Gaussian model, not a str"),
+        (
+            lambda: sx.smooth("a model", z),
+            "smooth takes a HiddenMarkovModel or a conditionally Markov model or a linear-Gaussian model, not a str",
+        ),
         (lambda: sx.filter(TOM, z, flavour=1), "filter of a GeneralisedHMM has no option 'flavour'"),
     ):
         with pytest.raises(sx.ConfigurationError, match=said):
