@@ -18,7 +18,7 @@ from .results import DualFiltered
 from .tokens import AbstractFilteredTokens, batch_first, check_choice
 
 _Beliefs = Array | Scaled  # `[T+1 … d]`
-_Layer = Callable[[Any, tuple, Array], Any]  # (beliefs, arrays of the model, tokens) -> beliefs
+Layer = Callable[[Any, tuple, Array], Any]  # (beliefs, arrays of the model, tokens) -> beliefs
 
 
 def check_kept(layers: int | None, keep: bool) -> None:
@@ -62,7 +62,7 @@ def stationary_of(model: Any) -> Float[Array, " d"]:
 
 
 def dual_filtered(
-    layer: _Layer,
+    layer: Layer,
     filtered: AbstractFilteredTokens,
     start: tuple[str | Any, Float[Array, "T1 *batch d"]],
     layers: int | None,
@@ -120,7 +120,7 @@ def _change(new: _Beliefs, old: _Beliefs, axis: str | None) -> Float[Array, ""]:
 
 
 def _until_fixed(
-    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, *, layer: _Layer, cap: int, axis: str | None
+    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, *, layer: Layer, cap: int, axis: str | None
 ):
     def refuse(*_):
         raise ConfigurationError("How many layers dual_filter needs has no derivative; pass layers=… for gradients.")
@@ -134,7 +134,7 @@ def _until_fixed(
 
 @functools.partial(jax.jit, static_argnames=("layer", "cap", "axis"))
 def _iterated(
-    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, *, layer: _Layer, cap: int, axis: str | None
+    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], tolerance, *, layer: Layer, cap: int, axis: str | None
 ):
     def unfinished(carry):
         _, residuals, n = carry
@@ -150,7 +150,7 @@ def _iterated(
 
 @functools.partial(jax.jit, static_argnames=("layer", "layers", "axis"))
 def _a_number_of(
-    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], *, layer: _Layer, layers: int, axis: str | None
+    rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], *, layer: Layer, layers: int, axis: str | None
 ):
     def apply(rho, _):
         new = layer(rho, arrays, z)
@@ -160,7 +160,7 @@ def _a_number_of(
 
 
 @functools.partial(jax.jit, static_argnames=("layer", "layers", "axis"))
-def _history(rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], *, layer: _Layer, layers: int, axis: str | None):
+def _history(rho: _Beliefs, arrays: tuple, z: Int[Array, "T *batch"], *, layer: Layer, layers: int, axis: str | None):
     """The start and the output of every layer, and the residuals."""
 
     def apply(rho, _):

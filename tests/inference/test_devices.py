@@ -26,7 +26,7 @@ def start(*arguments, flags=""):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def ended(*processes):
+def assert_ended_well(*processes):
     try:
         outputs = [process.communicate(timeout=900) for process in processes]
     finally:
@@ -38,13 +38,13 @@ def ended(*processes):
 
 
 def test_each_of_eight_devices_holds_its_share_and_counting_moves_sums_only():
-    ended(start("shares", flags=EIGHT))
+    assert_ended_well(start("shares", flags=EIGHT))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
 def test_eight_devices_give_what_one_gives():
-    ended(start("all", flags=EIGHT))
+    assert_ended_well(start("all", flags=EIGHT))
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = str(s.getsockname()[1])
-    ended(*(start("two", port, str(i), str(tmp_path / "run")) for i in range(2)))
+    assert_ended_well(*(start("two", port, str(i), str(tmp_path / "run")) for i in range(2)))
 
 
 @pytest.mark.slow

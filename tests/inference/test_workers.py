@@ -31,7 +31,7 @@ class Here(concurrent.futures.Executor):
         return future
 
 
-def equal(a, b):
+def assert_equal(a, b):
     assert a.log_likelihoods.tolist() == b.log_likelihoods.tolist()
     assert a.restarts.tolist() == b.restarts.tolist()
     assert bool(a.result == b.result)
@@ -41,15 +41,15 @@ def equal(a, b):
 
 def test_restarts_of_chains_are_the_same_elsewhere():
     alone = sx.fit(sx.HMM(3), DATA, 1, restarts=3, **OPTIONS)
-    equal(sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=Here(), **OPTIONS), alone)
+    assert_equal(sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=Here(), **OPTIONS), alone)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        equal(sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=pool, **OPTIONS), alone)
+        assert_equal(sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=pool, **OPTIONS), alone)
 
 
 @pytest.mark.slow
 def test_restarts_of_linear_models_are_the_same_elsewhere():
     few = {"restarts": 2, "max_iterations": 8, "progress": False}
-    equal(
+    assert_equal(
         sx.fit(sx.LinearGaussian(1), SERIES, 1, executor=Here(), **few),
         sx.fit(sx.LinearGaussian(1), SERIES, 1, **few),
     )
@@ -61,7 +61,7 @@ def test_a_selection_is_the_same_elsewhere_and_in_the_order_of_its_kinds():
     found = sx.select(kinds, DATA, "held_out", DATA, 1, executor=Here(), **OPTIONS)
     assert [c.held_out for c in found.candidates] == [c.held_out for c in alone.candidates]
     for one, other in zip(found.candidates, alone.candidates, strict=True):
-        equal(one.fitted, other.fitted)
+        assert_equal(one.fitted, other.fitted)
     assert found.candidates[0].kind == kinds[0]
 
 
@@ -71,7 +71,7 @@ def test_restarts_that_were_there_when_a_worker_died_are_kept(tmp_path, monkeypa
     with pytest.raises(sx.WorkerError, match=r"3 results .* the 2 that were ready are in .*run"):
         sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=Here(dies_at=1), **kept)
     again = Here()
-    equal(sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=again, resume=True, **kept), alone)
+    assert_equal(sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=again, resume=True, **kept), alone)
     assert again.number == 1
 
 

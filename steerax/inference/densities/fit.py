@@ -12,16 +12,14 @@ import numpy as np
 
 from ..._bounds import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ..._errors import DataError
-from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...maths.keys import as_key
 from ...models.emissions.base import Prior
 from ...models.hmm import HiddenMarkovModel
-from ...runs.folder import RunFolder
 from ..devices import AXIS, here, mesh_of, over_devices, spread
-from ..hmm.fit import climbed, identity_of
+from ..hmm.fit import Search
 from ..hmm.kernels.em import Iteration, Pseudocounts, as_pseudocounts
-from ..hmm.restarts import Record, Restart, counted_safely
+from ..hmm.restarts import Restart, counted_safely
 from ..hmm.select import n_parameters
 from ..kinds import HMM
 from ..results import Fitted
@@ -104,40 +102,18 @@ def fit_series(
     if data.is_tokens or data.n_observed == 0:
         raise DataError("A model of numbers is fitted to series of numbers; the data hold none.")
     prior, starts = _starts(kind, data, key, restarts, shrinkage, counts)
-    runs = [Restart(model, model) for model in starts]
-    record = None
-    if run_folder is not None:
-        writes = data.devices is None or jax.process_index() == 0  # processes that share devices share the folder
-        kinds = f"hidden Markov model with {type(starts[0].emission).__name__}, shrinkage {shrinkage}"
-        identity = identity_of(kinds, data, starts, counts, tolerance, screening)
-        record = Record(RunFolder(run_folder, identity, resume, writes), runs, save_every)
-        record.restore()
     mesh = mesh_of(data)
     seen = as_observations(starts[0], data)
     if (lags := starts[0].emission.lags) and np.isnan(windows(seen, lags)).any(-1).all():
         raise DataError(f"No sequence is longer than the {lags} observations that each one reads before it.")
     z = spread(mesh, seen, 1, fill=np.nan)
     prepared = PreparedSeries(data, z, spread(mesh, data.lengths, 0, fill=0), prior)
-    settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
-    return _fitted(prepared, *climbed(runs, settings, max_iterations, screening, executor))
-
-
-def _fitted(prepared: PreparedSeries, best: Restart, stopped: RESULTS, compared: np.ndarray) -> Fitted:
-    result = stopped if best.result is None else best.result
-    if result == RESULTS.successful and best.degenerate:
-        result = RESULTS.degenerate_state
-    elif result == RESULTS.successful and _no_better_than_one(best, prepared):
-        result = RESULTS.no_better_than_one
-    return Fitted(
-        best.model,
-        np.array(best.log_likelihoods),
-        np.array(best.objective),
-        n_parameters(best.model),
-        prepared.data.n_observed,
-        result,
-        tuple(best.degenerate),
-        compared,
+    search = Search(
+        max_iterations, tolerance, screening, on_iteration, run_folder, resume, save_every, progress, executor
     )
+    kinds = f"hidden Markov model with {type(starts[0].emission).__name__}, shrinkage {shrinkage}"
+    found = search(kinds, prepared, starts, counts)
+    return found.fitted(found.best.model, data, lambda: _no_better_than_one(found.best, prepared))
 
 
 def _starts(
@@ -158,8 +134,6 @@ def _no_better_than_one(best: Restart, prepared: PreparedSeries) -> bool:
     if model.n_states == 1:
         return False
     one = HiddenMarkovModel(np.ones(1), np.ones((1, 1)), model.emission.permuted(np.zeros(1, int)))
-    alone = Restart(one, one)
-    settings = prepared, Pseudocounts(), 1e-6 * prepared.data.n_observed, None, None, False
-    alone, *_ = climbed([alone], settings, 50, 0, None)
+    alone = Search(max_iterations=50)("one state", prepared, [one], Pseudocounts()).best
     gain = best.log_likelihoods[-1] - alone.log_likelihoods[-1]
     return gain < n_parameters(model) - n_parameters(alone.model)

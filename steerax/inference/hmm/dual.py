@@ -1,21 +1,23 @@
 """The dual filter: inference as layers, from any start to the filter."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ...models.hmm import HiddenMarkovModel
+from ...models.transitions import as_transition
 from ..doubling import check_scheme, dual_filtered_by_doubling
-from ..layers import check_kept, dual_filtered, start_of, stationary_of
+from ..layers import Layer, check_kept, dual_filtered, start_of, stationary_of
 from ..results import DualFiltered
 from ..tokens import Tokens
-from .filter import filter_tokens
+from .filter import FilteredTokens, filter_tokens
 from .kernels.layers import layer
 from .kernels.likelihoods import emission_table, row_numbers
 from .kernels.recursions import prior_distributions
-from .kernels.scaled import Scaled, filter_scaled, layer_scaled
+from .kernels.scaled import Scaled, filter_scaled, layer_scaled, scaled_table
 
 
 @bounded(layers=COUNT_OR_ZERO, tolerance=NOT_NEGATIVE, max_layers=COUNT_OR_ZERO)
@@ -53,23 +55,41 @@ def dual_filter_tokens(
     `ConfigurationError` for tokens and options that cannot be used.
     """
     filtered = filter_tokens(hmm, data, on_impossible)
-    check_kept(layers, keep and scheme == "dual")
-    check_scheme(scheme, initial=initial, tolerance=tolerance, max_layers=max_layers)
-    if scheme == "doubling":
-        seen = emission_table(hmm.emission)[row_numbers(jnp.asarray(filtered.tokens))]
-        operators = jnp.einsum("...i,ij->...ij", seen, hmm.dense_transition)
-        prior = prior_distributions(hmm.initial, hmm.transition, len(operators))
-        exact = lambda: (filter_scaled(*hmm.arrays, jnp.full(len(operators), -1))[0], Scaled.of(operators))
-        one = jnp.ones_like(hmm.initial)
-        return dual_filtered_by_doubling(filtered, prior, operators, one, layers, keep, exact)
-    initial = ("filter" if layers is None else "prior") if initial is None else initial
-    laws = {
-        "prior": lambda: prior_distributions(hmm.initial, hmm.transition, len(filtered.tokens)),
-        "uniform": lambda: jnp.full(hmm.n_states, 1 / hmm.n_states, filtered.states.dtype),
-        "stationary": lambda: stationary_of(hmm),
-    }
-    start = initial, start_of(filtered, initial, laws)
-    return dual_filtered(_layer, filtered, start, layers, tolerance, max_layers, keep)
+    options = Layers(layers, initial, tolerance, max_layers, keep, scheme)
+    return options.of_chain(_layer, filtered, lambda: stationary_of(hmm))
+
+
+class Layers(NamedTuple):
+    """The options of `dual_filter_tokens` of these names."""
+
+    layers: int | None
+    initial: str | Any
+    tolerance: float | None
+    max_layers: int | None
+    keep: bool
+    scheme: str
+
+    def of_chain(self, layer: Layer, filtered: FilteredTokens, stationary: Callable[[], Array]) -> DualFiltered:
+        """What the layers of a chain make of what its filter returned, whose model has the `arrays` of a hidden Markov model."""
+        layers, initial, tolerance, max_layers, keep, scheme = self
+        check_kept(layers, keep and scheme == "dual")
+        check_scheme(scheme, initial=initial, tolerance=tolerance, max_layers=max_layers)
+        (mu, A, C), length = filtered.model.arrays, len(filtered.tokens)
+        prior = lambda: prior_distributions(mu, A, length)
+        if scheme == "doubling":
+            rows, moves = row_numbers(jnp.asarray(filtered.tokens)), as_transition(A).dense()
+            operators = jnp.einsum("...i,ij->...ij", emission_table(C)[rows], moves)
+
+            def exact() -> tuple[Scaled, Scaled]:
+                seen, by = scaled_table(C)[rows], Scaled.of(moves)
+                by = by.reshape(*(1,) * (seen.m.ndim - 1), *moves.shape)
+                return filter_scaled(mu, A, C, jnp.full(length, -1))[0], seen.reshape(*seen.m.shape, 1) * by
+
+            return dual_filtered_by_doubling(filtered, prior(), operators, jnp.ones_like(mu), layers, keep, exact)
+        initial = ("filter" if layers is None else "prior") if initial is None else initial
+        uniform = lambda: jnp.full(len(mu), 1 / len(mu), filtered.states.dtype)
+        start = initial, start_of(filtered, initial, {"prior": prior, "uniform": uniform, "stationary": stationary})
+        return dual_filtered(layer, filtered, start, layers, tolerance, max_layers, keep)
 
 
 def _layer(rho: Any, arrays: tuple, z: Int[Array, "T *batch"]) -> Any:

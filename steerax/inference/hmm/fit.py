@@ -5,7 +5,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from ..kinds import HMM
 from ..results import Fitted
 from ..tokens import as_codes
 from .kernels.em import Pseudocounts, as_pseudocounts
-from .restarts import EMLoop, Prepared, Record, Restart
+from .restarts import CanIterate, EMLoop, Prepared, Record, Restart
 from .select import n_parameters
 
 
@@ -84,60 +84,91 @@ def fit_tokens(
     if isinstance(kind, HiddenMarkovModel) and kind.vocabulary is not None:
         data = dataclasses.replace(data.in_codes_of(kind.vocabulary), vocabulary=kind.vocabulary)
     starts = _starts(kind, data, key, restarts)
-    runs = [Restart(model, model) for model in starts]
-    record = None
-    if run_folder is not None:
-        writes = data.devices is None or jax.process_index() == 0  # processes that share devices share the folder
-        identity = identity_of("hidden Markov model by Baum-Welch", data, starts, counts, tolerance, screening)
-        record = Record(RunFolder(run_folder, identity, resume, writes), runs, save_every)
-        record.restore()
-    prepared = Prepared.of(data, starts[0])
-    loop_settings = prepared, counts, tolerance * data.n_observed, on_iteration, record, progress
-    best, stopped, compared = climbed(runs, loop_settings, max_iterations, screening, executor)
-    return _fitted(best, data, stopped, compared)
-
-
-def climbed(
-    runs: list[Restart],
-    settings: tuple,
-    max_iterations: int,
-    screening: int,
-    executor: concurrent.futures.Executor | None,
-) -> tuple[Restart, RESULTS, np.ndarray]:
-    """The best restart after all iterations, how it ended if not by itself, and log-likelihoods after screening."""
-    prepared, counts, least_gain, on_iteration, record, progress = settings
-    compared_at = max_iterations if len(runs) == 1 else min(screening, max_iterations)
-    with loop.interruptible() as interrupted:
-        stop = threading.Event()
-        climb = EMLoop(prepared, counts, least_gain, on_iteration, interrupted, stop, record, progress)
-        if executor is not None and len(runs) > 1:
-            climb.elsewhere(runs, compared_at, executor)
-        climb(runs, compared_at)
-        best = max(runs, key=lambda run: run.objective[min(compared_at, len(run.objective) - 1)])
-        climb([best], max_iterations)
-        stopped = RESULTS.interrupted if interrupted() else RESULTS.max_steps_reached
-    if record is not None:
-        record.save()
-    return best, stopped, np.array([run.log_likelihoods[min(compared_at, len(run.objective) - 1)] for run in runs])
-
-
-def _fitted(best: Restart, data: Sequences, stopped: RESULTS, compared: np.ndarray) -> Fitted:
-    result = stopped if best.result is None else best.result
-    model = HiddenMarkovModel(*best.model.arrays, data.vocabulary)
-    if result == RESULTS.successful and best.degenerate:
-        result = RESULTS.degenerate_state
-    elif result == RESULTS.successful and _no_better_than_one(model, best.log_likelihoods[-1], data):
-        result = RESULTS.no_better_than_one
-    return Fitted(
-        model,
-        np.array(best.log_likelihoods),
-        np.array(best.objective),
-        n_parameters(model),
-        data.n_observed,
-        result,
-        tuple(best.degenerate),
-        compared,
+    search = Search(
+        max_iterations, tolerance, screening, on_iteration, run_folder, resume, save_every, progress, executor
     )
+    found = search("hidden Markov model by Baum-Welch", Prepared.of(data, starts[0]), starts, counts)
+    model = HiddenMarkovModel(*found.best.model.arrays, data.vocabulary)
+    return found.fitted(model, data, lambda: _no_better_than_one(model, found.best.log_likelihoods[-1], data))
+
+
+class Found(NamedTuple):
+    """What a search ends with: the best restart, how it ended if not by itself, and log-likelihoods after screening."""
+
+    best: Restart
+    stopped: RESULTS
+    compared: np.ndarray
+
+    def fitted(self, model: HiddenMarkovModel, data: Sequences, no_better_than_one: Callable[[], bool]) -> Fitted:
+        """The record of a fit."""
+        best = self.best
+        result = self.stopped if best.result is None else best.result
+        if result == RESULTS.successful and best.degenerate:
+            result = RESULTS.degenerate_state
+        elif result == RESULTS.successful and no_better_than_one():
+            result = RESULTS.no_better_than_one
+        return Fitted(
+            model,
+            np.array(best.log_likelihoods),
+            np.array(best.objective),
+            n_parameters(model),
+            data.n_observed,
+            result,
+            tuple(best.degenerate),
+            self.compared,
+        )
+
+
+class Search(NamedTuple):
+    """How EM climbs from several starts: the options of `fit_tokens` of these names."""
+
+    max_iterations: int
+    tolerance: float = 1e-6
+    screening: int = 20
+    on_iteration: Callable[[int, float, HiddenMarkovModel], Any] | None = None
+    run_folder: str | os.PathLike | None = None
+    resume: bool = False
+    save_every: float = 30.0
+    progress: bool = False
+    executor: concurrent.futures.Executor | None = None
+
+    def __call__(self, kind: str, prepared: CanIterate, starts: list[HiddenMarkovModel], counts: Pseudocounts) -> Found:
+        """The best of the starts after all iterations; `kind` says, beside the data, what makes two searches the same one."""
+        runs, data = [Restart(model, model) for model in starts], prepared.data
+        record = self._record(kind, data, runs, counts)
+        compared_at = self.max_iterations if len(runs) == 1 else min(self.screening, self.max_iterations)
+        with loop.interruptible() as interrupted:
+            least_gain, stop = self.tolerance * data.n_observed, threading.Event()
+            climb = EMLoop(prepared, counts, least_gain, self.on_iteration, interrupted, stop, record, self.progress)
+            if self.executor is not None and len(runs) > 1:
+                climb.elsewhere(runs, compared_at, self.executor)
+            climb(runs, compared_at)
+            best = max(runs, key=lambda run: run.objective[min(compared_at, len(run.objective) - 1)])
+            climb([best], self.max_iterations)
+            stopped = RESULTS.interrupted if interrupted() else RESULTS.max_steps_reached
+        if record is not None:
+            record.save()
+        at = lambda run: run.log_likelihoods[min(compared_at, len(run.objective) - 1)]
+        return Found(best, stopped, np.array([at(run) for run in runs]))
+
+    def _record(self, kind: str, data: Sequences, runs: list[Restart], counts: Pseudocounts) -> Record | None:
+        """The restarts as the run folder has them, if there is one."""
+        if self.run_folder is None:
+            return None
+        writes = data.devices is None or jax.process_index() == 0  # processes that share devices share the folder
+        leaves = (np.asarray(leaf) for run in runs for leaf in jax.tree.leaves(run.model.parameters))
+        identity = {
+            "kind": kind,
+            "data": content_hash(np.asarray(data.values), np.asarray(data.lengths)),
+            "starts": content_hash(*leaves),
+            "restarts": len(runs),
+            "pseudocounts": list(counts),
+            "tolerance": self.tolerance,
+            "screening": self.screening,
+        }
+        record = Record(RunFolder(self.run_folder, identity, self.resume, writes), runs, self.save_every)
+        record.restore()
+        return record
 
 
 def _no_better_than_one(model: HiddenMarkovModel, log_likelihood: float, data: Sequences) -> bool:
@@ -157,21 +188,6 @@ def _starts(kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: 
         return [kind]
     keys = jax.random.split(as_key(key), restarts)
     return [_random_start(k, data, kind, sticky=i % 2 == 1) for i, k in enumerate(keys)]
-
-
-def identity_of(
-    kind: str, data: Sequences, starts, counts: Pseudocounts, tolerance: float, screening: int
-) -> dict[str, Any]:
-    """What makes two fits the same one, however many iterations are asked for."""
-    return {
-        "kind": kind,
-        "data": content_hash(np.asarray(data.values), np.asarray(data.lengths)),
-        "starts": content_hash(*(np.asarray(leaf) for start in starts for leaf in jax.tree.leaves(start.parameters))),
-        "restarts": len(starts),
-        "pseudocounts": list(counts),
-        "tolerance": tolerance,
-        "screening": screening,
-    }
 
 
 def _random_start(key: Any, data: Sequences, kind: HMM, sticky: bool) -> HiddenMarkovModel:

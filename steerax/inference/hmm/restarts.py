@@ -149,15 +149,17 @@ class Restart:
         value = log_likelihood + log_prior
         gain = value - self.objective[-1] if self.objective else np.inf
         size = max(abs(log_likelihood), abs(log_prior), n_observed)  # of what was added up, each to its own rounding
-        if not np.isfinite(value) or gain < -1e3 * float(jnp.finfo(self.model.initial.dtype).eps) * size:
+        fell = gain < -1e3 * float(jnp.finfo(self.model.initial.dtype).eps) * size
+        if np.isnan(value) or fell or (self.objective and value == np.inf):
             self.result = RESULTS.breakdown
-            return False
+            if self.objective:
+                return False  # the model before is the better one
         known = {state for _, state in self.degenerate}
         self.degenerate += [(len(self.objective), int(i)) for i in np.flatnonzero(self.lost) if int(i) not in known]
         self.model, self.pending, self.lost = self.pending, after, lost
         self.log_likelihoods.append(log_likelihood)
         self.objective.append(value)
-        if gain < least_gain:
+        if gain < least_gain and self.result is None:
             self.result = RESULTS.successful
         return True
 

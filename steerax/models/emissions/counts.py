@@ -1,5 +1,6 @@
 """Emissions of whole numbers: counts without a limit, and symbols of a channel."""
 
+import abc
 from typing import Any
 
 import equinox as eqx
@@ -44,9 +45,9 @@ class _Counts(AbstractEmission):
         found = jnp.where(whole, self.log_masses(jnp.maximum(counts, 0), c), -jnp.inf)
         return jnp.where(jnp.isnan(z), 0, found)
 
+    @abc.abstractmethod
     def log_masses(self, z: Float[Array, "N one"], c: int) -> Float[Array, "N d"]:
         """Log-probabilities of counts of one channel."""
-        raise NotImplementedError
 
     def _of_prior(self, prior: Prior) -> Float[Array, ""]:
         """Those of the observations that nobody made."""

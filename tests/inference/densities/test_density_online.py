@@ -28,7 +28,7 @@ def all_but_slow(*fast):
     return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
-def close(a, b, **tolerance):
+def assert_close(a, b, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), a, b)
 
 
@@ -40,7 +40,7 @@ def test_one_batch_of_everything_is_one_iteration(name, shrinkage):
     sums = jax.tree.map(lambda c: c * data.n_observed, pseudo)
     once = sx.fit(start, data, max_iterations=1, tolerance=0.0, shrinkage=shrinkage, pseudocounts=sums, progress=False)
     online = sx.fit_online(start, [data], shrinkage=shrinkage, pseudocounts=pseudo)
-    close(online.model.parameters, once.model.parameters, rtol=1e-9, atol=1e-12)
+    assert_close(online.model.parameters, once.model.parameters, rtol=1e-9, atol=1e-12)
     exact = sx.filter(start, data).log_likelihood.sum() / data.n_observed
     np.testing.assert_allclose(online.log_likelihoods, [exact], rtol=1e-12)
 
@@ -56,7 +56,7 @@ def test_two_halves_about_unlike_parameters_are_the_whole_about_the_newer_ones(n
     first = elsewhere.translated(emission.statistics(weights[:13], z[:13]), emission)
     back = emission.translated(first, elsewhere)
     whole = emission.statistics(weights, z)
-    close(jax.tree.map(jnp.add, back, emission.statistics(weights[13:], z[13:])), whole, rtol=1e-9, atol=1e-9)
+    assert_close(jax.tree.map(jnp.add, back, emission.statistics(weights[13:], z[13:])), whole, rtol=1e-9, atol=1e-9)
 
 
 def about(emission, rng):
@@ -84,7 +84,7 @@ def test_moments_about_other_means_are_those_that_were_collected_about_them(stru
     if structure in ("diagonal", "spherical"):
         z = jnp.asarray(with_gaps(rng, np.asarray(z)))
     moved = elsewhere.translated(emission.statistics(weights, z), emission)
-    close(moved, elsewhere.statistics(weights, z), rtol=1e-10, atol=1e-10)
+    assert_close(moved, elsewhere.statistics(weights, z), rtol=1e-10, atol=1e-10)
 
 
 def test_the_scales_of_a_student_t_stay_when_its_moments_move():
@@ -104,8 +104,8 @@ def test_the_scales_of_a_student_t_stay_when_its_moments_move():
     e = z[:, None] - np.asarray(elsewhere.location)
     collected = emission.statistics(jnp.asarray(weights), jnp.asarray(z))
     moments, *_ = elsewhere.translated(collected, emission)
-    close(moments.first, np.einsum("nd,ndp->dp", wu, e), rtol=1e-10)
-    close(moments.second, np.einsum("nd,ndp,ndq->dpq", wu, e, e), rtol=1e-10)
+    assert_close(moments.first, np.einsum("nd,ndp->dp", wu, e), rtol=1e-10)
+    assert_close(moments.second, np.einsum("nd,ndp,ndq->dpq", wu, e, e), rtol=1e-10)
 
 
 def test_the_level_of_a_negative_binomial_keeps_the_expectation_of_its_log_rate():
@@ -136,7 +136,7 @@ def test_two_halves_of_a_data_set_mix_to_the_means_of_the_whole(name):
     # the first half is kept about other parameters, as after an M-step
     elsewhere = about(model.emission, np.random.default_rng(3))
     moved = a._replace(statistics=elsewhere.translated(a.statistics, model.emission), emission=elsewhere)
-    close(mixed(moved, b, halves[1].n_observed / data.n_observed), whole, rtol=1e-9, atol=1e-10)
+    assert_close(mixed(moved, b, halves[1].n_observed / data.n_observed), whole, rtol=1e-9, atol=1e-10)
 
 
 # shapes of negative binomials and mixtures from a random start need more than one pass: .03 and .22 nats are left
@@ -164,9 +164,9 @@ def test_a_stream_recovers_the_parameters_and_predicts_what_it_has_not_seen():
     batches = [data.select(range(i, i + 10)) for i in range(0, 300, 10)]
     fit = sx.fit_online(start, batches, exponent=0.7, warm=2)
     found, _ = sx.align_states(fit.model, model)
-    close(found.emission.mean, model.emission.mean, atol=0.2)
-    close(found.emission.covariance, model.emission.covariance, rtol=0.2, atol=0.15)
-    close(found.transition, model.transition, atol=0.03)
+    assert_close(found.emission.mean, model.emission.mean, atol=0.2)
+    assert_close(found.emission.covariance, model.emission.covariance, rtol=0.2, atol=0.15)
+    assert_close(found.transition, model.transition, atol=0.03)
     before = sx.fit_online(start, batches[:7], exponent=0.7, warm=2).model
     exact = sx.filter(before, batches[7]).log_likelihood.sum() / batches[7].n_observed
     np.testing.assert_allclose(fit.log_likelihoods[7], exact, rtol=1e-12)
@@ -181,8 +181,8 @@ def test_the_place_of_the_data_on_the_line_plays_no_part():
     )
     streams = [[s.select(range(i, i + 5)) for i in range(0, 20, 5)] for s in (data, far)]
     near, away = (sx.fit_online(place(model, by), s).model for s, by in zip(streams, (0, 1e6), strict=True))
-    close(away.emission.mean - 1e6, near.emission.mean, atol=1e-7)
-    close(away.emission.covariance, near.emission.covariance, rtol=1e-7, atol=1e-8)
+    assert_close(away.emission.mean - 1e6, near.emission.mean, atol=1e-7)
+    assert_close(away.emission.covariance, near.emission.covariance, rtol=1e-7, atol=1e-8)
 
 
 def test_a_chain_of_order_two_and_empty_batches_are_taken():

@@ -25,7 +25,7 @@ def random_case(seed, lags=1, p=2, length=T, structure="full"):
     return model, np.array(sx.sample(model, seed, length)[1])
 
 
-def close(a, b, tolerance=1e-11):
+def assert_close(a, b, tolerance=1e-11):
     np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), tolerance, tolerance)
 
 
@@ -38,23 +38,23 @@ def test_every_verb_agrees_with_all_paths(lags, gap):
             z[{"first": 0, "last": -1}[gap]] = np.nan
         exact = Enumerated(model.initial, model.transition, log_densities_after(model.emission, z))
         f = sx.filter(model, z)
-        close(f.log_likelihood, exact.log_mass(T))
-        close(np.cumsum(f.log_likelihoods), [exact.log_mass(t + 1) for t in range(T)])
-        close(f.predicted, [exact.state(t, t) for t in range(T + 1)])
-        close(f.filtered, [exact.state(t, t + 1) for t in range(T)])
-        close(sx.smooth(model, z).smoothed, [exact.state(t, T) for t in range(T)])
+        assert_close(f.log_likelihood, exact.log_mass(T))
+        assert_close(np.cumsum(f.log_likelihoods), [exact.log_mass(t + 1) for t in range(T)])
+        assert_close(f.predicted, [exact.state(t, t) for t in range(T + 1)])
+        assert_close(f.filtered, [exact.state(t, t + 1) for t in range(T)])
+        assert_close(sx.smooth(model, z).smoothed, [exact.state(t, T) for t in range(T)])
         path = np.asarray(sx.most_likely_states(model, z))
         on = (exact.paths[:, :T] == path).all(1)
-        close(np.logaddexp.reduce(exact.prefix[on, T]), exact.log_best(), 1e-9)
+        assert_close(np.logaddexp.reduce(exact.prefix[on, T]), exact.log_best(), 1e-9)
         for options in ({}, {"scheme": "doubling"}, {"layers": T}):
-            close(sx.dual_filter(model, z, **options).predicted, f.predicted, 1e-8)
+            assert_close(sx.dual_filter(model, z, **options).predicted, f.predicted, 1e-8)
         told = sx.explain(model, z, "all", "state", method="control")
-        close(told.prior + told.weights.sum(1), f.predicted)
+        assert_close(told.prior + told.weights.sum(1), f.predicted)
         for q, s in itertools.combinations_with_replacement(range(T), 2):
             move = np.linalg.matrix_power(np.asarray(model.transition), s + 1 - q)
-            close(told.weights[s + 1, q], (exact.state(q, q + 1) - exact.state(q, q)).astype(float) @ move)
+            assert_close(told.weights[s + 1, q], (exact.state(q, q + 1) - exact.state(q, q)).astype(float) @ move)
         level = sx.explain(model, z, -1, np.array([[1.0], [3.0]]))  # integrated, an array
-        close(level.prior + level.weights.sum(1), f.predicted[-1:] @ np.array([[1.0], [3.0]]), 1e-6)
+        assert_close(level.prior + level.weights.sum(1), f.predicted[-1:] @ np.array([[1.0], [3.0]]), 1e-6)
 
 
 def test_likelihoods_are_those_of_statsmodels():
@@ -87,26 +87,26 @@ def test_the_next_observation_is_the_mixture_of_regressions_on_the_last_ones():
     centres = np.asarray(own.intercept) + np.einsum("dlpq,lq->dp", np.asarray(own.coefficients), z[:-3:-1])
     w, S = np.asarray(f.predicted[-1]), np.asarray(own.covariance)
     mean = w @ centres
-    close(ahead.mean, mean)
+    assert_close(ahead.mean, mean)
     apart = centres - mean
-    close(ahead.covariance, np.einsum("d,dpq->pq", w, S + apart[:, :, None] * apart[:, None]))
+    assert_close(ahead.covariance, np.einsum("d,dpq->pq", w, S + apart[:, :, None] * apart[:, None]))
     at = np.array([0.3, -0.2])
     density = sum(w[x] * stats.multivariate_normal.pdf(at, centres[x], S[x]) for x in range(D))
-    close(ahead.log_density(jnp.asarray(at)), np.log(density))
+    assert_close(ahead.log_density(jnp.asarray(at)), np.log(density))
     below = sum(w[x] * stats.norm.cdf(at, centres[x], np.sqrt(np.diag(S[x]))) for x in range(D))
-    close(ahead.cumulative(jnp.asarray(at)), below, 1e-9)
+    assert_close(ahead.cumulative(jnp.asarray(at)), below, 1e-9)
     ends = ahead.interval(0.8)
-    close(ahead.cumulative(ends[:, 1]) - ahead.cumulative(ends[:, 0]), [0.8, 0.8], 1e-9)
+    assert_close(ahead.cumulative(ends[:, 1]) - ahead.cumulative(ends[:, 0]), [0.8, 0.8], 1e-9)
     scores = [f.next(t).log_density(jnp.asarray(z[t])) for t in range(T)]
-    close(scores, f.log_likelihoods)
+    assert_close(scores, f.log_likelihoods)
     assert np.isnan(f.next(1).mean).all()  # two lags, one observation
     assert np.isnan(f.next(1).quantile(0.5)).all()
     assert f.next(1).p_value(jnp.asarray(z[1])) == 1
     first = sx.forecast(model, z, 1, samples=3)
-    close(first.mean[0], mean)
-    close(first.covariance[0], ahead.covariance)
-    close(first.interval(0.8)[0], ends, 1e-9)
-    close(first.standard_error, np.zeros((1, 2)))
+    assert_close(first.mean[0], mean)
+    assert_close(first.covariance[0], ahead.covariance)
+    assert_close(first.interval(0.8)[0], ends, 1e-9)
+    assert_close(first.standard_error, np.zeros((1, 2)))
 
 
 def test_forecasts_beyond_one_step_have_the_moments_of_all_futures():
@@ -127,9 +127,9 @@ def test_forecasts_beyond_one_step_have_the_moments_of_all_futures():
         assert abs(float(ahead.mean[step, 0]) - first) <= 5 * error + 1e-10
         assert (error == 0) == (step == 0)
         np.testing.assert_allclose(ahead.covariance[step, 0, 0], second - first**2, rtol=0.1)
-        close(ahead.states[step], w @ np.linalg.matrix_power(A, step))
+        assert_close(ahead.states[step], w @ np.linalg.matrix_power(A, step))
     low, high = np.asarray(ahead.interval(0.9)[:, 0]).T
-    close(ahead.distribution.cumulative(jnp.asarray(high)[:, None])[:, 0], np.full(4, 0.95), 1e-9)
+    assert_close(ahead.distribution.cumulative(jnp.asarray(high)[:, None])[:, 0], np.full(4, 0.95), 1e-9)
     assert (low < high).all()
     at = jnp.asarray(ahead.mean)
     slope = (ahead.distribution.cumulative(at + 1e-5) - ahead.distribution.cumulative(at - 1e-5))[:, 0] / 2e-5
@@ -160,15 +160,15 @@ def test_several_series_of_unlike_lengths_are_each_by_itself():
     ahead, dual, scores = sx.forecast(model, data, 2), sx.dual_filter(model, data), sx.score(model, data)
     for i, z in enumerate(parts):
         own, n = sx.filter(model, z), len(z)
-        close(f.predicted[i, : n + 1], own.predicted)
-        close(f.log_likelihood[i], own.log_likelihood)
-        close(f.next().mean[i], own.next().mean)
-        close(s.smoothed[i, :n], sx.smooth(model, z).smoothed)
-        close(dual.predicted[i, : n + 1], own.predicted)
-        close(e.weights[i, 0, :n], sx.explain(model, z, target="state").weights[0])
-        close(ahead.mean[i, 0], own.next().mean)
+        assert_close(f.predicted[i, : n + 1], own.predicted)
+        assert_close(f.log_likelihood[i], own.log_likelihood)
+        assert_close(f.next().mean[i], own.next().mean)
+        assert_close(s.smoothed[i, :n], sx.smooth(model, z).smoothed)
+        assert_close(dual.predicted[i, : n + 1], own.predicted)
+        assert_close(e.weights[i, 0, :n], sx.explain(model, z, target="state").weights[0])
+        assert_close(ahead.mean[i, 0], own.next().mean)
         np.testing.assert_array_equal(sx.most_likely_states(model, data)[i, :n], sx.most_likely_states(model, z))
-        close(scores.log_likelihoods[i, :n], own.log_likelihoods)
+        assert_close(scores.log_likelihoods[i, :n], own.log_likelihoods)
     assert scores.scored.sum() == (7 - 2) + (3 - 2)
 
 
@@ -177,21 +177,21 @@ def test_a_stream_remembers_as_many_observations_as_it_reads(tmp_path):
     f, state = sx.filter(model, z), sx.start(model)
     for t in range(T):
         state, said = sx.step(model, state, z[t])
-        close(said.log_likelihood, f.log_likelihoods[t])
-        close(state.predicted, f.predicted[t + 1])
+        assert_close(said.log_likelihood, f.log_likelihoods[t])
+        assert_close(state.predicted, f.predicted[t + 1])
         if t > 0:
-            close(said.next.mean, f.next(t + 1).mean)
+            assert_close(said.next.mean, f.next(t + 1).mean)
         if t == 2:
             sx.save(state, tmp_path / "state")
             state = sx.load(tmp_path / "state")
-    close(said.p_value, f.next(T - 1).p_value(jnp.asarray(z[-1])))
+    assert_close(said.p_value, f.next(T - 1).p_value(jnp.asarray(z[-1])))
     both = sx.start(model, 2)
     for t in range(T):
         both, said = sx.step(model, both, np.stack([z[t], z[t] if t > 2 else np.full(2, np.nan)]))
-    close(both.predicted[0], f.predicted[-1])
-    close(both.predicted[1], sx.filter(model, np.where(np.arange(T)[:, None] > 2, z, np.nan)).predicted[-1])
+    assert_close(both.predicted[0], f.predicted[-1])
+    assert_close(both.predicted[1], sx.filter(model, np.where(np.arange(T)[:, None] > 2, z, np.nan)).predicted[-1])
     traced = jax.jit(lambda s, z: sx.step(model, s, z)[0].predicted)(sx.start(model), jnp.asarray(z[0]))
-    close(traced, f.predicted[1])
+    assert_close(traced, f.predicted[1])
 
 
 @pytest.mark.slow
@@ -204,16 +204,16 @@ def test_tuples_of_states_emit_what_the_newest_one_does():
     ordered = sx.HiddenMarkovModel(mu, OrderKTransition(tensor), small)
     plain = sx.HiddenMarkovModel(mu, OrderKTransition(tensor).dense(), wide)
     z = np.asarray(sx.sample(ordered, 0, 40)[1])
-    close(sx.filter(ordered, z).predicted, sx.filter(plain, z).predicted)
+    assert_close(sx.filter(ordered, z).predicted, sx.filter(plain, z).predicted)
     one, other = (sx.forecast(m, z, 3, samples=3000) for m in (ordered, plain))
-    close(one.states, other.states)
+    assert_close(one.states, other.states)
     assert (np.abs(one.mean - other.mean) <= 5 * (one.standard_error + other.standard_error) + 1e-10).all()
 
 
 def test_traced_and_differentiated():
     model, z = random_case(0)
     value = lambda model, z: sx.filter(model, z).log_likelihood
-    close(jax.jit(value)(model, jnp.asarray(z)), value(model, z))
+    assert_close(jax.jit(value)(model, jnp.asarray(z)), value(model, z))
     slope = jax.grad(lambda m: value(m, jnp.asarray(z)))(model).emission.coefficients
     own, step = model.emission, np.zeros((D, 1, 2, 2))
     step[1, 0, 0, 1] = 1e-6
