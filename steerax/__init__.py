@@ -57,9 +57,9 @@ _HOME: dict[str, str] = {
     "explain_norms": "steerax.inference.hmm.explain",
     "optimal_control": "steerax.inference.hmm.exact_control",
     "Pseudocounts": "steerax.inference.hmm.kernels.em",
-    "align_states": "steerax.inference.hmm.select",
-    "fit_online": "steerax.inference.hmm.online",
-    "fit_by_gradient": "steerax.inference.hmm.gradient",
+    "align_states": "steerax.inference.align",
+    "fit_online": "steerax.inference.online",
+    "fit_by_gradient": "steerax.inference.gradient",
     "DualFilterNetwork": "steerax.inference.hmm.network",
     # inference: linear-Gaussian models only
     "recalibrate": "steerax.inference.linear.calibration",

@@ -9,8 +9,8 @@ import optax
 
 from ...data.sequences import Sequences
 from ...inference import kinds
+from ...inference.gradient import fit_by_gradient
 from ...inference.hmm.fit import fit_tokens
-from ...inference.hmm.gradient import fit_by_gradient
 from ...inference.hmm.network import DualFilterNetwork
 from ...models import sample_sequences, two_cycle
 from ...models.hmm import HiddenMarkovModel
