@@ -75,6 +75,9 @@ def write_files(folder, monkeypatch):
     for name in ("text.txt", "book.txt", "corpus.txt"):
         (folder / name).write_text(TEXT)
     labels = "".join(f"s{i % 3},p{i // 40},{i % 2},{'xy'[i % 2]},{1 + i % 4}\n" for i in range(120))
+    (folder / "returns.csv").write_text(
+        "close\n" + "".join(f"{x:.4f}\n" for x in np.random.default_rng(1).normal(size=80))
+    )
     (folder / "table.csv").write_text("state,patient,a,class,count\n" + labels)
     (folder / "process.json").write_text(
         '{"transition": [[0.9, 0.1], [0.2, 0.8]], "emission": [[0.7, 0.3], [0.1, 0.9]]}'

@@ -70,6 +70,7 @@ def run(config: Config, seed: int) -> Findings:
         "above": above,
         "medians": medians,
         "floor": lowest,
+        "order": m,
         "true_kind": f"HMM of order {m}, the true kind",
         "gpt": f"GPT of width {config.width}",
     }

@@ -49,7 +49,8 @@ QUICK = Config(
 
 def run(config: Config, seed: int) -> Findings:
     """Every predictor on both sources."""
-    sources = [make(config) for make in (real_data.program_source, real_data.text_source)]  # pyright: ignore[reportArgumentType]
+    read = real_data.Config(tokens=config.tokens, length=config.length, windows=config.windows)
+    sources = [make(read) for make in (real_data.program_source, real_data.text_source)]
     numbers, drawings = {}, {}
     for i, source in enumerate(coarse(source, config.symbols) for source in sources):
         scores, sizes = scored(config, source, jax.random.key(seed + 100 * i))

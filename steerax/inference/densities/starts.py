@@ -54,10 +54,11 @@ def random_start(key: Any, data: Sequences, kind: HMM, prior: Prior, regimes: bo
 
 
 def _standardised(z: Float[np.ndarray, "N p"]) -> Float[np.ndarray, "N p"]:
-    """Distances from the median in units of the middle half of the data, no further than the outermost hundredths."""
+    """Distances from the median in units of the middle half of the data, long ones shortened (arsinh), no further than the outermost
+    hundredths: a group should not be what lies far out."""
     low, quarter, middle, three, high = np.nanquantile(z, [0.01, 0.25, 0.5, 0.75, 0.99], axis=0)
     filled = np.clip(np.where(np.isnan(z), middle, z), low, high) - middle
-    return filled / np.where(three > quarter, three - quarter, np.where(high > low, high - low, 1))
+    return np.arcsinh(filled / np.where(three > quarter, three - quarter, np.where(high > low, high - low, 1)))
 
 
 def _in_windows(points: Float[np.ndarray, "T p"]) -> Float[np.ndarray, "T two_p"]:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from ..._results import is_traced
 from ...data.scores import TokenScores
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
@@ -74,7 +75,7 @@ def filter_tokens(hmm: HiddenMarkovModel, data: Tokens, on_impossible: str = "ra
     z = as_codes(hmm, data)
     lengths = np.asarray(data.lengths) if isinstance(data, Sequences) else None
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
-    if (mesh := mesh_of(data)) is not None:
+    if (mesh := mesh_of(data)) is not None and not is_traced(hmm.arrays):
         found = filtered_over(mesh, filter_traced, hmm.arrays, np.asarray(z), on_impossible)
         return FilteredTokens(model=hmm, lengths=lengths, **found)
     filtered = filter_codes(hmm, z, lengths)

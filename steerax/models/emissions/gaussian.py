@@ -216,7 +216,12 @@ class StudentT(AbstractEmission):
 
     @classmethod
     def started(cls, weights: Any, z: Any, prior: Prior, rng: Any, *, structure: Structure = "full") -> "StudentT":
-        first = Gaussian.started(weights, z, prior, rng, structure=structure)
+        seen = np.where(np.isnan(z).all(0), 0, z)
+        low, high = np.nanquantile(seen, [0.25, 0.75], axis=0)
+        reach = 3 * np.where(
+            high > low, high - low, np.inf
+        )  # further out, one observation would say how wide a state is
+        first = Gaussian.started(weights, np.clip(z, low - reach, high + reach), prior, rng, structure=structure)
         return cls(first.mean, first.covariance, jnp.full(first.n_states, 10.0, first.mean.dtype), structure)
 
 
