@@ -128,6 +128,12 @@ class LaggedHMM(AbstractConditionalHMM):
         return self.initial, self.transition, self.emission, self.weights, self.attention
 
     @property
+    def parameters(self):
+        """All arrays that the model has: those of `arrays`, and the weights and attention of its emission."""
+        every = *self.arrays, self.emission_weights, self.emission_attention
+        return tuple(a for a in every if a is not None)
+
+    @property
     def n_lags(self) -> int:
         """$m$, the number of lags that a transition reads."""
         return self.transition.shape[0]
