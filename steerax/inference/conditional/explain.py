@@ -13,7 +13,7 @@ from ..explained import Method, Room, explained, pair_of, target_of, unless_iden
 from ..explanation import Explanation
 from ..generalised.kernels.controls import all_controls_along, controls_along
 from ..tokens import Tokens, batch_first
-from .dual import operators_of
+from .dual import unseen_of
 from .filter import FilteredTokens, along, filter_tokens
 from .kernels.layers import gains
 from .kernels.scaled import gains_scaled
@@ -70,9 +70,10 @@ def explain_tokens(
 
 def _packed(filtered: FilteredTokens) -> Float[Array, "T *batch n"]:
     """Gains, operators and costs of every step, side by side."""
-    seen, other, either = operators_of(filtered)
-    k = filtered.either(lambda: gains(filtered.states, seen, other), lambda states: gains_scaled(states, seen, other))
-    return jnp.concatenate([k, 2 * seen.sum(-1) - 1, either.reshape(*k.shape[:-1], -1)], -1)
+    (c, K), other = filtered.steps, unseen_of(filtered)
+    k = filtered.either(lambda: gains(filtered.states, c, K, other), lambda states: gains_scaled(states, c, K, other))
+    either = c[..., None] * K + other
+    return jnp.concatenate([k, 2 * c * K.sum(-1) - 1, either.reshape(*k.shape[:-1], either.shape[-1] ** 2)], -1)
 
 
 def _control(mu: Float[Array, " d"], packed: Float[Array, "T n"], F: Float[Array, "d k"], times: np.ndarray):

@@ -89,7 +89,9 @@ def fit_tokens(
     )
     found = search("hidden Markov model by Baum-Welch", Prepared.of(data, starts[0]), starts, counts)
     model = HiddenMarkovModel(*found.best.model.arrays, data.vocabulary)
-    return found.fitted(model, n_parameters(model), data, lambda: _no_better_than_one(model, found.best.log_likelihoods[-1], data))
+    return found.fitted(
+        model, n_parameters(model), data, lambda: _no_better_than_one(model, found.best.log_likelihoods[-1], data)
+    )
 
 
 class Found(NamedTuple):

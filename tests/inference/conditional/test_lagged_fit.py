@@ -79,7 +79,10 @@ def counts_by_paths(model, z):
     steps = oracles.steps_by_hand(model, z)
     K, C = (np.array(part, float) for part in steps)
     A, E = a(model.transition), a(model.emission)
-    tables = [(A, *given(model.weights, model.attention)), (E, *given(model.emission_weights, model.emission_attention))]
+    tables = [
+        (A, *given(model.weights, model.attention)),
+        (E, *given(model.emission_weights, model.emission_attention)),
+    ]
 
     def add(counts, table, w, scores, codes, entry, p, whole):
         weights = oracles.weights_by_hand(w, scores, codes)
@@ -142,7 +145,9 @@ SHARP = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [n if i == 0 else pytest.param(n, marks=pytest.mark.slow) for i, n in enumerate(SHARP)])
+@pytest.mark.parametrize(
+    "case", [n if i == 0 else pytest.param(n, marks=pytest.mark.slow) for i, n in enumerate(SHARP)]
+)
 def test_no_mass_underflows_for_good(case):
     emission, initial, z = SHARP[case]
     model = sx.LaggedHMM(initial, np.tile(np.eye(2), (2, 3, 1, 1)), emission, [0.5, 0.5])
