@@ -9,6 +9,8 @@ A lag on a missing token falls away. If none that has weight is left, $\lambda_j
 the tokens: the context is *blank*.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -71,7 +73,7 @@ def mixed(
     (m, V), rest, shape = tables.shape[:2], tables.shape[2:], codes.shape[:-1]
     known = codes >= 0
     if V > _FEW_TOKENS:
-        rows = tables[jnp.arange(m), jnp.maximum(codes, 0)].reshape(*shape, m, -1)
+        rows = tables[jnp.arange(m), jnp.maximum(codes, 0)].reshape(*shape, m, math.prod(rest))
         found = jnp.sum(jnp.where(known, weights, 0)[..., None] * rows, -2)
     else:
         chosen = jax.nn.one_hot(codes, V, dtype=tables.dtype) * weights[..., None]
