@@ -42,6 +42,16 @@ class Prediction(NamedTuple):
         return successful_if(jnp.isfinite(log_q).all(), fault)
 
 
+def _no_config(state: Any) -> dict[str, Any]:
+    """What a file of a state needs besides the arrays."""
+    return {}
+
+
+def _of_arrays(kind: Any, config: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    """The state of its named arrays."""
+    return kind(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+
+
 class TokenStream(NamedTuple):
     r"""What a chain or its operators know after the tokens so far; a leading axis for several streams.
 
@@ -59,14 +69,7 @@ class TokenStream(NamedTuple):
         r"""$\pi_t$, the distribution of $X_t$ given $Z_{<t}$."""
         return Scaled(self.mantissa, self.exponent).linear
 
-    def to_config(self) -> dict[str, Any]:
-        """What a file needs besides the arrays."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "TokenStream":
-        """The state of its named arrays."""
-        return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+    to_config, from_config = _no_config, classmethod(_of_arrays)
 
 
 class SeriesStream(NamedTuple):
@@ -87,14 +90,7 @@ class SeriesStream(NamedTuple):
         L = self.root[..., : self.mean.shape[-1]]
         return Gaussian(self.mean[..., 0, :], jnp.swapaxes(L, -1, -2) @ L)
 
-    def to_config(self) -> dict[str, Any]:
-        """What a file needs besides the arrays."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "SeriesStream":
-        """The state of its named arrays."""
-        return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+    to_config, from_config = _no_config, classmethod(_of_arrays)
 
 
 class RememberingStream(NamedTuple):
@@ -116,14 +112,7 @@ class RememberingStream(NamedTuple):
         r"""$\pi_t$, the distribution of $X_t$ given $Z_{<t}$."""
         return Scaled(self.mantissa, self.exponent).linear
 
-    def to_config(self) -> dict[str, Any]:
-        """What a file needs besides the arrays."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "RememberingStream":
-        """The state of its named arrays."""
-        return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+    to_config, from_config = _no_config, classmethod(_of_arrays)
 
 
 def begun(belief: Scaled, number: int | None) -> TokenStream:

@@ -101,7 +101,7 @@ def fit_tokens(
         max_iterations, tolerance, screening, on_iteration, run_folder, resume, save_every, progress, executor
     )
     found = search("model of lags by expectation-maximisation", PreparedLags.of(data, starts[0]), starts, counts)
-    model: Any = found.best.model
+    model = found.best.model
     return found.fitted(model.named(data.vocabulary), n_parameters(model), data, lambda: False)
 
 

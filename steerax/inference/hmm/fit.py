@@ -88,7 +88,8 @@ def fit_tokens(
         max_iterations, tolerance, screening, on_iteration, run_folder, resume, save_every, progress, executor
     )
     found = search("hidden Markov model by Baum-Welch", Prepared.of(data, starts[0]), starts, counts)
-    model = HiddenMarkovModel(*found.best.model.arrays, data.vocabulary)
+    mu, A, C = found.best.model.arrays
+    model = HiddenMarkovModel(mu, A, C, data.vocabulary)
     return found.fitted(
         model, n_parameters(model), data, lambda: _no_better_than_one(model, found.best.log_likelihoods[-1], data)
     )

@@ -18,7 +18,6 @@ from ..._errors import WorkerError
 from ..._results import RESULTS, name_of
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
-from ...models.lagged import LaggedHMM
 from ...runs import loop
 from ...runs.executors import sweep
 from ...runs.folder import RunFolder
@@ -43,7 +42,7 @@ class _HasMass(Protocol):
 
 
 _Counted = TypeVar("_Counted", bound=_HasMass)
-Chain = HiddenMarkovModel | LaggedHMM  # what EM climbs with: `parameters`, and rows that it normalises
+Chain = Any  # what a room climbs with: an `equinox.Module` with `initial`, and `parameters` that an iteration replaces
 
 
 @runtime_checkable
