@@ -68,6 +68,33 @@ def as_sequences(
     return Sequences.from_arrays([found], vocabulary)
 
 
+def string_of(tokens: Any, n_tokens: int, vocabulary: Vocabulary | None) -> Any:
+    """The codes `[T]` of one string of tokens of a model; a traced one stays what it is. **Raises:** `DataError`."""
+    if is_traced(tokens):
+        return tokens
+    found = converted(tokens, "tokens", vocabulary)
+    if isinstance(found, Sequences):
+        raise DataError(f"One string of tokens is needed; these are {found.number} sequences.")
+    return checked_codes(without_mask(found), n_tokens)
+
+
+def checked_codes(host: np.ndarray, n_tokens: int, several: bool = False) -> np.ndarray:
+    """Codes of tokens, time first. **Raises:** `DataError` for another type or rank, or a code outside −1 … V−1."""
+    if host.dtype.kind not in "iu" and (host.size or several):
+        raise DataError(f"Tokens are integer codes, one per position; got an array {host.dtype}{list(host.shape)}.")
+    if host.ndim > 1 and not several:
+        raise DataError(f"Tokens of shape {host.shape} are several sequences; wrap them in `Sequences`.")
+    host = host.astype(np.int32).T
+    if host.size and (host.min() < -1 or host.max() >= n_tokens):
+        at = np.argwhere((host < -1) | (host >= n_tokens))[0]
+        where = f"position {at[0]}" + (f" of sequence {at[1]}" if len(at) > 1 else "")
+        raise DataError(
+            f"Token {host[tuple(at)]} at {where} is not a code of the model: codes are 0 … {n_tokens - 1}, "
+            "and -1 for a missing token."
+        )
+    return host
+
+
 def _collected(parts: list[list], collect: bool) -> Vocabulary:
     symbols = [s for part in parts for s in part if s is not None]
     if not symbols:

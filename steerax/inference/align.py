@@ -1,5 +1,7 @@
 """Which state of one model is which of another."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -10,7 +12,7 @@ from .densities.select import distances
 
 
 def align_states(
-    hmm: HiddenMarkovModel, reference: HiddenMarkovModel
+    hmm: HiddenMarkovModel | Any, reference: HiddenMarkovModel | Any
 ) -> tuple[HiddenMarkovModel, Int[np.ndarray, " d"]]:
     """`(model, order)`: the model with its states numbered as in the reference, for comparing restarts.
 
@@ -18,10 +20,13 @@ def align_states(
     the summed roots of how many nats an observation tells two states apart; ties are broken by self-transition probabilities.
     State `i` of the result is state `order[i]` of `hmm`. Models of order one.
 
-    **Raises:** `ConfigurationError` for models of different sizes, of which one emits tokens and one numbers, or of a higher order.
+    **Raises:** `ConfigurationError` for models of another kind or of different sizes, of which one emits tokens and one numbers, or of a higher order.
     """
     from scipy.optimize import linear_sum_assignment
 
+    for model in (hmm, reference):
+        if not isinstance(model, HiddenMarkovModel):
+            raise ConfigurationError(f"align_states takes two HiddenMarkovModels, not a {type(model).__name__}.")
     distance = _distances(hmm, reference)
     stay = np.abs(np.diag(reference.dense_transition)[:, None] - np.diag(hmm.dense_transition)[None])
     _, order = linear_sum_assignment(distance + 1e-3 * stay)

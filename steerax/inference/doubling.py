@@ -12,7 +12,7 @@ $I(Z_t;Z_{<t-2^l}\mid Z_{t-2^l\dots t-1})$ and never grows with $l$. $O(d^3T)$ a
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,20 +39,30 @@ def check_scheme(scheme: str, **others: Any) -> None:
         )
 
 
+class Windows(NamedTuple):
+    """What doubling needs of a model along its tokens: the `operators` $N_t$; `support`, 1 where they are not zero before rounding;
+    `w`, whose product with a belief is its mass; and `exact()`, the beliefs before any token and the operators as numbers of which
+    none underflows."""
+
+    operators: Float[Array, "T *batch d d"]
+    support: Float[Array, "T *batch d d"]
+    w: Float[Array, " d"]
+    exact: Callable[[], tuple[Scaled, Scaled]]
+
+
 def dual_filtered_by_doubling(
     filtered: AbstractFilteredTokens,
     prior: Float[Array, "T1 *priors d"],
-    operators: Float[Array, "T *batch d d"],
-    w: Float[Array, " d"],
+    windows: Windows,
     layers: int | None,
     keep: bool,
-    exact: Callable[[], tuple[Scaled, Scaled]],
 ) -> DualFiltered:
     """Beliefs after `layers` doublings of the window, or after as many as make it cover all tokens.
 
     A window is read from every state, also from those that the filter has ruled out, so its products can lose mass where the
-    filter does not: then all is computed again in scaled numbers, from `exact()`, the beliefs before any token and the operators.
+    filter does not: then all is computed again in scaled numbers.
     """
+    operators, support, w, exact = windows
     length = len(operators)
     needed = math.ceil(math.log2(max(length, 1)))
     layers = needed if layers is None else layers
@@ -60,7 +70,7 @@ def dual_filtered_by_doubling(
     shape = (len(prior), *(1,) * (operators.ndim - 1 - prior.ndim), *prior.shape[1:])
     first, spread = filtered.states[:1], lambda p: p.reshape(shape)
     like = lambda p: jnp.broadcast_to(spread(p), filtered.states.shape)
-    found, lost = _doubled(first, like(prior), operators, w, widths)
+    found, lost = _doubled(first, like(prior), operators, support, w, widths)
 
     def again():
         prior, operators = exact()
@@ -96,7 +106,7 @@ def _windows(first, prior, P, step, belief, widths):
 
 
 @jax.jit
-def _doubled(first, prior, operators, w, widths):
+def _doubled(first, prior, operators, support, w, widths):
     """The beliefs with their residuals, and whether mass may have been lost, which processes with negative entries cannot."""
     small = Limits.of(operators.dtype).small
 
@@ -113,8 +123,8 @@ def _doubled(first, prior, operators, w, widths):
         possible = jnp.where(longer, (possible[earlier] @ possible > 0).astype(P.dtype), possible)
         return P, possible, lost | ((small > P) & (possible > 0)).any() | jnp.isnan(P).any()
 
-    starved = ((prior > 0) & (prior < small)).any()
-    carry = operators, (operators > 0).astype(operators.dtype), starved
+    starved = ((prior > 0) & (prior < small)).any() | ((support > 0) & (operators < small)).any()
+    carry = operators, support, starved
     found, (_, _, lost) = _windows(first, prior, carry, step, belief, widths)
     return found, lost & (operators >= 0).all() & (prior >= 0).all()
 

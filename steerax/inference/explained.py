@@ -53,11 +53,12 @@ class Method(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What a room for tokens knows: control `gains` `[T *batch d]` when asked, control weights, and the path of one sequence."""
+    """What a room for tokens knows: control `gains` `[T *batch d]` when asked, control weights, and the path of one sequence, of which
+    `control` alone has no need."""
 
     gains: Callable[[], Array]
     control: _Control
-    path: _Path
+    path: _Path | Any = None
 
 
 class Terms(NamedTuple):

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from .._bounds import COUNT, bounded
-from .._errors import DataError
+from .._errors import ConfigurationError, DataError
 from .._results import RESULTS
 from ..data.convert import as_sequences
 from ..data.sequences import Sequences
@@ -44,8 +44,8 @@ class FittedByGradient:
 
 @bounded(steps=COUNT, batch=COUNT, save_every=COUNT)
 def fit_by_gradient(
-    model: HiddenMarkovModel | LaggedHMM | DualFilterNetwork,
-    data: Sequences,
+    model: HiddenMarkovModel | LaggedHMM | DualFilterNetwork | Any,
+    data: Sequences | Any,
     steps: int,
     key: Any = 0,
     *,
@@ -69,10 +69,14 @@ def fit_by_gradient(
     checkpoints go every `save_every` steps; `resume`, whether to go on from what is found there (with the same
     `optimizer`), to the same model as without a stop. Ctrl-C ends the training with the model reached so far.
 
-    **Raises:** `DataError` for data without tokens or, for a model of numbers, observations, or outside of the support; `ConfigurationError` for steps or batches below one;
+    **Raises:** `DataError` for data without tokens or, for a model of numbers, observations, or outside of the support; `ConfigurationError` for another model, or steps or batches below one;
     `CheckpointError` for a run folder that holds a run, if `resume` is false, or the run of another start, data, batch
     or key.
     """
+    if not isinstance(model, HiddenMarkovModel | LaggedHMM | DualFilterNetwork):
+        raise ConfigurationError(
+            f"fit_by_gradient takes a HiddenMarkovModel, a LaggedHMM or a DualFilterNetwork, not a {type(model).__name__}."
+        )
     of_numbers = isinstance(model, HiddenMarkovModel) and not model.emits_tokens
     data, values = read_series(model, data) if of_numbers else _read_tokens(model, data)
     noun = "observation" if of_numbers else "token"

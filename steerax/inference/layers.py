@@ -1,8 +1,8 @@
-"""Dual-filter layers applied until they change nothing, or a number of times: what both rooms for tokens share."""
+"""Dual-filter layers applied until they change nothing, or a number of times: what all rooms but `linear` share."""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from .._errors import ConfigurationError, DataError
 from .._results import RESULTS, is_traced, successful_if
 from .devices import AXIS, largest, mesh_of, over_devices, spread
+from .doubling import Windows, check_scheme, dual_filtered_by_doubling
 from .hmm.kernels.scaled import Scaled
 from .results import DualFiltered
 from .tokens import AbstractFilteredTokens, batch_first, check_choice
@@ -21,10 +22,41 @@ _Beliefs = Array | Scaled  # `[T+1 … d]`
 Layer = Callable[[Any, tuple, Array], Any]  # (beliefs, arrays of the model, tokens) -> beliefs
 
 
-def check_kept(layers: int | None, keep: bool) -> None:
-    """Raises `ConfigurationError` for a history of a number of layers that is not given."""
-    if keep and layers is None:
-        raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
+class Layers(NamedTuple):
+    """The options of `dual_filter_tokens` and `dual_filter_series` of these names."""
+
+    layers: int | None
+    initial: str | Any
+    tolerance: float | None
+    max_layers: int | None
+    keep: bool
+    scheme: str
+
+    def of(
+        self,
+        filtered: AbstractFilteredTokens,
+        layer: Layer,
+        laws: dict[str, Callable[[], Array]],
+        windows: Callable[[], Windows],
+        arrays: Callable[[], tuple] | None = None,
+    ) -> DualFiltered:
+        """What layers make of what a filter returned.
+
+        **Arguments:** `laws`, the beliefs by name that layers may start from, `"prior"` among them; `windows`, what doubling needs;
+        `arrays`, what a layer takes between beliefs and tokens, those of the model by default.
+
+        **Raises:** `ConfigurationError` for options that do not fit together; otherwise as `start_of`.
+        """
+        layers, initial, tolerance, max_layers, keep, scheme = self
+        if keep and layers is None and scheme == "dual":
+            raise ConfigurationError("keep=True needs a number of layers, so that its memory is known beforehand.")
+        check_scheme(scheme, initial=initial, tolerance=tolerance, max_layers=max_layers)
+        if scheme == "doubling":
+            return dual_filtered_by_doubling(filtered, laws["prior"](), windows(), layers, keep)
+        initial = ("filter" if layers is None else "prior") if initial is None else initial
+        start = initial, start_of(filtered, initial, laws)
+        given = filtered.model.arrays if arrays is None else arrays()
+        return dual_filtered(layer, filtered, start, layers, tolerance, max_layers, keep, given)
 
 
 def start_of(
@@ -69,16 +101,16 @@ def dual_filtered(
     tolerance: float | None,
     max_layers: int | None,
     keep: bool,
-    arrays: tuple = (),
+    arrays: tuple,
 ) -> DualFiltered:
     """What layers make of `start`, the name of the first beliefs and their values; the options are those of
     `dual_filter_tokens`.
 
     `layer` is a function of the module, so that it is compiled once, and takes beliefs as arrays or as scaled numbers: the
-    latter where the filter would lose mass otherwise. `arrays` are those of the model unless given.
+    latter where the filter would lose mass otherwise; then `arrays`, and the tokens.
     """
     initial, rho = start
-    z, arrays, mesh = jnp.asarray(filtered.tokens), arrays or filtered.model.arrays, mesh_of(filtered.states)
+    z, mesh = jnp.asarray(filtered.tokens), mesh_of(filtered.states)
     axis = None if mesh is None else AXIS
     over = functools.partial(over_devices, mesh, layer=layer, axis=axis)
     tolerance = 64 * float(jnp.finfo(rho.dtype).eps) if tolerance is None else tolerance

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from .._errors import ConfigurationError
 from ..maths.beliefs import log_product, moved_by, positive
-from ..models.generalised import GeneralisedHMM
+from ..models.generalised import GeneralisedHMM, check_process
 from ..models.hmm import HiddenMarkovModel
 from .generalised.filter import filter_tokens as filter_of_operators
 from .hmm.filter import filter_tokens
@@ -25,7 +25,11 @@ class Support:
 
 
 def support(process: Any) -> Support:
-    """The reference that draws uniformly among the tokens of positive probability under a process."""
+    """The reference that draws uniformly among the tokens of positive probability under a process.
+
+    **Raises:** `ConfigurationError` for another process than a (generalised) hidden Markov model of tokens.
+    """
+    check_process("support", process)
     return Support(process)
 
 
@@ -48,13 +52,10 @@ class Reference:
         if isinstance(reference, str) and reference == "uniform":
             # independent uniform tokens are a process with one state
             chosen = cls(HiddenMarkovModel([1.0], [[1.0]], np.full((1, vocab), 1 / vocab)), True)
-        elif isinstance(reference, Support) and not isinstance(reference.process, Process):
-            raise ConfigurationError(
-                f"The support of a {type(reference.process).__name__} is not known; that of a hidden Markov model is."
-            )
         elif isinstance(reference, Support):
             chosen = cls(reference.process, True)
         elif isinstance(reference, Process):
+            check_process("represent", reference)
             chosen = cls(reference, False)
         else:
             raise ConfigurationError(

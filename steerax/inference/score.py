@@ -1,6 +1,7 @@
 r"""How well predictors predict: nats per observation of one, and the differences between several on the same tokens."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ from .hmm.filter import score_tokens
 from .predictor import as_predictor
 
 STRINGS = 256  # strings given to a predictor at once
+# models whose filter gives the probability of every token
+_SCORES: dict[type, Callable[..., TokenScores]] = {
+    HiddenMarkovModel: score_tokens,
+    GeneralisedHMM: score_tokens_of_operators,
+    AbstractConditionalHMM: score_tokens_of_kernels,
+}
 
 
 def score_predictor(predictor: Any, data: Sequences, *, on_impossible: str = "raise") -> TokenScores:
@@ -30,17 +37,14 @@ def score_predictor(predictor: Any, data: Sequences, *, on_impossible: str = "ra
     Hidden Markov models and dual-filter networks predict the first token of a sequence; other networks do not.
     `compare_predictors` scores several on the same tokens.
 
-    **Arguments:** `predictor`, anything that `as_predictor` takes; `on_impossible`, for a hidden Markov model, plain
-    or generalised.
+    **Arguments:** `predictor`, anything that `as_predictor` takes; `on_impossible`, for a hidden Markov model, plain,
+    generalised or conditional.
 
     **Raises:** `DataError` for data that are not tokens of the predictor, or gaps it cannot read.
     """
-    if isinstance(predictor, HiddenMarkovModel):
-        return score_tokens(predictor, data, on_impossible=on_impossible)
-    if isinstance(predictor, GeneralisedHMM):
-        return score_tokens_of_operators(predictor, data, on_impossible=on_impossible)
-    if isinstance(predictor, AbstractConditionalHMM):
-        return score_tokens_of_kernels(predictor, data, on_impossible=on_impossible)
+    for kind, scores in _SCORES.items():
+        if isinstance(predictor, kind):
+            return scores(predictor, data, on_impossible=on_impossible)
     common = as_predictor(predictor)
     if not data.is_tokens:
         raise DataError("Predictors of tokens are scored on tokens; these data are observations.")

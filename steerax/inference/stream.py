@@ -42,6 +42,16 @@ class Prediction(NamedTuple):
         return successful_if(jnp.isfinite(log_q).all(), fault)
 
 
+def _no_config(state: Any) -> dict[str, Any]:
+    """What a file of a state needs besides the arrays."""
+    return {}
+
+
+def _of_arrays(kind: Any, config: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    """The state of its named arrays."""
+    return kind(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+
+
 class TokenStream(NamedTuple):
     r"""What a chain or its operators know after the tokens so far; a leading axis for several streams.
 
@@ -59,14 +69,7 @@ class TokenStream(NamedTuple):
         r"""$\pi_t$, the distribution of $X_t$ given $Z_{<t}$."""
         return Scaled(self.mantissa, self.exponent).linear
 
-    def to_config(self) -> dict[str, Any]:
-        """What a file needs besides the arrays."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "TokenStream":
-        """The state of its named arrays."""
-        return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+    to_config, from_config = _no_config, classmethod(_of_arrays)
 
 
 class SeriesStream(NamedTuple):
@@ -87,14 +90,7 @@ class SeriesStream(NamedTuple):
         L = self.root[..., : self.mean.shape[-1]]
         return Gaussian(self.mean[..., 0, :], jnp.swapaxes(L, -1, -2) @ L)
 
-    def to_config(self) -> dict[str, Any]:
-        """What a file needs besides the arrays."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "SeriesStream":
-        """The state of its named arrays."""
-        return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+    to_config, from_config = _no_config, classmethod(_of_arrays)
 
 
 class RememberingStream(NamedTuple):
@@ -116,14 +112,7 @@ class RememberingStream(NamedTuple):
         r"""$\pi_t$, the distribution of $X_t$ given $Z_{<t}$."""
         return Scaled(self.mantissa, self.exponent).linear
 
-    def to_config(self) -> dict[str, Any]:
-        """What a file needs besides the arrays."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], arrays: dict[str, Any]) -> "RememberingStream":
-        """The state of its named arrays."""
-        return cls(**{name: jnp.asarray(value) for name, value in arrays.items()}, **config)
+    to_config, from_config = _no_config, classmethod(_of_arrays)
 
 
 def begun(belief: Scaled, number: int | None) -> TokenStream:
@@ -138,15 +127,16 @@ def repeated(state: Any, number: int | None) -> Any:
 
 
 def stepped(
-    model: Any, state: Any, token: Any, on_impossible: str, kernel: Callable[[Any, Any], Any], kind: type = TokenStream
+    model: Any, state: Any, token: Any, on_impossible: str, kernel: Callable[[Any, Any], Any], recent: int | None = None
 ) -> Any:
-    """What a compiled `kernel(state, code)` of a room for tokens, whose states are of this `kind`, makes of a token.
+    """What a compiled `kernel(state, code)` of a room for tokens makes of a token; states remember `recent` tokens, if the room has
+    such ones.
 
     **Raises:** `ConfigurationError` for a state of another model or an unknown choice; `DataError` for what is no token;
     `ImpossibleTokenError` unless `on_impossible="skip"`.
     """
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
-    check_state(state, kind, model.n_states)
+    check_state(state, (model.n_states,), recent=recent)
     code = _as_code(model, token, state.time.shape)
     after, prediction = kernel(state, code)
     if on_impossible == "raise" and not is_traced(prediction.log_likelihood):
@@ -157,11 +147,23 @@ def stepped(
     return after, prediction
 
 
-def check_state(state: Any, kind: type, size: int, recent: int = 0) -> None:
-    """Raises `ConfigurationError` for a state that is not one of this model, which remembers `recent` numbers."""
-    if not isinstance(state, kind) or state[0].shape[-1] != size or (recent and state.recent.shape[-1] != recent):
+def check_state(
+    state: Any, shape: tuple[int, ...], kind: type = TokenStream, recent: int | None = None, of_numbers: bool = False
+) -> None:
+    """Raises `ConfigurationError` for a state that is not one of this model.
+
+    **Arguments:** `shape` of its first array, without streams; `kind` of a state without memory; `recent`, how many tokens, or numbers,
+    a state with memory holds.
+    """
+    kind = kind if recent is None else RememberingStream
+    fits = isinstance(state, kind) and state[0].shape[state.time.ndim :] == shape
+    if fits and recent is not None:
+        kept = state.recent
+        fits = kept.shape[state.time.ndim :] == (recent,) and jnp.issubdtype(kept.dtype, jnp.floating) == of_numbers
+    if not fits:
+        remembers = "" if recent is None else f" and {recent} remembered {'numbers' if of_numbers else 'tokens'}"
         raise ConfigurationError(
-            f"step takes a state of this model, of {size} hidden states; get one from steerax.start(model)."
+            f"step takes a state of this model, of {shape[-1]} hidden states{remembers}; get one from steerax.start(model)."
         )
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._errors import ConfigurationError, DataError, ImpossibleTokenError
 from .._results import RESULTS
 from ..data.chunks import chunks
+from ..data.convert import checked_codes
 from ..data.scores import TokenScores
 from ..data.sequences import Sequences, without_mask
 from ..models.hmm import HiddenMarkovModel
@@ -188,20 +189,7 @@ def as_codes(model: Any, data: Any) -> Int[Array | np.ndarray, "T ..."]:
     values: Any = data.values if several else data
     if isinstance(values, Tracer):
         return _traced_codes(model, values, several)
-    host = without_mask(values)
-    if host.dtype.kind not in "iu" and (host.size or several):
-        raise DataError(f"Tokens are integer codes, one per position; got an array {host.dtype}{list(host.shape)}.")
-    if host.ndim > 1 and not several:
-        raise DataError(f"Tokens of shape {host.shape} are several sequences; wrap them in `Sequences`.")
-    host = host.astype(np.int32).T
-    if host.size and (host.min() < -1 or host.max() >= model.n_tokens):
-        at = np.argwhere((host < -1) | (host >= model.n_tokens))[0]
-        where = f"position {at[0]}" + (f" of sequence {at[1]}" if len(at) > 1 else "")
-        raise DataError(
-            f"Token {host[tuple(at)]} at {where} is not a code of the model: codes are 0 … {model.n_tokens - 1}, "
-            "and -1 for a missing token."
-        )
-    return host
+    return checked_codes(without_mask(values), model.n_tokens, several)
 
 
 def _traced_codes(model: Any, values: Array, several: bool) -> Int[Array, "T ..."]:

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..data.convert import string_of
 from ..data.vocabulary import Vocabulary
 from ..maths.keys import as_key
 from .transitions import cumulative, draw
@@ -70,12 +71,18 @@ class AbstractConditionalHMM(eqx.Module):
     def kernels(self, tokens: Tokens) -> Float[Array, "T d d"]:
         r"""$K_0\dots K_{T-1}$: row `t` moves $X_t$ to $X_{t+1}$ and reads `tokens[:t+1]` only."""
 
-    def emissions(self, tokens: Tokens) -> Float[Array, "T1 d V"]:
+    def codes(self, tokens: Any) -> Tokens:
+        """One string of tokens as codes. **Raises:** `DataError` for what is none of this model."""
+        return string_of(tokens, self.n_tokens, self.vocabulary)
+
+    def emissions(self, tokens: Tokens | Any) -> Float[Array, "T1 d V"]:
         r"""$C_0\dots C_T$: row `t` emits $Z_t$ and reads `tokens[:t]` only."""
+        tokens = self.codes(tokens)
         return jnp.broadcast_to(self.emission, (len(tokens) + 1, *self.emission.shape))
 
-    def emitted(self, tokens: Tokens) -> Float[Array, "T d"]:
+    def emitted(self, tokens: Tokens | Any) -> Float[Array, "T d"]:
         r"""$C_t(x,z_t)$ of every token, ones for a missing one."""
+        tokens = self.codes(tokens)
         if not self.emission_reads_tokens:
             table = jnp.concatenate([jnp.ones((1, self.n_states), self.emission.dtype), self.emission.T])
             return table[jnp.asarray(tokens) + 1]
@@ -91,18 +98,18 @@ class AbstractConditionalHMM(eqx.Module):
         """$C_t$ alone, `t` at most `T`."""
         return self.emissions(tokens)[t]
 
-    def unseen(self, tokens: Tokens) -> Float[Array, "T d d"]:
+    def unseen(self, tokens: Tokens | Any) -> Float[Array, "T d d"]:
         r"""$\sum_{z\ne z_t}C_t(x,z)K_t^z(x,x')$, with $K_t^z$ the kernel if the token at $t$ had been $z$; zero for a missing one.
 
         $O(Vd^2)$ a token where `memory` is bounded: $V$ times `memory` calls of `kernels`, as tokens that far apart can be exchanged
         at once; without a bound $VT$ calls.
         """
-        tokens = jnp.asarray(tokens)
+        tokens = jnp.asarray(self.codes(tokens))
         here, emissions = tokens[:, None, None] >= 0, self.emissions(tokens)[:-1]
         if not self.reads_newest:
             return jnp.where(here, (1 - self.emitted(tokens))[..., None] * self.kernels(tokens), 0)
         T, times = len(tokens), jnp.arange(len(tokens))
-        apart = T if self.memory is None else max(1, min(self.memory, T))
+        apart = max(1, T if self.memory is None else min(self.memory, T))
 
         def with_token(z):
             def at(first):
@@ -132,6 +139,6 @@ def _sample(model: AbstractConditionalHMM, key, length: int):
         tokens = tokens.at[t].set(z)
         return (draw(cumulative(model.kernel_at(tokens, t)[x]), u[0]), tokens), x
 
-    start = draw(cumulative(model.initial), u[0]), jnp.full(length, -1, jnp.int32)
+    start = draw(cumulative(model.initial), u[0]), jnp.full(max(length, 1), -1, jnp.int32)
     (_, tokens), states = lax.scan(step, start, (jnp.arange(length), u[1:].reshape(length, 2)))
-    return states, tokens
+    return states, tokens[:length]

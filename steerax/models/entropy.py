@@ -12,7 +12,7 @@ from jaxtyping import Float
 from .._bounds import COUNT, bounded
 from ..maths import beliefs as cloud
 from ..maths.keys import as_key
-from .generalised import GeneralisedHMM
+from .generalised import GeneralisedHMM, check_process
 from .hmm import HiddenMarkovModel, stationary_distribution
 
 LEAST_MOVE = 1e-8  # the smallest probability of a model whose beliefs are told apart with certainty
@@ -33,15 +33,21 @@ class ConditionalEntropy(NamedTuple):
 
 @bounded(length=COUNT, samples=COUNT, max_beliefs=COUNT)
 def conditional_entropy(
-    process: HiddenMarkovModel | GeneralisedHMM, length: int, *, key=None, samples: int = 4096, max_beliefs: int = 4096
+    process: HiddenMarkovModel | GeneralisedHMM | Any,
+    length: int,
+    *,
+    key=None,
+    samples: int = 4096,
+    max_beliefs: int = 4096,
 ) -> ConditionalEntropy:
     r"""$H(Z_t\mid Z_{<t})=\mathbb E[H(\pi_tT^zw)]$ ($\pi_tC$ for a chain) under the true filter $\pi_t$, for sequences of a given length.
 
     Its mean is the floor of the cross-entropy of every predictor of such sequences. Exact if no more than `max_beliefs`
     beliefs are reachable at any time; otherwise the mean over `samples` simulated sequences, with its standard error.
 
-    **Raises:** `ConfigurationError` for a length below one.
+    **Raises:** `ConfigurationError` for a length below one, or another process.
     """
+    check_process("conditional_entropy", process)
     exact = _exact_profile(process, length, max_beliefs)
     if exact is not None:
         return ConditionalEntropy(float(exact.mean()), 0.0, True, exact)
@@ -50,7 +56,7 @@ def conditional_entropy(
 
 @bounded(samples=COUNT, length=COUNT, max_beliefs=COUNT)
 def entropy_rate(
-    process: HiddenMarkovModel | GeneralisedHMM,
+    process: HiddenMarkovModel | GeneralisedHMM | Any,
     *,
     key=None,
     samples: int = 256,
@@ -62,8 +68,10 @@ def entropy_rate(
     Exact if finitely many beliefs are reachable from the initial distribution: then they form a Markov chain whose
     stationary distribution weighs the entropies of the next token. Otherwise simulated: the second half of `samples` sequences of `length` tokens.
 
-    **Raises:** `DataError` if the beliefs have several closed classes (the limit then depends on chance).
+    **Raises:** `DataError` if the beliefs have several closed classes (the limit then depends on chance); `ConfigurationError` for
+    another process.
     """
+    check_process("entropy_rate", process)
     found = _closed_beliefs(process, max_beliefs)
     if found is not None:
         q, chain = found

@@ -20,6 +20,17 @@ from .transitions import draw
 _STRINGS = 4096  # strings whose probabilities are looked at where they could be negative
 
 
+def check_process(verb: str, process: Any) -> None:
+    """Raises `ConfigurationError` unless a process has a belief that its tokens move by matrices: `verb` takes no other."""
+    if isinstance(process, HiddenMarkovModel) and not process.emits_tokens:
+        said = f"a model of numbers ({type(process.emission).__name__})"
+    elif isinstance(process, HiddenMarkovModel | GeneralisedHMM):
+        return
+    else:
+        said = f"a {type(process).__name__}"
+    raise ConfigurationError(f"{verb} takes a HiddenMarkovModel of tokens or a GeneralisedHMM, not {said}.")
+
+
 class GeneralisedHMM(eqx.Module):
     r"""A process whose strings have probabilities given by products of matrices, one matrix per token:
 

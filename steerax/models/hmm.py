@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from .._errors import ConfigurationError, DataError
+from ..data.convert import string_of
 from ..data.vocabulary import Vocabulary
 from ..maths.keys import as_key
 from ..maths.precision import in_one_precision
@@ -142,8 +143,9 @@ class HiddenMarkovModel(eqx.Module):
         """$A$ as a matrix, also for a model on tuples of states."""
         return as_transition(self.transition).dense()
 
-    def kernels(self, tokens: Int[Any, " T"]) -> Float[Array, "T d d"]:
-        r"""$K_t=A$ for every token: the case of `AbstractConditionalHMM` whose transitions read nothing."""
+    def kernels(self, tokens: Any) -> Float[Array, "T d d"]:
+        r"""$K_t=A$ for every token: the case of `AbstractConditionalHMM` whose transitions read nothing. **Raises:** `DataError`."""
+        tokens = string_of(tokens, self.n_tokens, self.vocabulary)
         return jnp.broadcast_to(self.dense_transition, (len(tokens), *self.transition.shape))
 
     def sample(self, key, length: int) -> tuple[Int[Array, " T"], Array]:

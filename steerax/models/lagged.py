@@ -128,6 +128,12 @@ class LaggedHMM(AbstractConditionalHMM):
         return self.initial, self.transition, self.emission, self.weights, self.attention
 
     @property
+    def parameters(self):
+        """All arrays that the model has: those of `arrays`, and the weights and attention of its emission."""
+        every = *self.arrays, self.emission_weights, self.emission_attention
+        return tuple(a for a in every if a is not None)
+
+    @property
     def n_lags(self) -> int:
         """$m$, the number of lags that a transition reads."""
         return self.transition.shape[0]
@@ -155,22 +161,24 @@ class LaggedHMM(AbstractConditionalHMM):
         """Whether the emission reads lags too."""
         return self.emission_weights is not None
 
-    def lag_weights(self, tokens: Tokens) -> Float[Array, "T m"]:
+    def lag_weights(self, tokens: Tokens | Any) -> Float[Array, "T m"]:
         r"""$\lambda_{t,j}$, the weight of the token $z_{t-j}$ (of the state $X_{t-j}$, for lags of states) in the step from $X_t$ to
         $X_{t+1}$: what an attention head shows."""
-        codes = codes_at_lags(jnp.asarray(tokens), self.n_lags, 0 if self.reads == "tokens" else 1)
+        codes = codes_at_lags(jnp.asarray(self.codes(tokens)), self.n_lags, 0 if self.reads == "tokens" else 1)
         if self.reads == "states" and self.attention is None:
             return jnp.broadcast_to(self.weights, codes.shape)
         return lag_weights(codes, self.weights, self.attention)
 
-    def attention_map(self, tokens: Tokens) -> Float[Array, "T T"]:
+    def attention_map(self, tokens: Tokens | Any) -> Float[Array, "T T"]:
         """`lag_weights` laid out as the attention of a transformer is: row `t`, after token `t`, reads column `s`."""
-        weights, times = self.lag_weights(tokens), jnp.arange(len(tokens))
+        weights = self.lag_weights(tokens)
+        times = jnp.arange(len(weights))
         lags = times[:, None] - times[None]
         read = jnp.take_along_axis(weights, jnp.clip(lags, 0, self.n_lags - 1), 1)
         return jnp.where((lags >= 0) & (lags < self.n_lags), read, 0)
 
-    def kernels(self, tokens: Tokens) -> Float[Array, "T d d"]:
+    def kernels(self, tokens: Tokens | Any) -> Float[Array, "T d d"]:
+        tokens = self.codes(tokens)
         if self.reads == "states":
             return kernels_of(
                 self.initial, self.transition, self.lag_weights(tokens), self.emitted(tokens), self.window
@@ -184,10 +192,10 @@ class LaggedHMM(AbstractConditionalHMM):
         weights: Any = self.emission_weights
         return mixed(self.emission, codes, lag_weights(codes, weights, self.emission_attention))
 
-    def emissions(self, tokens: Tokens) -> Float[Array, "T1 d V"]:
+    def emissions(self, tokens: Tokens | Any) -> Float[Array, "T1 d V"]:
         if not self.emission_reads_tokens:
             return super().emissions(tokens)
-        tokens = jnp.asarray(tokens)
+        tokens = jnp.asarray(self.codes(tokens))
         after = jnp.concatenate([tokens, jnp.full(1, -1, tokens.dtype)])
         return self._emissions(codes_at_lags(after, self.emission.shape[0], 1))
 
@@ -201,10 +209,10 @@ class LaggedHMM(AbstractConditionalHMM):
             return self.emission
         return self._emissions(codes_before(jnp.asarray(tokens), t - 1, self.emission.shape[0]))
 
-    def unseen(self, tokens: Tokens) -> Float[Array, "T d d"]:
+    def unseen(self, tokens: Tokens | Any) -> Float[Array, "T d d"]:
         if self.reads == "states":
             return super().unseen(tokens)
-        tokens = jnp.asarray(tokens)
+        tokens = jnp.asarray(self.codes(tokens))
         codes, emissions = codes_at_lags(tokens, self.n_lags), self.emissions(tokens)[:-1]
 
         def add(total, z):

@@ -5,13 +5,16 @@ Letters: `codes` `[… m]`, the token at each lag, −1 where it is missing or b
 $$\lambda_j=\frac{w_je^{a_j[z_{t-j}]}}{\sum_{i}w_ie^{a_i[z_{t-i}]}}\quad\text{over the lags whose token is there},\qquad
 M=\sum_j\lambda_jM_j[z_{t-j}].$$
 
-A lag on a missing token falls away. If all have, $\lambda_j\propto w_j$ and every $M_j$ is its plain mean over the tokens.
+A lag on a missing token falls away. If none that has weight is left, $\lambda_j\propto w_j$ and every $M_j$ is its plain mean over
+the tokens: the context is *blank*.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 _FEW_TOKENS = 64  # up to this many, rows are picked by a product
 
@@ -46,6 +49,11 @@ def lag_weights(
     return jnp.where(total > 0, u / jnp.where(total > 0, total, 1), jnp.broadcast_to(base, u.shape))
 
 
+def is_blank(codes: Int[Array, "*n m"], weights: Float[Array, "*n m"]) -> Bool[Array, "*n"]:
+    r"""Whether no lag that has weight, by its $\lambda$, is on a token, so that every $M_j$ is read as its mean."""
+    return ~((codes >= 0) & (weights > 0)).any(-1)
+
+
 def picked_scores(a: Float[Array, "m V"], codes: Int[Array, "*n m"]) -> Float[Array, "*n m"]:
     """$a_j[z_{t-j}]$, anything where the token is missing."""
     m, V = a.shape
@@ -57,7 +65,7 @@ def picked_scores(a: Float[Array, "m V"], codes: Int[Array, "*n m"]) -> Float[Ar
 def mixed(
     tables: Float[Array, "m V *r"], codes: Int[Array, "*n m"], weights: Float[Array, "*n m"]
 ) -> Float[Array, "..."]:
-    r"""$\sum_j\lambda_jM_j[z_{t-j}]$, with the mean over tokens where no token is there.
+    r"""$\sum_j\lambda_jM_j[z_{t-j}]$, with the mean over tokens where the context is blank.
 
     For few tokens it is one product with rows that are zero but for the weights: the derivative of that is a product too, where the
     derivative of reading rows is a scatter, which is slow on a CPU.
@@ -65,11 +73,10 @@ def mixed(
     (m, V), rest, shape = tables.shape[:2], tables.shape[2:], codes.shape[:-1]
     known = codes >= 0
     if V > _FEW_TOKENS:
-        rows = tables[jnp.arange(m), jnp.maximum(codes, 0)].reshape(*shape, m, -1)
+        rows = tables[jnp.arange(m), jnp.maximum(codes, 0)].reshape(*shape, m, math.prod(rest))
         found = jnp.sum(jnp.where(known, weights, 0)[..., None] * rows, -2)
     else:
         chosen = jax.nn.one_hot(codes, V, dtype=tables.dtype) * weights[..., None]
         found = jnp.dot(chosen.reshape(*shape, m * V), tables.reshape(m * V, -1), precision=lax.Precision.HIGHEST)
     blank = jnp.dot(weights, tables.mean(1).reshape(m, -1), precision=lax.Precision.HIGHEST)
-    none = ((weights * known).sum(-1) == 0)[..., None]
-    return jnp.where(none, blank, found).reshape(*shape, *rest)
+    return jnp.where(is_blank(codes, weights)[..., None], blank, found).reshape(*shape, *rest)

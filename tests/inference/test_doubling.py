@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import conditional_oracles as oracles
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,20 @@ MODELS = {
     "edges": sx.models.rrxor(),
     "quantum": sx.models.tom_quantum(),
 }
+COINS = np.array([[0.9, 0.1], [0.1, 0.9]])
+ROOMS = MODELS | {"lags": oracles.lagged(np.random.default_rng(0), 3, 3, 2, True, 1, 0.2)}
+
+
+def coins(room, initial, C=COINS, A=None):
+    """Two states that stay what they are (or move by `A`), of which one was tossed, in each room for tokens."""
+    A = np.eye(2) if A is None else np.array(A)
+    if room == "chain":
+        return sx.HiddenMarkovModel(initial, A, C)
+    if room == "operators":
+        return sx.GeneralisedHMM(
+            initial, np.stack([np.diag(column) @ A for column in np.array(C).T]), evaluation=[1.0, 1.0]
+        )
+    return sx.LaggedHMM(initial, np.tile(A, (2, np.shape(C)[1], 1, 1)), C, [0.5, 0.5])
 
 
 def tokens_of(model, length, seed=1, gaps=(4, 11)):
@@ -82,9 +97,9 @@ def test_no_layer_is_worse_on_average_over_all_strings(name):
     assert abs(divergence[-1]) < 1e-13
 
 
-@pytest.mark.parametrize("name", ["chain", pytest.param("quantum", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["chain", "lags", pytest.param("quantum", marks=pytest.mark.slow)])
 def test_a_batch_is_each_sequence_alone_and_traced_is_eager(name):
-    model = MODELS[name]
+    model = ROOMS[name]
     data = sx.Sequences.from_arrays([tokens_of(model, n, seed) for seed, n in enumerate((9, 14, 5))])
     found = sx.dual_filter(model, data, 2, scheme="doubling", keep=True)
     assert found.result == sx.RESULTS.max_steps_reached
@@ -94,22 +109,31 @@ def test_a_batch_is_each_sequence_alone_and_traced_is_eager(name):
     z = jnp.asarray(data[1])
     eager = sx.dual_filter(model, z, scheme="doubling").predicted
     np.testing.assert_allclose(jax.jit(lambda z: sx.dual_filter(model, z, scheme="doubling").predicted)(z), eager, atol=1e-13)  # fmt: skip
+    np.testing.assert_allclose(eager, sx.filter(model, z).predicted, atol=1e-12)
 
 
-def test_a_window_may_lose_what_the_filter_does_not():
+@pytest.mark.parametrize("room", ["chain", pytest.param("operators", marks=pytest.mark.slow), "lags"])
+def test_a_window_may_lose_what_the_filter_does_not(room):
     """The filter knows the state from the start; a window is read from both, and its halves rule out one each."""
     z = np.repeat([0, 1, 0], [700, 1200, 100])
-    C = np.array([[0.9, 0.1], [0.1, 0.9]])
-    operators = np.stack([np.diag(column) for column in C.T])
-    for model in (
-        sx.HiddenMarkovModel([1.0, 0.0], np.eye(2), C),
-        sx.GeneralisedHMM([1.0, 0.0], operators, evaluation=[1.0, 1.0]),
-    ):
-        assert not sx.filter(model, z).lost_mass
-        found = sx.dual_filter(model, z, scheme="doubling", keep=True)
-        np.testing.assert_allclose(found.history, np.broadcast_to([1.0, 0.0], found.history.shape), atol=1e-12)
-        traced = jax.jit(lambda z, m=model: sx.dual_filter(m, z, scheme="doubling").predicted)(jnp.asarray(z))
-        np.testing.assert_allclose(traced[-1], [1, 0], atol=1e-12)
+    model = coins(room, [1.0, 0.0])
+    assert not sx.filter(model, z).lost_mass
+    found = sx.dual_filter(model, z, scheme="doubling", keep=True)
+    np.testing.assert_allclose(found.history, np.broadcast_to([1.0, 0.0], found.history.shape), atol=1e-12)
+    traced = jax.jit(lambda z: sx.dual_filter(model, z, scheme="doubling").predicted)(jnp.asarray(z))
+    np.testing.assert_allclose(traced[-1], [1, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("room", [pytest.param("chain", marks=pytest.mark.slow), "lags"])
+@pytest.mark.parametrize("options", [{"scheme": "doubling"}, {"layers": 3}])
+def test_a_product_of_a_rare_token_and_a_rare_move_is_not_lost(room, options):
+    """An entry of 1e-400, which only the scaled recursions hold, and the last token decides for."""
+    C, A = [[1 - 1e-200, 1e-200, 0.0], [0.0, 0.5, 0.5]], [[1 - 1e-200, 1e-200], [0.0, 1.0]]
+    model, z = coins(room, [1.0, 0.0], C, A), np.array([1, 2, 1])
+    exact = np.array([[1, 0], [1, 1e-200], [0, 1], [0, 1]])
+    np.testing.assert_allclose(sx.dual_filter(model, z, **options).predicted, exact, rtol=1e-12)
+    jitted = jax.jit(lambda z: sx.dual_filter(model, z, **options).predicted)
+    np.testing.assert_allclose(jitted(jnp.asarray(z)), exact, rtol=1e-12)
 
 
 @pytest.mark.slow
@@ -160,8 +184,9 @@ def test_from_the_third_layer_on_doubling_is_nearer_and_the_other_scheme_can_tur
         assert (max(np.diff(dual)) > 0) == (name in ("mess3", "sticky")), name
 
 
-def test_no_mass_underflows_for_good():
-    model = sx.HiddenMarkovModel([0.5, 0.5], np.eye(2), [[0.9, 0.1], [0.1, 0.9]])
+@pytest.mark.parametrize("room", ["chain", "operators", "lags"])
+def test_no_mass_underflows_for_good(room):
+    model = coins(room, [0.5, 0.5])
     z = np.repeat([0, 1, 0], [500, 900, 100])
     odds = np.cumsum(np.where(z == 0, np.log(9), -np.log(9)))
     found = sx.dual_filter(model, z, scheme="doubling")

@@ -263,6 +263,51 @@ def test_none_is_missing():
     np.testing.assert_allclose(both.predicted[1], one.predicted)
 
 
+ONE = [np.ones(1), np.ones((1, 1))]
+REMEMBER = {
+    "two lags": sx.LaggedHMM([1.0], np.ones((2, 3, 1, 1)), np.full((1, 3), 1 / 3), [0.5, 0.5]),
+    "three lags": sx.LaggedHMM([1.0], np.ones((3, 3, 1, 1)), np.full((1, 3), 1 / 3), np.full(3, 1 / 3)),
+    "autoregressive": sx.HiddenMarkovModel(*ONE, sx.emissions.Autoregressive([[0.0]], [[[[0.5]], [[0.1]]]], [[[1.0]]])),
+    "no memory": sx.HiddenMarkovModel(*ONE, np.full((1, 3), 1 / 3)),
+    "order one": sx.LinearGaussianModel([0.0], [[1.0]], [[[0.9]]], [[1.0]], [[0.1]], [[0.1]]),
+    "order two": sx.LinearGaussianModel([0.0], [[1.0]], [[[0.5]], [[0.2]]], [[1.0]], [[0.1]], [[0.1]]),
+}
+
+
+@pytest.mark.parametrize("name", REMEMBER)
+def test_rejects_the_state_of_a_model_of_as_many_states_that_remembers_something_else(name):
+    for other in set(REMEMBER) - {name}:
+        with pytest.raises(sx.ConfigurationError, match=r"a state of this model"):
+            sx.step(REMEMBER[name], sx.start(REMEMBER[other]), 0)
+    with pytest.raises(sx.ConfigurationError, match=r"a state of this model"):
+        sx.step(REMEMBER[name], sx.start(REMEMBER["two lags" if "two" not in name else "three lags"], 2), [0, 0])
+
+
+class Alternating(sx.AbstractConditionalHMM):
+    """A model that says it reads no token."""
+
+    initial: jax.Array
+    emission: jax.Array
+
+    def kernels(self, tokens):
+        return jnp.broadcast_to(jnp.array([[0.2, 0.8], [0.7, 0.3]]), (len(tokens), 2, 2))
+
+    @property
+    def memory(self):
+        return 0
+
+
+def test_a_model_without_memory_is_a_stream_too():
+    model = Alternating(jnp.array([0.3, 0.7]), jnp.array([[0.9, 0.1], [0.4, 0.6]]))
+    z = [0, 1, -1, 1]
+    states, said = along(model, z)
+    whole = sx.filter(model, np.array(z))
+    np.testing.assert_allclose(states.predicted, whole.predicted, atol=1e-14)
+    np.testing.assert_allclose(said.next, whole.next_all()[1:], atol=1e-14)
+    ahead = sx.forecast(model, np.array(z), 2, samples=8)
+    np.testing.assert_allclose(ahead.probabilities[0], whole.next(), atol=1e-14)
+
+
 def test_rejects_other_models_states_and_options():
     for name, other in (("chain", "linear"), ("linear", "chain"), ("quantum", "chain"), ("one channel", "linear")):
         with pytest.raises(sx.ConfigurationError, match="a state of this model"):

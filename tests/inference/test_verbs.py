@@ -2,6 +2,7 @@
 
 import inspect
 
+import conditional_oracles
 import jax
 import numpy as np
 import oracles
@@ -9,6 +10,7 @@ import pytest
 
 import steerax as sx
 from steerax.inference import verbs
+from steerax.models import conditional_entropy, entropy_rate
 
 HMM = sx.models.casino()
 TOKENS = np.array([0, 5, -1, 5, 2, 5])
@@ -87,6 +89,94 @@ def test_a_sample_takes_seeds_and_keys_and_may_be_several():
         sx.sample("casino", 0, 3)
     with pytest.raises(sx.ConfigurationError, match="not a random key"):
         sx.sample(HMM, "seed", 3)
+
+
+RNG = np.random.default_rng(0)
+ROOMS = {
+    "chain": sx.models.random_hmm(0, 2, 2),
+    "operators": sx.models.rrxor(),
+    "lags": conditional_oracles.lagged(RNG, 2, 2, 2),
+    "lags of the emission": conditional_oracles.lagged(RNG, 2, 2, 2, True, 2),
+    "many tokens": conditional_oracles.lagged(RNG, 2, 70, 2),
+    "lags of states": sx.LaggedHMM([0.5, 0.5], RNG.dirichlet(np.ones(2), (2, 2)), np.eye(2), [0.5, 0.5], reads="states"),
+}  # fmt: skip
+SLOW_ROOMS = ("lags", "many tokens", "lags of states")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW_ROOMS else ()) for n in ROOMS])
+def test_no_tokens_are_explained_and_drawn_like_any_others(name):
+    model, nothing = ROOMS[name], np.zeros(0, int)
+    exact = sx.filter(model, nothing).next()
+    for queries in (-1, "all", [0]):
+        found = sx.explain(model, nothing, queries, method="control")
+        assert found.weights.shape == (1, 0, model.n_tokens)
+        np.testing.assert_allclose(found.prior[0], exact, atol=1e-14)
+    assert sx.explain(model, sx.Sequences.from_arrays([nothing] * 2), method="control").prior.shape == (
+        2,
+        1,
+        len(exact),
+    )
+    for number, shape in ((None, (0,)), (3, (3, 0))):
+        states, tokens = sx.sample(model, 0, 0, number)
+        assert states.shape[: len(shape)] == tokens.shape == shape
+
+
+class Own(sx.AbstractConditionalHMM):
+    """A user's model."""
+
+    initial: jax.Array
+    emission: jax.Array
+
+    def kernels(self, tokens):
+        return np.broadcast_to(np.eye(2), (len(tokens), 2, 2))
+
+
+STRANGERS = {
+    "LaggedHMM": ROOMS["lags"],
+    "Own": Own(jax.numpy.array([0.5, 0.5]), jax.numpy.eye(2)),
+    "GeneralisedHMM": ROOMS["operators"],
+    "LinearGaussianModel": sx.LinearGaussianModel([0.0], [[1.0]], [[[0.9]]], [[1.0]], [[0.1]], [[0.1]]),
+    "Gaussian": sx.HiddenMarkovModel([1.0], [[1.0]], sx.emissions.Gaussian([[0.0]], [[[1.0]]])),
+    "str": "a model",
+}
+FUNCTIONS = {
+    "align_states": (lambda m: sx.align_states(m, HMM), {"Gaussian"}),
+    "align_states to": (lambda m: sx.align_states(HMM, m), {"Gaussian"}),
+    "fit_by_gradient": (lambda m: sx.fit_by_gradient(m, DATA, 1, progress=False), {"LaggedHMM", "Gaussian"}),
+    "entropy_rate": (entropy_rate, {"GeneralisedHMM"}),
+    "conditional_entropy": (lambda m: conditional_entropy(m, 2), {"GeneralisedHMM"}),
+    "support": (sx.support, {"GeneralisedHMM"}),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_few_models_names_them(name):
+    function, takes = FUNCTIONS[name]
+    for kind in set(STRANGERS) - takes:
+        with pytest.raises(sx.ConfigurationError, match=f"{name.split()[0]} takes .*, not a .*{kind}"):
+            function(STRANGERS[kind])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        ([0, 5], "Token 5 at position 1"),
+        ([-3], "Token -3 "),
+        ([0.5], "integer codes"),
+        ([[0, 1]], "One string .* 1 sequences"),
+        (["a", "b"], "nothing says their codes"),
+        ("01", "nothing says their codes"),
+        ([0, 1, [1]], None),
+        (None, None),
+    ],
+)
+def test_a_model_asked_for_its_kernels_says_what_is_no_string_of_tokens(tokens, said):
+    for name in ("chain", "lags", "lags of the emission", "lags of states"):
+        for method in ("kernels", "lag_weights", "attention_map", "emissions", "emitted", "unseen"):
+            if hasattr(ROOMS[name], method):
+                with pytest.raises(sx.DataError, match=said) as error:
+                    getattr(ROOMS[name], method)(tokens)
+                assert "\n" not in str(error.value)
 
 
 def test_fit_and_select_say_what_they_take():

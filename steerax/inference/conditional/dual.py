@@ -1,6 +1,6 @@
 """The dual filter of a conditionally Markov model: inference as layers, from any start to the filter."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,9 +8,9 @@ from jaxtyping import Array, Float
 
 from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ...models.conditional import AbstractConditionalHMM
-from ..doubling import check_scheme, dual_filtered_by_doubling
+from ..doubling import Windows
 from ..hmm.kernels.scaled import Scaled
-from ..layers import check_kept, dual_filtered, start_of
+from ..layers import Layers
 from ..results import DualFiltered
 from ..tokens import Tokens
 from .filter import FilteredTokens, along, filter_tokens
@@ -19,19 +19,9 @@ from .kernels.recursions import prior_distributions
 from .kernels.scaled import filter_scaled, layer_scaled
 
 
-class Operators(NamedTuple):
-    """What moves a belief at each step, `[T … d d]`: with the token that was `seen`, with any `other`, and with `either`."""
-
-    seen: Float[Array, "T *batch d d"]
-    other: Float[Array, "T *batch d d"]
-    either: Float[Array, "T *batch d d"]
-
-
-def operators_of(filtered: FilteredTokens) -> Operators:
-    """The operators along the tokens of a filter; a token that was stepped over is like a missing one."""
-    c, K = filtered.steps
-    other = jnp.where((jnp.asarray(filtered.tokens) < 0)[..., None, None], 0, _unseen(filtered.model, filtered.read))
-    return Operators(c[..., None] * K, other, c[..., None] * K + other)
+def unseen_of(filtered: FilteredTokens) -> Float[Array, "T *batch d d"]:
+    """The operators of the tokens that were not seen; a token that was stepped over is like a missing one."""
+    return jnp.where((jnp.asarray(filtered.tokens) < 0)[..., None, None], 0, _unseen(filtered.model, filtered.read))
 
 
 @eqx.filter_jit
@@ -72,21 +62,19 @@ def dual_filter_tokens(
     `ConfigurationError` for tokens and options that cannot be used.
     """
     filtered = filter_tokens(model, data, on_impossible)
-    check_kept(layers, keep and scheme == "dual")
-    check_scheme(scheme, initial=initial, tolerance=tolerance, max_layers=max_layers)
     mu, (c, K) = model.initial, filtered.steps
-    if scheme == "doubling":
-        exact_prior = lambda: filter_scaled(mu, jnp.ones_like(c), K)[0]
-        one, prior = jnp.ones_like(mu), prior_distributions(mu, K)
-        return dual_filtered_by_doubling(filtered, prior, c[..., None] * K, one, layers, keep, exact_prior)
-    initial = ("filter" if layers is None else "prior") if initial is None else initial
     laws = {
         "prior": lambda: prior_distributions(mu, K),
         "uniform": lambda: jnp.full(model.n_states, 1 / model.n_states, filtered.states.dtype),
     }
-    start = initial, start_of(filtered, initial, laws)
-    arrays = (mu, *operators_of(filtered))
-    return dual_filtered(_layer, filtered, start, layers, tolerance, max_layers, keep, arrays)
+
+    def windows() -> Windows:
+        exact = lambda: (filter_scaled(mu, jnp.ones_like(c), K)[0], Scaled.of(c[..., None]) * Scaled.of(K))
+        support = ((c[..., None] > 0) & (K > 0)).astype(mu.dtype)
+        return Windows(c[..., None] * K, support, jnp.ones_like(mu), exact)
+
+    options = Layers(layers, initial, tolerance, max_layers, keep, scheme)
+    return options.of(filtered, _layer, laws, windows, lambda: (mu, c, K, unseen_of(filtered)))
 
 
 def _layer(rho: Any, arrays: tuple, z: Any) -> Any:

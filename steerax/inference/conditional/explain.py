@@ -7,13 +7,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..._errors import ConfigurationError
-from ...data.vocabulary import Vocabulary
 from ...models.conditional import AbstractConditionalHMM
-from ..explained import Method, Room, explained, pair_of, target_of, unless_identity
+from ..explained import Method, Room, explained, target_of, unless_identity
 from ..explanation import Explanation
 from ..generalised.kernels.controls import all_controls_along, controls_along
 from ..tokens import Tokens, batch_first
-from .dual import operators_of
+from .dual import unseen_of
 from .filter import FilteredTokens, along, filter_tokens
 from .kernels.layers import gains
 from .kernels.scaled import gains_scaled
@@ -50,29 +49,30 @@ def explain_tokens(
     if method != "control":
         raise ConfigurationError(f"A conditionally Markov model is explained by method='control', not by {method!r}.")
     filtered = filter_tokens(model, data, on_impossible)
-    adapted = isinstance(target, str) and target == "next" and model.emission_reads_tokens
-    named = jnp.zeros((model.n_states, model.n_tokens), model.initial.dtype)
-    following = named if model.emission_reads_tokens else jnp.asarray(model.emission)
-    aim = target_of(model, target, contrast, following)
-    inner = target_of(model, "state", None, following) if adapted else aim
-    asked = Method.of(method, dtype=None if dtype is None else jnp.dtype(dtype))
-    control = lambda packed, z, times: _control(model.initial, packed, inner.F, times)
-    found = explained(filtered, data, queries, inner, asked, Room(lambda: _packed(filtered), control, _no_path))
+    dtype = None if dtype is None else jnp.dtype(dtype)
+    control = lambda packed, z, times: _control(model.initial, packed, aim.F, times)
+    room, inner = Room(lambda: _packed(filtered), control), dtype
+    if adapted := isinstance(target, str) and target == "next" and model.emission_reads_tokens:
+        said = target_of(model, target, contrast, jnp.eye(model.n_tokens, dtype=model.initial.dtype))  # of tokens
+        aim, inner = target_of(model, "state", None, jnp.zeros((model.n_states, 0), model.initial.dtype)), None
+    else:
+        nothing = jnp.zeros((model.n_states, model.n_tokens), model.initial.dtype)
+        aim = target_of(
+            model, target, contrast, nothing if model.emission_reads_tokens else jnp.asarray(model.emission)
+        )
+    found = explained(filtered, data, queries, aim, Method.of(method, dtype=inner), room)
     if not adapted:
         return found
     C = batch_first(along(model.emissions, jnp.asarray(filtered.read)), 3)
-    if contrast is not None:
-        symbols = (model.vocabulary or Vocabulary.of_codes(model.n_tokens)).symbols
-        a, b = pair_of(contrast, target, symbols, model.n_tokens, "tokens")
-        C = (C[..., a] - C[..., b])[..., None]
-    return _at_emissions(found, C, aim.columns)
+    return _at_emissions(found, C @ said.F, said.columns, dtype)
 
 
 def _packed(filtered: FilteredTokens) -> Float[Array, "T *batch n"]:
     """Gains, operators and costs of every step, side by side."""
-    seen, other, either = operators_of(filtered)
-    k = filtered.either(lambda: gains(filtered.states, seen, other), lambda states: gains_scaled(states, seen, other))
-    return jnp.concatenate([k, 2 * seen.sum(-1) - 1, either.reshape(*k.shape[:-1], -1)], -1)
+    (c, K), other = filtered.steps, unseen_of(filtered)
+    k = filtered.either(lambda: gains(filtered.states, c, K, other), lambda states: gains_scaled(states, c, K, other))
+    either = c[..., None] * K + other
+    return jnp.concatenate([k, 2 * c * K.sum(-1) - 1, either.reshape(*k.shape[:-1], either.shape[-1] ** 2)], -1)
 
 
 def _control(mu: Float[Array, " d"], packed: Float[Array, "T n"], F: Float[Array, "d k"], times: np.ndarray):
@@ -85,15 +85,14 @@ def _control(mu: Float[Array, " d"], packed: Float[Array, "T n"], F: Float[Array
     return controls_along(k, mu, A, costs, F, jnp.asarray(times))
 
 
-def _no_path(z: Any, log_q: Any, scaled: Any) -> Any:
-    raise ConfigurationError("A conditionally Markov model has no explanation but method='control'.")
-
-
-def _at_emissions(found: Explanation, C: Float[Array, "*batch T1 d v"], columns: tuple[str, ...]) -> Explanation:
+def _at_emissions(
+    found: Explanation, C: Float[Array, "*batch T1 d v"], columns: tuple[str, ...], dtype: Any
+) -> Explanation:
     """An explanation of the state as one of the next token, whose emission is another at each query."""
     at = jnp.take_along_axis(C, jnp.asarray(found.queries)[..., None, None], -3)
     prior = jnp.einsum("...qd,...qdv->...qv", found.prior, at)
     weights = jnp.einsum("...qtd,...qdv->...qtv", found.weights, at)
+    weights = weights if dtype is None else weights.astype(dtype)
     remainder = jnp.einsum("...qd,...qdv->...qv", found.remainder, at)
     return Explanation(
         found.queries, prior, weights, jnp.abs(weights).sum(-1), remainder=remainder, method=found.method, result=found.result,

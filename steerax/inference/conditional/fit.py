@@ -1,8 +1,10 @@
 """Learning a model of lags by expectation-maximisation."""
 
+import concurrent.futures
 import dataclasses
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +12,51 @@ import numpy as np
 
 from ..._bounds import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ..._errors import ConfigurationError, DataError
-from ..._results import RESULTS
 from ...data.sequences import Sequences
 from ...maths.keys import as_key, generator
 from ...models.conditional import AbstractConditionalHMM
 from ...models.lagged import LaggedHMM
-from ...runs import loop
-from ..hmm.kernels.em import Pseudocounts, as_pseudocounts
+from ..hmm.fit import Search
+from ..hmm.kernels.em import Iteration, Pseudocounts, as_pseudocounts
 from ..kinds import Lagged
 from ..results import Fitted
 from ..tokens import as_codes
-from .kernels.em import contexts_of
-from .restarts import Climb, Settings, climb
+from .filter import filter_tokens
+from .kernels.em import Contexts, contexts_of, em_step
 from .select import n_parameters
 
 
-@bounded(restarts=COUNT, max_iterations=COUNT_OR_ZERO, tolerance=NOT_NEGATIVE, screening=COUNT_OR_ZERO)
+class PreparedLags(NamedTuple):
+    """Sequences as the E-step of models of lags takes them: the contexts of every step."""
+
+    data: Sequences
+    contexts: Contexts
+    noun: str = "token"
+
+    @classmethod
+    def of(cls, data: Sequences, model: LaggedHMM) -> "PreparedLags":
+        """Raises `DataError` for tokens that the model does not have."""
+        lags = model.emission.shape[0] if model.emission_reads_tokens else 0
+        z = np.asarray(as_codes(model, data))
+        return cls(data, contexts_of(z, np.asarray(data.lengths), model.n_lags, lags, model.initial.dtype))
+
+    def iterated(self, model: LaggedHMM, pseudocounts: Pseudocounts) -> Iteration:
+        """One iteration of EM, once more in scaled numbers where mass may have been lost. Raises `ImpossibleTokenError`."""
+        found = em_step(model, self.contexts, pseudocounts, False)
+        if bool(found.doubtful):
+            found = em_step(model, self.contexts, pseudocounts, True)
+        if not np.isfinite(float(found.counts.log_likelihood)):
+            filter_tokens(model, self.data)  # names the impossible token
+        return found
+
+
+@bounded(
+    restarts=COUNT,
+    max_iterations=COUNT_OR_ZERO,
+    tolerance=NOT_NEGATIVE,
+    screening=COUNT_OR_ZERO,
+    save_every=NOT_NEGATIVE,
+)
 def fit_tokens(
     kind: Lagged | AbstractConditionalHMM,
     data: Sequences,
@@ -37,7 +68,11 @@ def fit_tokens(
     tolerance: float = 1e-6,
     screening: int = 50,
     on_iteration: Callable[[int, float, LaggedHMM], Any] | None = None,
+    run_folder: str | os.PathLike | None = None,
+    resume: bool = False,
+    save_every: float = 30.0,
     progress: bool = True,
+    executor: concurrent.futures.Executor | None = None,
 ) -> Fitted:
     r"""The model of lags whose likelihood (times a Dirichlet prior) cannot be raised by another iteration.
 
@@ -49,41 +84,25 @@ def fit_tokens(
 
     - `kind`: a `Lagged`, or a `LaggedHMM` to start from, whose zeros stay zeros.
     - `restarts`: random starts, each run for `screening` iterations; the best one goes on.
-    - `pseudocounts`: a `Pseudocounts`, or one number for all three.
-    - `max_iterations`, `tolerance`: stop when an iteration gains less than `tolerance` nats per observed token.
-    - `on_iteration(iteration, log_likelihood, model)`: called after each; the answer `"stop"` ends the fit.
+    - `pseudocounts`, `max_iterations`, `tolerance`, `on_iteration`, `run_folder`, `resume`, `save_every` and `executor` as
+      `fit_tokens` of the room `hmm`.
 
-    Ctrl-C ends the fit with the best model so far (`RESULTS.interrupted`). Mass of states that underflows is lost, as the recursion
-    is linear; `filter` of the model finds it again.
+    Ctrl-C ends the fit with the best model so far (`RESULTS.interrupted`); `result` is `degenerate_state` where a state lost all its
+    counts. No mass underflows for good: where that could matter, the counts are computed again in scaled numbers, which takes longer.
 
-    **Raises:** `DataError` for data without tokens; `ConfigurationError` for a model of another kind, or options that cannot work;
-    `ImpossibleTokenError` if a start gives a sequence probability zero.
+    **Raises:** `DataError` for data without tokens; `ConfigurationError` for a model of another kind; otherwise as `fit_tokens` of
+    the room `hmm`.
     """
     counts = as_pseudocounts(pseudocounts)
     if isinstance(kind, LaggedHMM) and kind.vocabulary is not None:
         data = dataclasses.replace(data.in_codes_of(kind.vocabulary), vocabulary=kind.vocabulary)
-    runs = [Climb(start, start) for start in _starts(kind, data, key, restarts)]
-    first = runs[0].model
-    lags = first.emission.shape[0] if first.emission_reads_tokens else 0
-    z = np.asarray(as_codes(first, data))
-    contexts = contexts_of(z, np.asarray(data.lengths), first.n_lags, lags, first.initial.dtype)
-    compared_at = max_iterations if len(runs) == 1 else min(screening, max_iterations)
-    with loop.interruptible() as interrupted:
-        settings = Settings(data, contexts, counts, tolerance * data.n_observed, on_iteration, interrupted, progress)
-        asked = climb(runs, compared_at, settings)
-        best = max(runs, key=lambda run: run.objective[-1])
-        asked = asked or climb([best], max_iterations, settings)
-        stopped = RESULTS.interrupted if interrupted() else RESULTS.max_steps_reached
-    model = best.model.named(data.vocabulary)
-    return Fitted(
-        model,
-        np.array(best.log_likelihoods),
-        np.array(best.objective),
-        n_parameters(model),
-        data.n_observed,
-        stopped if best.result is None else best.result,
-        restarts=np.array([run.log_likelihoods[min(compared_at, len(run.objective) - 1)] for run in runs]),
+    starts = _starts(kind, data, key, restarts)
+    search = Search(
+        max_iterations, tolerance, screening, on_iteration, run_folder, resume, save_every, progress, executor
     )
+    found = search("model of lags by expectation-maximisation", PreparedLags.of(data, starts[0]), starts, counts)
+    model = found.best.model
+    return found.fitted(model.named(data.vocabulary), n_parameters(model), data, lambda: False)
 
 
 def _starts(kind: Lagged | AbstractConditionalHMM, data: Sequences, key: Any, restarts: int) -> list[LaggedHMM]:

@@ -22,7 +22,7 @@ def start_tokens(model: AbstractConditionalHMM, number: int | None = None) -> Re
             "a model whose `memory` is a number."
         )
     belief, zero = Scaled.of(model.initial), jnp.zeros((), model.initial.dtype)
-    recent = jnp.full(model.memory, -1, jnp.int32)
+    recent = jnp.full(_remembered(model), -1, jnp.int32)
     return repeated(RememberingStream(belief.m, belief.e, zero, jnp.zeros((), jnp.int32), recent), number)
 
 
@@ -30,7 +30,12 @@ def step_tokens(
     model: AbstractConditionalHMM, state: Any, token: Any, *, on_impossible: str = "raise"
 ) -> tuple[RememberingStream, Prediction]:
     r"""$\pi_{t+1}=(\pi_t\odot C_t(\cdot,z_t))K_t/q_t$, as `filter_tokens`; $O(md^2+dV)$ for a model of $m$ lags."""
-    return stepped(model, state, token, on_impossible, lambda *given: _step(model, *given), RememberingStream)
+    return stepped(model, state, token, on_impossible, lambda *given: _step(model, *given), _remembered(model))
+
+
+def _remembered(model: AbstractConditionalHMM) -> int:
+    """How many tokens a stream keeps: those that kernels read, and the newest one, at which they are asked, even if they read none."""
+    return max(model.memory or 0, 1)
 
 
 @eqx.filter_jit

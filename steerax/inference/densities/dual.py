@@ -6,9 +6,9 @@ from jaxtyping import Array, Int
 
 from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ...models.hmm import HiddenMarkovModel
-from ..hmm.dual import Layers
+from ..hmm.dual import of_chain
 from ..hmm.kernels.scaled import Scaled
-from ..layers import stationary_of
+from ..layers import Layers, stationary_of
 from ..results import DualFiltered
 from .filter import filter_series
 from .kernels.layers import layer, layer_scaled
@@ -35,7 +35,7 @@ def dual_filter_series(
     """
     run = filter_series(hmm, data, on_impossible).run
     options = Layers(layers, initial, tolerance, max_layers, keep, scheme)
-    return options.of_chain(_layer, run, lambda: stationary_of(hmm))
+    return of_chain(options, run, _layer, lambda: stationary_of(hmm))
 
 
 def _layer(rho: Any, arrays: tuple, z: Int[Array, "T *batch"]) -> Any:

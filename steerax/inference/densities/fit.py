@@ -113,7 +113,9 @@ def fit_series(
     )
     kinds = f"hidden Markov model with {type(starts[0].emission).__name__}, shrinkage {shrinkage}"
     found = search(kinds, prepared, starts, counts)
-    return found.fitted(found.best.model, data, lambda: _no_better_than_one(found.best, prepared))
+    return found.fitted(
+        found.best.model, n_parameters(found.best.model), data, lambda: _no_better_than_one(found.best, prepared)
+    )
 
 
 def _starts(

@@ -37,7 +37,7 @@ def step_series(
     """
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
     lags = hmm.emission.lags
-    check_state(state, RememberingStream if lags else TokenStream, hmm.n_states, lags * hmm.n_channels)
+    check_state(state, (hmm.n_states,), recent=lags * hmm.n_channels or None, of_numbers=True)
     streams = state.time.shape
     if not is_traced(observation):
         observation = converted(observation if np.ndim(observation) else [observation], "observations")

@@ -9,10 +9,10 @@ from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ..._errors import ConfigurationError
 from ..._results import is_traced
 from ...models.generalised import GeneralisedHMM
-from ..doubling import check_scheme, dual_filtered_by_doubling
+from ..doubling import Windows
 from ..hmm.kernels.recursions import prior_distributions
 from ..hmm.kernels.scaled import Scaled
-from ..layers import check_kept, dual_filtered, start_of, stationary_of
+from ..layers import Layers, stationary_of
 from ..results import DualFiltered
 from ..tokens import Tokens
 from .filter import filter_tokens
@@ -56,21 +56,20 @@ def dual_filter_tokens(
     `ConfigurationError` for tokens and options that cannot be used.
     """
     filtered = filter_tokens(model, data, on_impossible)
-    check_kept(layers, keep and scheme == "dual")
-    check_scheme(scheme, initial=initial, tolerance=tolerance, max_layers=max_layers)
-    if scheme == "doubling":
-        operators = operator_table(model.operators)[row_numbers(jnp.asarray(filtered.tokens))]
-        prior = prior_distributions(model.initial, model.operators.sum(0), len(operators))
-        exact = lambda: (filter_scaled(*model.arrays, jnp.full(len(operators), -1))[0], Scaled.of(operators))
-        return dual_filtered_by_doubling(filtered, prior, operators, model.evaluation, layers, keep, exact)
-    initial = ("filter" if layers is None else "prior") if initial is None else initial
+    arrays, length = model.arrays, len(filtered.tokens)
     laws = {
-        "prior": lambda: prior_distributions(model.initial, model.operators.sum(0), len(filtered.tokens)),
+        "prior": lambda: prior_distributions(model.initial, model.operators.sum(0), length),
         "uniform": lambda: _uniform(model),
         "stationary": lambda: stationary_of(model),
     }
-    start = initial, start_of(filtered, initial, laws)
-    return dual_filtered(_layer, filtered, start, layers, tolerance, max_layers, keep)
+
+    def windows() -> Windows:
+        operators = operator_table(model.operators)[row_numbers(jnp.asarray(filtered.tokens))]
+        exact = lambda: (filter_scaled(*arrays, jnp.full(length, -1))[0], Scaled.of(operators))
+        support = (operators > 0).astype(operators.dtype)
+        return Windows(operators, support, model.evaluation, exact)
+
+    return Layers(layers, initial, tolerance, max_layers, keep, scheme).of(filtered, _layer, laws, windows)
 
 
 def _uniform(model: GeneralisedHMM) -> Float[Array, " d"]:

@@ -1,7 +1,7 @@
 """The dual filter: inference as layers, from any start to the filter."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -9,8 +9,8 @@ from jaxtyping import Array, Int
 from ..._bounds import COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import as_transition
-from ..doubling import check_scheme, dual_filtered_by_doubling
-from ..layers import Layer, check_kept, dual_filtered, start_of, stationary_of
+from ..doubling import Windows
+from ..layers import Layer, Layers, stationary_of
 from ..results import DualFiltered
 from ..tokens import Tokens
 from .filter import FilteredTokens, filter_tokens
@@ -56,40 +56,32 @@ def dual_filter_tokens(
     """
     filtered = filter_tokens(hmm, data, on_impossible)
     options = Layers(layers, initial, tolerance, max_layers, keep, scheme)
-    return options.of_chain(_layer, filtered, lambda: stationary_of(hmm))
+    return of_chain(options, filtered, _layer, lambda: stationary_of(hmm))
 
 
-class Layers(NamedTuple):
-    """The options of `dual_filter_tokens` of these names."""
+def of_chain(options: Layers, filtered: FilteredTokens, layer: Layer, stationary: Callable[[], Array]) -> DualFiltered:
+    """What the layers of a chain make of what its filter returned, whose model has the `arrays` of a hidden Markov model."""
+    (mu, A, C), length = filtered.model.arrays, len(filtered.tokens)
+    laws = {
+        "prior": lambda: prior_distributions(mu, A, length),
+        "uniform": lambda: jnp.full(len(mu), 1 / len(mu), filtered.states.dtype),
+        "stationary": stationary,
+    }
 
-    layers: int | None
-    initial: str | Any
-    tolerance: float | None
-    max_layers: int | None
-    keep: bool
-    scheme: str
+    def windows() -> Windows:
+        rows, moves = row_numbers(jnp.asarray(filtered.tokens)), as_transition(A).dense()
 
-    def of_chain(self, layer: Layer, filtered: FilteredTokens, stationary: Callable[[], Array]) -> DualFiltered:
-        """What the layers of a chain make of what its filter returned, whose model has the `arrays` of a hidden Markov model."""
-        layers, initial, tolerance, max_layers, keep, scheme = self
-        check_kept(layers, keep and scheme == "dual")
-        check_scheme(scheme, initial=initial, tolerance=tolerance, max_layers=max_layers)
-        (mu, A, C), length = filtered.model.arrays, len(filtered.tokens)
-        prior = lambda: prior_distributions(mu, A, length)
-        if scheme == "doubling":
-            rows, moves = row_numbers(jnp.asarray(filtered.tokens)), as_transition(A).dense()
-            operators = jnp.einsum("...i,ij->...ij", emission_table(C)[rows], moves)
+        def exact() -> tuple[Scaled, Scaled]:
+            seen, by = scaled_table(C)[rows], Scaled.of(moves)
+            by = by.reshape(*(1,) * (seen.m.ndim - 1), *moves.shape)
+            return filter_scaled(mu, A, C, jnp.full(length, -1))[0], seen.reshape(*seen.m.shape, 1) * by
 
-            def exact() -> tuple[Scaled, Scaled]:
-                seen, by = scaled_table(C)[rows], Scaled.of(moves)
-                by = by.reshape(*(1,) * (seen.m.ndim - 1), *moves.shape)
-                return filter_scaled(mu, A, C, jnp.full(length, -1))[0], seen.reshape(*seen.m.shape, 1) * by
+        step = lambda seen, by: jnp.einsum("...i,ij->...ij", seen, by)
+        there = lambda a: (a > 0).astype(mu.dtype)
+        support = step(there(scaled_table(C).m)[rows], there(moves))
+        return Windows(step(emission_table(C)[rows], moves), support, jnp.ones_like(mu), exact)
 
-            return dual_filtered_by_doubling(filtered, prior(), operators, jnp.ones_like(mu), layers, keep, exact)
-        initial = ("filter" if layers is None else "prior") if initial is None else initial
-        uniform = lambda: jnp.full(len(mu), 1 / len(mu), filtered.states.dtype)
-        start = initial, start_of(filtered, initial, {"prior": prior, "uniform": uniform, "stationary": stationary})
-        return dual_filtered(layer, filtered, start, layers, tolerance, max_layers, keep)
+    return options.of(filtered, layer, laws, windows)
 
 
 def _layer(rho: Any, arrays: tuple, z: Int[Array, "T *batch"]) -> Any:

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from ..kinds import HMM
 from ..results import Fitted
 from ..tokens import as_codes
 from .kernels.em import Pseudocounts, as_pseudocounts
-from .restarts import CanIterate, EMLoop, Prepared, Record, Restart
+from .restarts import CanIterate, Chain, EMLoop, Prepared, Record, Restart
 from .select import n_parameters
 
 
@@ -88,8 +88,11 @@ def fit_tokens(
         max_iterations, tolerance, screening, on_iteration, run_folder, resume, save_every, progress, executor
     )
     found = search("hidden Markov model by Baum-Welch", Prepared.of(data, starts[0]), starts, counts)
-    model = HiddenMarkovModel(*found.best.model.arrays, data.vocabulary)
-    return found.fitted(model, data, lambda: _no_better_than_one(model, found.best.log_likelihoods[-1], data))
+    mu, A, C = found.best.model.arrays
+    model = HiddenMarkovModel(mu, A, C, data.vocabulary)
+    return found.fitted(
+        model, n_parameters(model), data, lambda: _no_better_than_one(model, found.best.log_likelihoods[-1], data)
+    )
 
 
 class Found(NamedTuple):
@@ -99,8 +102,8 @@ class Found(NamedTuple):
     stopped: RESULTS
     compared: np.ndarray
 
-    def fitted(self, model: HiddenMarkovModel, data: Sequences, no_better_than_one: Callable[[], bool]) -> Fitted:
-        """The record of a fit."""
+    def fitted(self, model: Chain, parameters: int, data: Sequences, no_better_than_one: Callable[[], bool]) -> Fitted:
+        """The record of a fit of a model with so many free parameters."""
         best = self.best
         result = self.stopped if best.result is None else best.result
         if result == RESULTS.successful and best.degenerate:
@@ -111,7 +114,7 @@ class Found(NamedTuple):
             model,
             np.array(best.log_likelihoods),
             np.array(best.objective),
-            n_parameters(model),
+            parameters,
             data.n_observed,
             result,
             tuple(best.degenerate),
@@ -125,14 +128,14 @@ class Search(NamedTuple):
     max_iterations: int
     tolerance: float = 1e-6
     screening: int = 20
-    on_iteration: Callable[[int, float, HiddenMarkovModel], Any] | None = None
+    on_iteration: Callable[[int, float, Any], Any] | None = None
     run_folder: str | os.PathLike | None = None
     resume: bool = False
     save_every: float = 30.0
     progress: bool = False
     executor: concurrent.futures.Executor | None = None
 
-    def __call__(self, kind: str, prepared: CanIterate, starts: list[HiddenMarkovModel], counts: Pseudocounts) -> Found:
+    def __call__(self, kind: str, prepared: CanIterate, starts: Sequence[Chain], counts: Pseudocounts) -> Found:
         """The best of the starts after all iterations; `kind` says, beside the data, what makes two searches the same one."""
         runs, data = [Restart(model, model) for model in starts], prepared.data
         record = self._record(kind, data, runs, counts)

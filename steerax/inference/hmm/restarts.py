@@ -1,4 +1,4 @@
-"""Restarts of Baum–Welch: several side by side, kept on disk, continued where they stopped."""
+"""Restarts of Baum–Welch, for every chain whose E-step a room prepares: several side by side, kept on disk, continued where they stopped."""
 
 import concurrent.futures
 import dataclasses
@@ -42,6 +42,7 @@ class _HasMass(Protocol):
 
 
 _Counted = TypeVar("_Counted", bound=_HasMass)
+Chain = Any  # what a room climbs with: an `equinox.Module` with `initial`, and `parameters` that an iteration replaces
 
 
 @runtime_checkable
@@ -54,7 +55,7 @@ class CanIterate(Protocol):
     @property
     def noun(self) -> str: ...
 
-    def iterated(self, model: HiddenMarkovModel, pseudocounts: Pseudocounts) -> Iteration: ...
+    def iterated(self, model: Any, pseudocounts: Pseudocounts) -> Iteration: ...
 
 
 class Prepared(NamedTuple):
@@ -121,8 +122,8 @@ class Restart:
     """State of one EM restart: `model` is the last model whose likelihood is known, `pending` the next one (its M-step
     ignored the empty states `lost`). `result` says why it stopped for good."""
 
-    model: HiddenMarkovModel
-    pending: HiddenMarkovModel
+    model: Chain
+    pending: Chain
     lost: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     log_likelihoods: list[float] = dataclasses.field(default_factory=list)
     objective: list[float] = dataclasses.field(default_factory=list)
@@ -138,7 +139,7 @@ class Restart:
 
     def take(
         self,
-        after: HiddenMarkovModel,
+        after: Chain,
         log_likelihood: float,
         log_prior: float,
         lost: np.ndarray,
@@ -213,7 +214,7 @@ class EMLoop(NamedTuple):
     prepared: CanIterate
     pseudocounts: Pseudocounts
     least_gain: float
-    on_iteration: Callable[[int, float, HiddenMarkovModel], Any] | None
+    on_iteration: Callable[[int, float, Any], Any] | None
     interrupted: Callable[[], bool]
     asked: threading.Event  # set when the caller asks to stop
     record: Record | None
@@ -254,7 +255,7 @@ class EMLoop(NamedTuple):
     def elsewhere(self, restarts: list[Restart], limit: int, executor: concurrent.futures.Executor) -> None:
         """Bring the restarts to `limit` iterations by the workers of an executor; each is saved when it is there."""
         unfinished = [i for i, r in enumerate(restarts) if r.result is None and len(r.objective) <= limit]
-        settings = self.prepared.data, self.pseudocounts, self.least_gain, limit
+        settings = self.prepared, self.pseudocounts, self.least_gain, limit
 
         def take(n: int, climbed: Restart) -> None:
             vars(restarts[unfinished[n]]).update(vars(climbed))
@@ -272,8 +273,8 @@ class EMLoop(NamedTuple):
 
 def _climbed(case: tuple) -> Restart:
     """One restart after its iterations, in a worker."""
-    restart, data, pseudocounts, least_gain, limit = case
+    restart, prepared, pseudocounts, least_gain, limit = case
     with loop.interruptible() as interrupted:
-        prepared, asked = Prepared.of(data, restart.model), threading.Event()
+        asked = threading.Event()
         EMLoop(prepared, pseudocounts, least_gain, None, interrupted, asked, None, False)([restart], limit)
     return restart

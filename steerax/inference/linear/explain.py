@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
@@ -162,10 +163,13 @@ def _values(
     target: Target,
     subsets: Bool[Array, "n T"],
 ) -> Float[Array, "n q k"]:
-    """The estimates from subsets of the times, the others missing."""
-    several = jnp.broadcast_to(z, (len(subsets), *z.shape))
-    means = run_filter(model, several, mask[None] & subsets[..., None]).x[..., : model.n_states]
-    return means[:, times] @ target.F + target.offset[None, None]
+    """The estimates from subsets of the times, the others missing, one after the other, so that no states of two of them are held."""
+
+    def one(subset):
+        means = run_filter(model, z, mask & subset[:, None]).x[..., : model.n_states]
+        return means[times] @ target.F + target.offset[None]
+
+    return lax.map(one, subsets)
 
 
 class Terms(NamedTuple):

@@ -34,7 +34,7 @@ def step_series(model: AbstractLinearGaussianModel, state: Any, observation: Any
     The prediction's `result` is `RESULTS.breakdown` if the innovation has variance zero. **Raises:** as `filter_series`.
     """
     model = time_invariant(model, "step")
-    check_state(state, SeriesStream, model.n_states)
+    check_state(state, (model.order, model.n_states), SeriesStream)
     streams = state.time.shape
     if not is_traced(observation):
         observation = converted(observation if np.ndim(observation) else [observation], "observations")

@@ -131,6 +131,20 @@ def test_a_chain_written_as_a_conditional_model_has_the_numbers_of_the_chain():
     np.testing.assert_allclose([one.cost, one.mse], [two.cost, two.mse], rtol=1e-12)
 
 
+@pytest.mark.parametrize("target", ["next", "state", "contrast"])
+@pytest.mark.parametrize("lags", [0, 2])
+def test_weights_and_norms_have_the_type_that_was_asked_for(target, lags):
+    model = oracles.lagged(np.random.default_rng(0), 2, 2, 2, True, lags)
+    given = {"contrast": (0, 1)} if target == "contrast" else {"target": target}
+    z = np.array([0, 1, 1])
+    whole = sx.explain(model, z, "all", **given)
+    half = sx.explain(model, z, "all", dtype=jnp.float32, **given)
+    assert (half.weights.dtype, half.norms.dtype, half.prior.dtype) == (jnp.float32, jnp.float32, jnp.float64)
+    assert whole.weights.dtype == jnp.float64
+    np.testing.assert_allclose(half.weights, whole.weights, atol=1e-6)
+    assert half.columns == whole.columns
+
+
 def test_layers_and_explanations_reject_options_that_do_not_fit():
     model, z = problem(*CASES[0])
     with pytest.raises(sx.ConfigurationError, match="stationary"):

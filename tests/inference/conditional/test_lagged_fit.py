@@ -1,5 +1,8 @@
 """Learning models of lags: expected counts over all paths, an ascent that never falls, the attention found, select."""
 
+import concurrent.futures
+import itertools
+
 import conditional_oracles as oracles
 import jax
 import jax.numpy as jnp
@@ -66,6 +69,112 @@ def test_counts_of_one_lag_are_sums_over_all_paths():
         for t in range(4):
             pairs[z[t], path[t], path[t + 1]] += p
     np.testing.assert_allclose(found.transition[0], pairs / total, atol=1e-12)
+
+
+def counts_by_paths(model, z):
+    """Counts of `transition` and `emission` from the posterior of every path: each lag, and where a step reads means each token, takes
+    its share of a step."""
+    a, V, T = np.asarray, model.n_tokens, len(z)
+    given = lambda w, scores: (a(w), None if scores is None else a(scores))
+    steps = oracles.steps_by_hand(model, z)
+    K, C = (np.array(part, float) for part in steps)
+    A, E = a(model.transition), a(model.emission)
+    tables = [
+        (A, *given(model.weights, model.attention)),
+        (E, *given(model.emission_weights, model.emission_attention)),
+    ]
+
+    def add(counts, table, w, scores, codes, entry, p, whole):
+        weights = oracles.weights_by_hand(w, scores, codes)
+        for j, v in np.ndindex(len(w), V):
+            blank = w[j] / V if weights is None else float(weights[j]) * (codes[j] == v)
+            counts[(j, v, *entry)] += p * blank * table[(j, v, *entry)] / whole
+
+    moved, emitted, total = np.zeros(A.shape), np.zeros(E.shape), 0.0
+    for path in itertools.product(range(model.n_states), repeat=T):
+        p = float(a(model.initial)[path[0]])
+        p *= np.prod([C[t][path[t], z[t]] if z[t] >= 0 else 1 for t in range(T)])
+        p *= np.prod([K[t][path[t], path[t + 1]] for t in range(T - 1)])
+        total += p
+        for t in range(T - 1):
+            codes, entry = oracles.at_lags(z, t, model.n_lags), path[t : t + 2]
+            add(moved, *tables[0], codes, entry, p, K[t][entry])
+        for t in range(T):
+            codes = oracles.at_lags(z, t - 1, len(E))
+            if z[t] >= 0:
+                add(emitted, *tables[1], codes, (path[t], z[t]), p, C[t][path[t], z[t]])
+    return moved / total, emitted / total, np.log(total)
+
+
+@pytest.mark.parametrize(
+    ("weights", "attention"),
+    [
+        ([0.0, 1.0], True),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (([0.0, 1.0], False), ([0.3, 0.7], True))),
+    ],
+)
+def test_counts_are_sums_over_all_paths_where_the_lags_that_are_there_have_no_weight(weights, attention):
+    rng = np.random.default_rng(0)
+    model = oracles.lagged(rng, 2, 3, 2, attention, 2)
+    model = em.replaced(model, {"weights": jnp.array(weights), "emission_weights": jnp.array(weights)})
+    z = np.array([0, 1, -1, 2, 2, 1])  # both the start and the token after the gap have no lag of weight
+    found, contexts = counted(model, [z])
+    moved, emitted, log_likelihood = counts_by_paths(model, z)
+    np.testing.assert_allclose(found.log_likelihood, log_likelihood, rtol=1e-12)
+    np.testing.assert_allclose(found.transition, moved, atol=1e-12)
+    np.testing.assert_allclose(found.emission, emitted, atol=1e-12)
+    np.testing.assert_allclose(found.shares.sum(), 5)
+    again = em.expected_counts(model, contexts, scaled=True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), again, found)
+
+
+def test_a_fit_from_lags_without_weight_never_falls():
+    rng = np.random.default_rng(0)
+    start = em.replaced(oracles.lagged(rng, 2, 2, 2), {"weights": jnp.array([0.0, 1.0])})
+    fitted = sx.fit(start, sx.sample_sequences(start, 0, 60, 3), max_iterations=8, tolerance=0.0, progress=False)
+    assert np.diff(fitted.objective).min() > -1e-9
+    assert fitted.result == sx.RESULTS.max_steps_reached
+    np.testing.assert_array_equal(fitted.model.weights, [0, 1])
+
+
+# two states that never change: what each emits, the states before the first token, and the tokens
+SHARP = {
+    "a share that falls to 1e-400 and returns": ([[1 - 1e-4, 1e-4, 0], [1e-4, 1 - 2e-4, 1e-4]], [0.5, 0.5], [0] * 100 + [2]),
+    "evidence without bound for a state that cannot be": ([[1 - 1e-4, 1e-4, 0], [1e-4, 1 - 2e-4, 1e-4]], [1, 0], [1] * 100 + [0]),
+    "a token rarer than the smallest number": ([[1 - 1e-200, 1e-200, 0], [1 - 2e-200, 1e-200, 1e-200]], [1 - 1e-200, 1e-200], [2, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "case", [n if i == 0 else pytest.param(n, marks=pytest.mark.slow) for i, n in enumerate(SHARP)]
+)
+def test_no_mass_underflows_for_good(case):
+    emission, initial, z = SHARP[case]
+    model = sx.LaggedHMM(initial, np.tile(np.eye(2), (2, 3, 1, 1)), emission, [0.5, 0.5])
+    state, data = int(2 in z), sx.Sequences.from_arrays([z])
+    fitted = sx.fit(model, data, max_iterations=1, progress=False)
+    exact = np.log(initial[state]) + np.log(np.array(emission)[state][z]).sum()
+    np.testing.assert_allclose(fitted.log_likelihoods[0], exact, rtol=1e-12)
+    assert fitted.result == sx.RESULTS.max_steps_reached
+    np.testing.assert_allclose(fitted.model.initial, np.eye(2)[state], atol=1e-300)
+    wanted = np.bincount(z, minlength=3) / len(z)
+    np.testing.assert_allclose(fitted.model.emission[state], wanted, atol=1e-15)
+
+
+def test_a_fit_goes_on_from_its_folder_and_on_workers(tmp_path):
+    data = sx.sample_sequences(sx.models.mess3(), 0, 10, 20)
+    options = {"progress": False, "restarts": 2, "screening": 2, "tolerance": 0.0}
+    kind = sx.Lagged(2, 1, emission_lags=1)
+    whole = sx.fit(kind, data, 0, max_iterations=5, **options)
+    folder = {"run_folder": tmp_path / "fit"}
+    sx.fit(kind, data, 0, max_iterations=3, **options, **folder)
+    again = sx.fit(kind, data, 0, max_iterations=5, resume=True, **options, **folder)
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        elsewhere = sx.fit(kind, data, 0, max_iterations=5, executor=executor, **options)
+    for other in (again, elsewhere):
+        np.testing.assert_array_equal(other.objective, whole.objective)
+        np.testing.assert_array_equal(other.restarts, whole.restarts)
+        jax.tree.map(np.testing.assert_array_equal, other.model, whole.model)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +250,7 @@ def test_a_fit_goes_on_from_a_model_keeps_its_zeros_and_names_its_tokens():
         sx.Lagged(2, 1), ["abab", "aabb"], on_iteration=lambda n, value, m: seen.append(n) or "stop", progress=False
     )
     assert named.model.vocabulary is not None
-    assert seen == [0]
+    assert seen == [0, 0, 0]  # every start is measured, and none goes on
     assert len(named.restarts) == 3
 
 

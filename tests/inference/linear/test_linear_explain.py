@@ -1,11 +1,14 @@
 """Explanations add up to the estimate, which dense conditioning gives."""
 
 import attribution_oracles
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from linear_oracles import condition, random_operator
 
 import steerax as sx
+from steerax.inference.linear.dual import Target
+from steerax.inference.linear.explain import _values
 
 
 def test_explanations_add_up_and_belong_to_the_past(gappy):
@@ -18,6 +21,19 @@ def test_explanations_add_up_and_belong_to_the_past(gappy):
     assert not e.weights[:, 9:11].any()
     last = sx.explain(model, z)
     np.testing.assert_allclose(last.prior[0] + last.weights[0].sum(0), sx.forecast(model, z, 1).mean[0], atol=1e-11)
+
+
+def test_the_filters_of_all_subsets_hold_no_states_of_each_other():
+    """Memory beside the subsets themselves grows with the length of the series, not with its square."""
+    model = sx.LinearGaussianModel(np.zeros(4), np.eye(4), 0.5 * np.eye(4)[None], np.eye(4), np.eye(4), np.eye(4))
+    target = Target(jnp.eye(4), jnp.zeros(4))
+
+    def bytes_held(T):
+        z, mask, subsets = jnp.zeros((T, 4)), jnp.ones((T, 4), bool), ~jnp.eye(T, dtype=bool)
+        held = _values.lower(model, z, mask, jnp.array([T]), target, subsets).compile().memory_analysis()
+        return held.temp_size_in_bytes
+
+    assert bytes_held(400) < 3 * bytes_held(200)
 
 
 def test_an_explanation_says_how_its_solver_ended_and_refuses_one_that_sees_the_future(gappy):

@@ -9,6 +9,7 @@ $$Q(b,a)=\sum_u\sum_jr_{u,j}\log\lambda_{u,j},\qquad\lambda_{u,j}\propto\exp(b_j
 by steps of Newton's method that are cut until $Q$ grows, so no iteration lowers the likelihood.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,12 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ....models.lagged import LaggedHMM
-from ....models.lags import lag_weights, mixed
-from ...hmm.kernels.em import Pseudocounts
-from .recursions import advance
+from ....models.lags import is_blank, lag_weights, mixed
+from ...hmm.kernels.counts import ExpectedCounts
+from ...hmm.kernels.em import Iteration, Pseudocounts, log_prior_of_rows
+from ...hmm.kernels.scaled import Scaled
+from .recursions import advance, may_grow, may_have_lost_mass
+from .scaled import advance as scaled_advance
 
 _NEWTON_STEPS, _DIRECTION_STEPS, _CUTS = 2, 16, 12
 _LONGEST = 4.0  # change of a score in one step
@@ -41,7 +45,8 @@ class Contexts(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Expected counts under a model, and its log-likelihood; `shares` and `emission_shares`, of the lags in each context."""
+    """Expected counts under a model, and its log-likelihood; `shares` and `emission_shares`, of the lags in each context; `doubtful`,
+    whether mass that later tokens could bring back may have underflowed."""
 
     initial: Float[Array, " d"]
     transition: Float[Array, "m V d d"]
@@ -49,6 +54,7 @@ class Counts(NamedTuple):
     shares: Float[Array, "U m"]
     emission_shares: Float[Array, "W n"]
     log_likelihood: Float[Array, ""]
+    doubtful: Bool[Array, ""]
 
 
 def contexts_of(z: Int[np.ndarray, "T B"], lengths: Int[np.ndarray, " B"], m: int, n: int, dtype: Any) -> Contexts:
@@ -72,21 +78,41 @@ def _distinct(rows: Int[np.ndarray, "T B k"]) -> tuple[np.ndarray, np.ndarray]:
     return found, place.reshape(rows.shape[:-1]).astype(np.int32)
 
 
-@jax.jit
-def expected_counts(model: LaggedHMM, contexts: Contexts) -> Counts:
-    """One forward and one backward pass, normalised at each token."""
-    codes, emitting, context, emission, counted, begun = contexts
+class _Passes(NamedTuple):
+    """What a forward and a backward pass find: expected numbers, of states at the start, of pairs of states in each context over the
+    entries of its kernel, and of states in each emission context over the probability of its token; then as `Counts`."""
+
+    first: Float[Array, " d"]
+    pairs: Float[Array, "U d d"]
+    hits: Float[Array, "W d"]
+    log_likelihood: Float[Array, ""]
+    doubtful: Bool[Array, ""]
+
+
+@functools.partial(jax.jit, static_argnames="scaled")
+def expected_counts(model: LaggedHMM, contexts: Contexts, scaled: bool = False) -> Counts:
+    """Counts by one forward and one backward pass, normalised at each token; with `scaled` in numbers of which none underflows,
+    several times slower."""
+    codes, emitting = contexts.codes, contexts.emitting
     weights = lag_weights(codes, model.weights, model.attention)
     K = mixed(model.transition, codes, weights)
     c, emission_weights = _emitted(model, emitting)
+    first, pairs, hits, *found = (_scaled if scaled else _linear)(model.initial, K, c, contexts)
+    transition, shares = _spread(model.transition, codes, weights, pairs)
+    emitted, emission_shares = _spread_emissions(model, emitting, emission_weights, hits)
+    return Counts(first, transition, emitted, shares, emission_shares, *found)
+
+
+def _linear(mu: Float[Array, " d"], K: Float[Array, "U d d"], c: Float[Array, "W d"], contexts: Contexts) -> _Passes:
+    _, _, context, emission, counted, begun = contexts
 
     def forward(p, x):
         u, w = x
         after, log_q = advance(p, c[w], K[u])
         return after, (p, log_q)
 
-    start = jnp.broadcast_to(model.initial, (context.shape[1], model.n_states))
-    _, (states, log_q) = lax.scan(forward, start, (context, emission))
+    start = jnp.broadcast_to(mu, (context.shape[1], len(mu)))
+    last, (states, log_q) = lax.scan(forward, start, (context, emission))
 
     def backward(carry, x):
         b, pairs, hits = carry  # b: likelihood of what follows, as a function of the state after this step
@@ -95,14 +121,48 @@ def expected_counts(model: LaggedHMM, contexts: Contexts) -> Counts:
         pairs = pairs.at[u].add(n[:, None, None] * (p * c[w] / q)[..., None] * b[:, None, :])
         ahead = jnp.sum(K[u] * b[:, None, :], -1) / q
         hits = hits.at[w].add(p * ahead)
-        return (c[w] * ahead, pairs, hits), None
+        b = jnp.where(p > 0, c[w] * ahead, 0)  # of a state that cannot be there it has no bound
+        return (b, pairs, hits), None
 
     carry = jnp.ones_like(start), jnp.zeros_like(K), jnp.zeros_like(c)
     (b, pairs, hits), _ = lax.scan(backward, carry, (states, log_q, context, emission, counted), reverse=True)
-    first = begun @ (start * b)
-    transition, shares = _spread(model.transition, codes, weights, pairs)
-    emitted, emission_shares = _spread_emissions(model, emitting, emission_weights, hits)
-    return Counts(first, transition, emitted, shares, emission_shares, log_q.sum())
+
+    def looked():
+        at = lambda x: may_have_lost_mass(c[x[3]][None], K[x[2]][None], jnp.stack(x[:2]), x[4][None])
+        ends = jnp.concatenate([states[1:], last[None]])
+        return lax.map(at, (states, ends, context, emission, log_q)).any()
+
+    doubtful = lax.cond(may_grow(c[emission].max(-1), log_q), looked, lambda: jnp.asarray(False))
+    return _Passes(begun @ (start * b), pairs, hits, log_q.sum(), doubtful)
+
+
+def _scaled(mu: Float[Array, " d"], K: Float[Array, "U d d"], c: Float[Array, "W d"], contexts: Contexts) -> _Passes:
+    _, _, context, emission, counted, begun = contexts
+    exact_K, exact_c = Scaled.of(K), Scaled.of(c)
+
+    def forward(p, x):
+        after, log_q = scaled_advance(p, exact_c[x[1]], exact_K[x[0]])
+        return after, (p, log_q)
+
+    start = Scaled.of(jnp.broadcast_to(mu, (context.shape[1], len(mu))))
+    _, (states, log_q) = lax.scan(forward, start, (context, emission))
+
+    def backward(carry, x):
+        b, pairs, hits, _ = carry
+        p, u, w, n = x
+        moves = exact_K[u] * b.reshape(len(n), 1, -1)
+        ahead, joint = moves.sum(-1), p * exact_c[w]
+        both = joint.reshape(*joint.m.shape, 1) * moves
+        total = both.reshape(len(n), -1).sum(-1, keepdims=True)
+        pairs = pairs.at[u].add(n[:, None, None] * (both / total.reshape(-1, 1, 1)).linear)
+        here = (joint * ahead / total).linear
+        return (exact_c[w] * ahead / total, pairs, hits.at[w].add(here), here), None
+
+    one = jnp.ones_like(states.m[0])
+    carry = Scaled.of(one), jnp.zeros_like(K), jnp.zeros_like(c), one
+    (_, pairs, hits, here), _ = lax.scan(backward, carry, (states, context, emission, counted), reverse=True)
+    per = lambda number, p: jnp.where(p > 0, number / jnp.where(p > 0, p, 1), 0)
+    return _Passes(begun @ here, per(pairs, K), per(hits, c), log_q.sum(), jnp.asarray(False))
 
 
 def _emitted(model: LaggedHMM, emitting: Int[Array, "W n1"]) -> tuple[Float[Array, "W d"], Float[Array, "W n"]]:
@@ -123,11 +183,11 @@ def _spread(
 ):
     """Counts `[m V …]` of the tables and shares `[U m]` of the lags, from the slopes of the log-likelihood by what was mixed."""
     V, flat = tables.shape[1], slopes.reshape(len(slopes), -1)
-    blank = (codes < 0).all(-1)[:, None]
+    blank = is_blank(codes, weights)[:, None]
 
     def of_lag(x):
         table, code, weight = x
-        # the row of the token there, or all of them alike where no lag has a token
+        # the row of the token there, or all of them alike where `mixed` takes their mean
         chosen = jnp.where(blank, 1 / V, jax.nn.one_hot(code, V, dtype=tables.dtype))
         counts = ((chosen * weight[:, None]).T @ flat).reshape(table.shape) * table
         return counts, weight * jnp.sum(chosen * (flat @ table.reshape(V, -1).T), -1)
@@ -146,7 +206,19 @@ def _spread_emissions(
     return _spread(model.emission, before, weights, hits[:, :, None] * seen[:, None, :])
 
 
-@eqx.filter_jit
+@functools.partial(jax.jit, static_argnames="scaled")
+def em_step(model: LaggedHMM, contexts: Contexts, pseudocounts: Pseudocounts, scaled: bool) -> Iteration:
+    """One iteration; with `scaled` no mass can underflow. A state is lost if no token is expected of it."""
+    counts = expected_counts(model, contexts, scaled)
+    rows = model.initial, model.transition, model.emission
+    of_states = jnp.moveaxis(counts.emission, -2, 0).reshape(model.n_states, -1).sum(-1)
+    sums = counts.initial, counts.transition, counts.emission, counts.log_likelihood
+    mass = jnp.isfinite(counts.log_likelihood).astype(model.initial.dtype)
+    found = ExpectedCounts(*sums, mass, counts.doubtful)
+    after = maximised(model, counts, contexts, pseudocounts).parameters
+    return Iteration(after, found, log_prior_of_rows(rows, pseudocounts), of_states + pseudocounts.emission == 0)
+
+
 def maximised(model: LaggedHMM, counts: Counts, contexts: Contexts, pseudocounts: Pseudocounts) -> LaggedHMM:
     """The M-step: normalised counts, and the weights of the lags by Newton's method; what is zero stays zero."""
     rows = lambda count, extra, before: _normalised(count + jnp.where(before > 0, extra, 0), before)

@@ -60,6 +60,16 @@ def may_have_lost_mass(
     return small | denied | unexplained | (possible & (log_q < math.log(limits.rare))).any()
 
 
+def may_grow(most: Float[Array, "T *batch"], log_q: Float[Array, "T *batch"]) -> Bool[Array, ""]:
+    r"""Whether mass that underflowed could come back: each later token multiplies it by at most `most / q`,
+    `most` $=\max_xC_t(x,z_t)$; or a token was impossible. See `may_have_lost_mass` of the room `hmm`."""
+    limits, possible = Limits.of(log_q.dtype), jnp.isfinite(log_q)
+    finite = jnp.where(possible, log_q, 0)
+    growth = jnp.where(possible, jnp.log(jnp.where(possible, most, 1)), 0).sum(0) - finite.sum(0)
+    at_once = growth - finite.min(0, initial=0) > limits.at_once
+    return ((growth > limits.growth) | at_once).any() | ~possible.all()
+
+
 @jax.jit
 def prior_distributions(mu: Float[Array, " d"], K: Float[Array, "T *batch d d"]) -> Float[Array, "T1 *batch d"]:
     r"""$\mu K_0\cdots K_{t-1}$, $t=0\dots T$: the states if the tokens moved them but said nothing of them."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from ...generalised.kernels.scaled import gain, turned
 from ...hmm.kernels.recursions import Limits
-from ...hmm.kernels.scaled import Scaled, choose
+from ...hmm.kernels.scaled import Scaled, choose, total_of
 from .recursions import filter_linear, may_have_lost_mass
 
 
@@ -82,23 +82,29 @@ def smooth_scaled(
 
 
 @jax.jit
-def gains_scaled(states: Scaled, seen: Float[Array, "T *batch d d"], other: Float[Array, "T *batch d d"]):
+def gains_scaled(states: Scaled, c: Float[Array, "T *batch d"], K: Float[Array, "T *batch d d"], other):
     """`gains` of `layers.py`."""
-    one = jnp.ones(seen.shape[-1], seen.dtype)
-    at = lambda x: gain(x[0], Scaled.of(x[1]), Scaled.of(x[2]), one)
-    return lax.map(at, (states[:-1], seen, other))
+    one = jnp.ones(c.shape[-1], c.dtype)
+    at = lambda x: gain(x[0], _seen(x[1], x[2]), Scaled.of(x[3]), one)
+    return lax.map(at, (states[:-1], c, K, other))
+
+
+def _seen(c: Float[Array, "*n d"], K: Float[Array, "*n d d"]) -> Scaled:
+    r"""$\mathrm{diag}(c)K$; the product of two numbers may be smaller than any number."""
+    return Scaled.of(c[..., None]) * Scaled.of(K)
 
 
 @jax.jit
-def layer_scaled(rho: Scaled, mu: Float[Array, " d"], seen, other, ahead) -> Scaled:
+def layer_scaled(rho: Scaled, mu: Float[Array, " d"], c: Float[Array, "T *batch d"], K, other) -> Scaled:
     """`layer` of `layers.py`."""
     one = jnp.ones_like(mu)
 
     def step(p, x):
-        rho, seen, other, ahead = x
-        p = turned(p, rho, Scaled.of(seen), Scaled.of(other), Scaled.of(ahead), one)
+        rho, c, K, other = x
+        seen, other = _seen(c, K), Scaled.of(other)
+        p = turned(p, rho, seen, other, total_of(seen, other), one)
         return p, p
 
     first = Scaled.of(jnp.broadcast_to(mu, rho.m.shape[1:]))
-    found = lax.scan(step, first, (rho[:-1], seen, other, ahead))[1]
+    found = lax.scan(step, first, (rho[:-1], c, K, other))[1]
     return jax.tree.map(lambda f, s: jnp.concatenate([f[None], s]), first, found)

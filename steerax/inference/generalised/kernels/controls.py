@@ -87,5 +87,7 @@ def all_controls_along(
 
     fixed, each = (A, None) if A.ndim == 2 else (None, A)
     start = jnp.zeros((len(gains), len(p0)), p0.dtype), p0
+    if not len(gains):
+        return jax.tree.map(lambda first: first[None], kept(*start))
     found = lax.scan(step, start, (jnp.arange(len(gains)), gains, costs, each))[1]
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), kept(*start), found)
