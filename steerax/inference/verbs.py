@@ -26,7 +26,7 @@ from ..models.conditional import AbstractConditionalHMM
 from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
 from ..models.linear_gaussian import AbstractLinearGaussianModel
-from ..runs.executors import sweep
+from ..runs.executors import check_executor, sweep
 from .explanation import Explanation
 from .kinds import HMM, Lagged, LinearGaussian
 from .results import Candidate, DualFiltered, Filtered, Fitted, Selection, Smoothed
@@ -261,6 +261,7 @@ def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
     """
     room = _room(kind, _KINDS, "fit")
     data = as_sequences(**room.taken(kind, data, collect=isinstance(kind, HMM | Lagged)))
+    check_executor(options.get("executor"))
     if data.devices is not None and options.get("executor") is not None:
         raise ConfigurationError("Data over devices stay in their process; leave out the executor, or `over`.")
     return room.call("fit", "fit", kind, data, as_key(key), **options)
@@ -272,7 +273,7 @@ def select(
     criterion: str = "bic",
     held_out: Any = None,
     key: Any = 0,
-    executor: concurrent.futures.Executor | None = None,
+    executor: concurrent.futures.Executor | Any = None,
     **options: Any,
 ) -> Selection:
     r"""Fit every kind and compare: $2(p-\ell)$ (AIC), $p\log n-2\ell$ (BIC), or held-out nats per observation.

@@ -254,7 +254,7 @@ class EMLoop(NamedTuple):
     def elsewhere(self, restarts: list[Restart], limit: int, executor: concurrent.futures.Executor) -> None:
         """Bring the restarts to `limit` iterations by the workers of an executor; each is saved when it is there."""
         unfinished = [i for i, r in enumerate(restarts) if r.result is None and len(r.objective) <= limit]
-        settings = self.prepared.data, self.pseudocounts, self.least_gain, limit
+        settings = self.prepared, self.pseudocounts, self.least_gain, limit
 
         def take(n: int, climbed: Restart) -> None:
             vars(restarts[unfinished[n]]).update(vars(climbed))
@@ -272,8 +272,8 @@ class EMLoop(NamedTuple):
 
 def _climbed(case: tuple) -> Restart:
     """One restart after its iterations, in a worker."""
-    restart, data, pseudocounts, least_gain, limit = case
+    restart, prepared, pseudocounts, least_gain, limit = case
     with loop.interruptible() as interrupted:
-        prepared, asked = Prepared.of(data, restart.model), threading.Event()
+        asked = threading.Event()
         EMLoop(prepared, pseudocounts, least_gain, None, interrupted, asked, None, False)([restart], limit)
     return restart
