@@ -221,7 +221,7 @@ def from_config(config: Any, arrays: Mapping[str, Any], prefix: str = "emission.
 
 def checked(**arrays: tuple[Any, int]) -> list[Array]:
     """Arrays in one precision, each `(values, number of axes)`; finite unless traced. **Raises:** `DataError`."""
-    values = in_one_precision(*(value for value, _ in arrays.values()))
+    values = in_one_precision(*(value for value, _ in arrays.values()), names=list(arrays))
     for (name, (_, ndim)), value in zip(arrays.items(), values, strict=True):
         if value.ndim != ndim or 0 in value.shape:
             raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {value.shape}.")
