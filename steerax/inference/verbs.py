@@ -27,6 +27,7 @@ from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
 from ..models.linear_gaussian import AbstractLinearGaussianModel
 from ..runs.executors import check_executor, sweep
+from .explained import real_type
 from .explanation import Explanation
 from .kinds import HMM, Lagged, LinearGaussian
 from .results import Candidate, DualFiltered, Filtered, Fitted, Selection, Smoothed
@@ -173,8 +174,10 @@ def explain(
     - `contrast`: a pair of tokens, or of channels of a series: the difference of the two predictions is explained.
     - options of `explain_tokens` or `explain_series`.
 
-    **Raises:** as `filter`; `ConfigurationError` for a query, method or contrast that does not fit.
+    **Raises:** as `filter`; `ConfigurationError` for a query, method, contrast or type that does not fit.
     """
+    if options.get("dtype") is not None:
+        options["dtype"] = real_type(options["dtype"])
     asked = {"contrast": contrast} | ({} if method is None else {"method": method})
     room = _room(model, _MODELS, "explain")
     return room.call("explain", "explain", model, data, queries, target, **asked, **options)

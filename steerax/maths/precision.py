@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -22,7 +23,7 @@ def in_one_precision(*values: Any, names: Sequence[str] = ()) -> list[Float[Arra
 
 def _real(value: Any, name: str) -> Array:
     said = f"`{name}` needs to be an array of real numbers" if name else "An array of real numbers is needed"
-    if isinstance(value, str | bytes):  # which JAX takes for the name of a type
+    if any(isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(value)):  # which JAX takes for the name of a type
         raise DataError(f"{said}; got {value!r}.")
     try:
         array = jnp.asarray(value)

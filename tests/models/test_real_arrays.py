@@ -75,5 +75,5 @@ def test_what_is_not_real_is_one_sentence(kind, name):
 
 
 def test_what_is_not_real_is_refused_inside_jit():
-    with pytest.raises(sx.DataError, match="`transition` .* real numbers; .*complex128"):
+    with pytest.raises(sx.DataError, match=r"`transition` .* real numbers; .*complex128"):
         jax.jit(lambda A: sx.HiddenMarkovModel(HALF[0], A, HALF).initial)(HALF + 0j)

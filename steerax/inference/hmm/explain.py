@@ -67,7 +67,7 @@ def explain_tokens(
     **Raises:** `ImpossibleTokenError`, unless `on_impossible="skip"`; `DataError` for a target or contrast that does not fit;
     `ConfigurationError` for a query that does not fit or an unknown option.
     """
-    asked = Method.of(method, orders, key, None if dtype is None else jnp.dtype(dtype))
+    asked = Method.of(method, orders, key, dtype)
     aim = target_of(hmm, target, contrast, hmm.emission)
     filtered = filter_tokens(hmm, data, on_impossible)
     mu, A, C = hmm.arrays
