@@ -16,6 +16,7 @@ from .._errors import ConfigurationError, DataError
 from .._results import RESULTS, first_failure, is_traced, successful_if
 from ..data.sequences import Sequences
 from ..data.vocabulary import Vocabulary
+from ..maths.keys import as_key
 from ..maths.precision import in_one_precision
 from .attribution import AbstractSoftPath, Asked, deleted, ends, integrated, news, values
 from .explanation import Explanation
@@ -54,6 +55,10 @@ class Method(NamedTuple):
                 raise ConfigurationError(f"orders={orders} is of method='shapley', not of {name!r}.")
         return cls(name, orders, key, None if dtype is None else real_type(dtype))
 
+    def of_sequence(self, i: int) -> "Method":
+        """The method for one of several sequences, which draws orders of its own."""
+        return self._replace(key=jax.random.fold_in(as_key(self.key), i)) if self.name == "shapley" else self
+
 
 class Room(NamedTuple):
     """What a room for tokens knows: control `gains` `[T *batch d]` when asked, control weights, and the path of one sequence."""
@@ -83,7 +88,7 @@ def explained(
     log_q = here.where(here.isfinite(log_q), log_q, 0)
     gains = room.gains() if method.name == "control" else None
 
-    def one(part: Any, times: np.ndarray) -> Terms:
+    def one(part: Any, times: np.ndarray, method: Method) -> Terms:
         tokens, states = jnp.asarray(z[part]), filtered.states if part == slice(None) else filtered.states[part]
         if gains is not None:
             return Terms(*room.control(gains[part], tokens, times))
@@ -96,9 +101,9 @@ def explained(
         return terms._replace(weights=later(terms.weights), errors=later(terms.errors))
 
     if not several:
-        terms, states = one(slice(None), times), filtered.states[times]
+        terms, states = one(slice(None), times, method), filtered.states[times]
     else:
-        parts = [one((slice(None), i), times[i]) for i in range(data.number)]
+        parts = [one((slice(None), i), times[i], method.of_sequence(i)) for i in range(data.number)]
         terms = jax.tree.map(
             lambda *each: jnp.stack(each), *(part._replace(exact=jnp.asarray(part.exact)) for part in parts)
         )

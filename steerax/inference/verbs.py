@@ -107,7 +107,8 @@ def _room(value: Any, table: dict[type, _Room], verb: str) -> _Room:
             if verb in room.lacks:
                 raise ConfigurationError(f"{verb} does not take {room.said}. {room.lacks[verb]}")
             return room
-    takes = " or ".join(dict.fromkeys(room.said for room in table.values() if verb not in room.lacks))
+    rooms = (_TOKENS, _NUMBERS, *table.values())
+    takes = " or ".join(dict.fromkeys(room.said for room in rooms if verb not in room.lacks))
     also = (
         ", or the kinds HMM(n_states), Lagged(n_states, lags) and LinearGaussian(n_states)" if table is _KINDS else ""
     )
@@ -168,8 +169,9 @@ def explain(
     - `queries`: a time 0 … T (negative ones count from the end, −1 is `T`), several, or `"all"`; for a `Sequences`, −1 (each at its
       own end) or `"all"`.
     - `target`: `"next"`, the next observation; `"state"`; or an array `[d k]`.
-    - `method`: `"integrated"` (the default), the nearest to Shapley values at the cost of some fifty filters; `"control"`, the weights
-      of the dual filter, and the only one for a conditionally Markov model; `"news"`, what each observation changed when it arrived; `"shapley"`, exact or with standard errors; `"deletion"`, what
+    - `method`: `"integrated"` (what `None` means, but for a conditionally Markov model), the nearest to Shapley values at the cost of some
+      fifty filters; `"control"`, the weights of the dual filter, and the only one for a conditionally Markov model, where `None` means
+      it; `"news"`, what each observation changed when it arrived; `"shapley"`, exact or with standard errors; `"deletion"`, what
       would be missing without it, which does not add up. `explain_tokens` and `explain_series` give the formulas.
     - `contrast`: a pair of tokens, or of channels of a series: the difference of the two predictions is explained.
     - options of `explain_tokens` or `explain_series`.

@@ -88,9 +88,10 @@ def test_filled_up_sequences_are_copies_or_what_is_asked_for():
 
 
 def test_rejects_no_devices_two_of_the_same_and_an_executor_beside_them():
-    for wrong in ([], ["cpu"], jax.devices() * 2):
+    for wrong in ([], ["cpu"], jax.devices() * 2, 2, "cpu", 0.5, object(), [[0]], [*jax.devices(), None], {}):
         with pytest.raises(sx.DataError, match="devices"):
             DATA.over(wrong)
+    assert DATA.over(jax.devices()[0]).devices == (jax.devices()[0],)
     with pytest.raises(sx.ConfigurationError, match="executor"):
         sx.fit(sx.HMM(2), DATA.over(), executor=object())
     with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(sx.ConfigurationError, match="devices"):

@@ -83,7 +83,7 @@ def _target(hmm: HiddenMarkovModel, target: Any, contrast: Any) -> Target:
     else:
         aim = target_of_states(target, means, names)
     if not is_traced(aim.F) and not np.isfinite(np.asarray(aim.F)).all():
-        raise DataError("The mean of a state does not exist, so its share cannot be told; explain target='state'.")
+        raise DataError('The mean of a state does not exist, so its share cannot be told; explain target="state".')
     return aim
 
 
