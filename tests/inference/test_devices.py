@@ -49,6 +49,12 @@ def test_eight_devices_give_what_one_gives():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
+def test_eight_devices_give_what_one_gives_of_numbers():
+    assert_ended_well(start("numbers", flags=EIGHT))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_two_processes_give_what_one_gives(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
