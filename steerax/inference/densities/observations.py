@@ -52,32 +52,27 @@ def as_observations(
             raise DataError(f"The data are tokens; the model reads series of {p} channels.")
     z: Any = data.values if several else data if is_traced(data) else np.asarray(data)
     z = z[:, None] if z.ndim == 1 and p == 1 and not several else z
-    z = z if is_traced(z) or z.dtype.kind not in "bO" else _as_floats(z)
     real = jnp.issubdtype(z.dtype, jnp.floating) or jnp.issubdtype(z.dtype, jnp.integer)
     if z.ndim != 2 + several or z.shape[-1] != p or z.shape[-2] == 0 or not real:
         raise DataError(
             f"The observations are {z.dtype}{list(z.shape)}; the model needs numbers [T {p}], T at least 1."
         )
-    z = z.astype(model.initial.dtype)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is named below
+        z = z.astype(model.initial.dtype)
     if is_traced(z):
         z = eqx.error_if(z, jnp.isinf(z), "An observation is infinite.")
         z = jnp.swapaxes(z, 0, 1) if several else z
         return refuse_gaps(z) if emission.lags and along_time else z
-    for wrong, said in ((np.isinf(z), "infinite"), (emission.outside(z), f"not among {emission.support}")):
+    for wrong, said in (
+        (np.isinf(z), f"infinite, or too large for {z.dtype}"),
+        (emission.outside(z), f"not among {emission.support}"),
+    ):
         if wrong.any():
             *sequence, t, c = map(int, np.argwhere(wrong)[0])
             of = f" of sequence {sequence[0]}" if sequence else ""
             raise DataError(f"The observation {z[(*sequence, t, c)]:g} in channel {c} at position {t}{of} is {said}.")
     z = np.swapaxes(z, 0, 1) if several else z
     return refuse_gaps(z) if emission.lags and along_time else z
-
-
-def _as_floats(z: np.ndarray) -> np.ndarray:
-    """Truth values, and numbers among which some are `None`, as numbers; anything else stays what it is, to be refused."""
-    try:
-        return z.astype(np.float64)
-    except (TypeError, ValueError):
-        return z
 
 
 def lifted(log_likelihoods: Float[Array, "*n b"], transition: Any) -> Float[Array, "*n d"]:

@@ -240,15 +240,20 @@ def test_a_likelihood_without_a_maximum_is_a_breakdown_not_an_impossible_observa
 
 
 def test_truth_values_and_numbers_with_none_are_numbers_to_every_verb():
-    model = sx.HiddenMarkovModel([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], E.Gaussian([[0.0], [1.0]], [[[1.0]], [[1.0]]]))
+    gaussian = E.Gaussian([[0.0], [1.0]], [[[1.0]], [[1.0]]])
+    chain = sx.HiddenMarkovModel([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], gaussian)
+    linear = sx.LinearGaussianModel([0.3], [[1.0]], [[0.8]], [[1.0]], [[0.3]], [[1.0]])
     for given, numbers in (
         (np.array([[True], [False], [True]]), [[1.0], [0.0], [1.0]]),
         (np.array([[1.5], [None], [2]], dtype=object), [[1.5], [np.nan], [2.0]]),
     ):
-        wanted = sx.filter(model, np.array(numbers)).log_likelihood
-        np.testing.assert_array_equal(sx.filter(model, given).log_likelihood, wanted)
-        np.testing.assert_allclose(sx.score(model, given).log_likelihoods.sum(), wanted, rtol=1e-12)
-        assert sx.most_likely_states(model, given).shape == (3,)
+        for model in (chain, linear):
+            wanted = sx.filter(model, np.array(numbers)).log_likelihood
+            np.testing.assert_array_equal(sx.filter(model, given).log_likelihood, wanted)
+            np.testing.assert_allclose(sx.score(model, given).log_likelihoods.sum(), wanted, rtol=1e-12)
+    for model in (chain, linear):
+        with pytest.raises(sx.DataError):
+            sx.filter(model, np.array([[1.5], ["a"], [2]], dtype=object))
 
 
 @pytest.mark.parametrize(
@@ -267,3 +272,14 @@ def test_truth_values_and_numbers_with_none_are_numbers_to_every_verb():
 def test_what_is_no_kind_is_refused(build):
     with pytest.raises(sx.ConfigurationError):
         build()
+
+
+def test_a_number_too_large_for_single_precision_is_named():
+    with jax.enable_x64(False):
+        emission = E.Gaussian(np.zeros((1, 1), np.float32), np.ones((1, 1, 1), np.float32))
+        single = sx.HiddenMarkovModel(np.ones(1, np.float32), np.ones((1, 1), np.float32), emission)
+        one = np.ones((1, 1), np.float32)
+        linear = sx.LinearGaussianModel(one[0], one, one / 2, one, one, one)
+        for model in (single, linear):
+            with pytest.raises(sx.DataError, match="at position 1 is infinite, or too large for float32"):
+                sx.filter(model, np.array([[0.0], [1e300]]))
