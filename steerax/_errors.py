@@ -33,7 +33,7 @@ class ImpossibleTokenError(DataError):
         )
 
     def __reduce__(self):  # so that it reaches the caller from another process
-        return type(self), (self.sequence, self.position, self.token)
+        return type(self), (self.sequence, self.position, self.token, self.noun)
 
 
 class CheckpointError(SteeraxError):
@@ -51,11 +51,11 @@ class WorkerError(SteeraxError):
     """
 
     def __init__(self, finished: dict[int, Any], number: int, kept: str = "are in `finished` of this error"):
-        self.finished, self.number = finished, number
+        self.finished, self.number, self.kept = finished, number, kept
         super().__init__(
             f"A worker died (killed, or out of memory) while {number} results were computed; the {len(finished)} that were ready "
             f"{kept}. Use fewer workers or more memory."
         )
 
     def __reduce__(self):
-        return type(self), (self.finished, self.number)
+        return type(self), (self.finished, self.number, self.kept)

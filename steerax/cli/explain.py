@@ -22,6 +22,7 @@ class _Options(ModelOptions):
     number: Number = 0
     query: Annotated[int, "time of the prediction; -1 is the end", Range(-(10**9), 10**9, whole=True)] = -1
     token: Annotated[str | None, "token predicted  [default: the likeliest]"] = None
+    target: Annotated[str, "next, the next observation, or state, the likeliest hidden state"] = "next"
     contrast: Annotated[tuple[str, str] | None, "two tokens, or channels: why the first and not the second"] = None
     method: Annotated[str, "integrated, control, news, deletion or shapley"] = "integrated"
     orders: Annotated[
@@ -47,9 +48,14 @@ def explain(options: _Options) -> Answer:
         try_place(free_place(options.html, options.overwrite))
     if options.contrast is not None and options.token is not None:
         raise ConfigurationError("--token explains one token and --contrast two; give one of them.")
+    if options.target not in ("next", "state"):
+        raise ConfigurationError(f"--target {options.target} is unknown; choose next or state.")
     model, data, effects = opened(options)
     z = one(data, options.number)
-    answer, found = (_of_tokens(model, z, options)) if data.is_tokens else _of_series(model, z, options, effects)
+    if options.target == "state":
+        answer, found = _of_state(model, z, options)
+    else:
+        answer, found = (_of_tokens(model, z, options)) if data.is_tokens else _of_series(model, z, options, effects)
     if options.html is None:
         return answer
     found.to_html(options.html, overwrite=options.overwrite)
@@ -81,6 +87,27 @@ def _of_tokens(model: Any, z: np.ndarray, options: _Options) -> tuple[Answer, An
     record |= _about(found, prior)
     labels = found.labels if options.by_word else ["missing" if code < 0 else symbols[code] for code in z]
     return _answer(record, text, {"token": labels}, found, "{!r:>8} {:+.6f}", options.top), found
+
+
+def _of_state(model: Any, z: np.ndarray, options: _Options) -> tuple[Answer, Any]:
+    """The terms of the probability of the likeliest hidden state."""
+    if not isinstance(model, sx.HiddenMarkovModel):
+        raise ConfigurationError(f"--target state is of hidden Markov models; this is a {type(model).__name__}.")
+    if options.token is not None or options.contrast is not None or options.by_word:
+        raise ConfigurationError("--token, --contrast and --by-word are of --target next.")
+    asked: dict[str, Any] = {"method": options.method, "orders": options.orders, "key": options.seed}
+    skip = stepping_over(model, options)
+    state = int(np.asarray(sx.filter(model, z, **skip).predicted[options.query]).argmax())
+    found = sx.explain(model, z, options.query, np.eye(model.n_states)[:, [state]], **asked, **skip)
+    found = dataclasses.replace(found, columns=(f"state {state}",))
+    prior, terms = _terms(found)
+    probability = float(found.prediction[0, 0])
+    text = (
+        f"P(state = {state}) = {probability:.6f} = prior {prior:.6f} + {terms.sum():.6f} from {len(terms)} observations"
+    )
+    text += _remainder(found, ".6f") + _fault(found)
+    record = {"state": state, "probability": probability} | _about(found, prior)
+    return _answer(record, text, {"observation": found.labels}, found, "{:>16} {:+.6f}", options.top), found
 
 
 def _of_series(model: Any, z: np.ndarray, options: _Options, effects: Effects) -> tuple[Answer, Any]:

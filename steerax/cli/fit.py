@@ -76,7 +76,7 @@ def fit(options: _Options) -> Answer:
     if options.resume and not is_hmm:
         raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
     if options.inputs is not None and is_hmm:
-        raise ConfigurationError("Known inputs are for series of numbers; leave out --inputs, or say --model linear.")
+        raise ConfigurationError("Known inputs are of linear models; leave out --inputs, or say --model linear.")
     inputs = input_columns(options.inputs, options.names)
     try_place(options.folder, folder=True)
     stopped = any(options.unfinished.glob("checkpoints/[0-9]*"))

@@ -1,5 +1,6 @@
 """The one door for data from Python: whatever holds one sequence or several becomes an array or `Sequences`."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -44,6 +45,9 @@ def converted(
             vocabulary = _collected([values], collect)
             return Sequences.from_arrays([vocabulary.encode(values)], vocabulary)
         return vocabulary.encode(values)
+    if wanted == "observations" and values.dtype.kind in "bO":  # truth values, and numbers among which some are `None`
+        with contextlib.suppress(TypeError, ValueError):  # anything else stays what it is, to be refused
+            values = values.astype(np.float64)
     several = values.ndim == 3 or (values.ndim == 2 and values.dtype.kind in "iu" and wanted != "observations")
     return Sequences.from_arrays(list(values), vocabulary) if several else values
 

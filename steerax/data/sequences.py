@@ -131,9 +131,12 @@ class Sequences:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[i] for i in range(self.number))
 
-    def select(self, indices: Sequence[int] | np.ndarray) -> "Sequences":
-        """The sequences at `indices`, in that order, padded to their own longest."""
-        indices = np.asarray(indices, dtype=int)
+    def select(self, indices: Sequence[int] | np.ndarray | Any) -> "Sequences":
+        """The sequences at `indices`, in that order, or those for which a mask `[B]` is true, padded to their own longest.
+
+        **Raises:** `DataError` for no sequence, a number outside −B … B−1, a mask of another length, or what is neither.
+        """
+        indices = _numbers_of(indices, self.number)
         if not len(indices):
             raise DataError("The selection holds no sequence.")
         lengths = self.lengths[indices]
@@ -170,8 +173,8 @@ class Sequences:
             Sequences.from_arrays(pieces, self.vocabulary, columns=self.columns), devices=self.devices
         )
 
-    def over(self, devices: Iterable[Any] | None = None) -> "Sequences":
-        """The same sequences, spread by verbs over devices of JAX (all of them by default): each device holds and works
+    def over(self, devices: Iterable[Any] | Any = None) -> "Sequences":
+        """The same sequences, spread by verbs over devices of JAX (all of them by default, or one): each device holds and works
         through a share of the sequences.
 
         The numbers are those of one device to rounding, whatever the number of sequences. With several processes
@@ -179,15 +182,38 @@ class Sequences:
         """
         import jax
 
-        chosen = tuple(jax.devices() if devices is None else devices)
-        if not chosen or len(set(chosen)) < len(chosen) or not all(isinstance(d, jax.Device) for d in chosen):
-            raise DataError(f"{chosen} are not different devices of JAX; jax.devices() lists them.")
+        given = jax.devices() if devices is None else devices
+        several = isinstance(given, Iterable) and not isinstance(given, str)
+        chosen = tuple(given if several else (given,))
+        if not (chosen and all(isinstance(d, jax.Device) for d in chosen) and len(set(chosen)) == len(chosen)):
+            raise DataError(f"{given!r} is not one or several different devices of JAX; jax.devices() lists them.")
         return dataclasses.replace(self, devices=chosen)
 
     def __repr__(self) -> str:
         kind = f"tokens of {self.n_tokens} symbols" if self.is_tokens else f"{self.values.shape[2]} channels"
         missing = f", {self.total - self.n_observed} missing" if self.has_gaps else ""
         return f"Sequences({self.number} sequences, {self.total} positions{missing}, {kind})"
+
+
+def _numbers_of(indices: Any, number: int) -> np.ndarray:
+    """Numbers of sequences, given as such or by a mask. **Raises:** `DataError` as `Sequences.select`."""
+    said = f"A selection is numbers of sequences, {-number} … {number - 1}, or a mask of {number} truth values"
+    try:
+        chosen = np.asarray(indices)
+    except ValueError:  # of unlike lengths
+        raise DataError(f"{said}; got {indices!r}.") from None
+    if chosen.size == 0 and chosen.ndim == 1:
+        return np.zeros(0, int)
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iub":
+        raise DataError(f"{said}; got an array {chosen.dtype}{list(chosen.shape)}.")
+    if chosen.dtype == bool:
+        if len(chosen) != number:
+            raise DataError(f"{said}; got a mask of {len(chosen)}.")
+        return np.flatnonzero(chosen)
+    outside = (chosen < -number) | (chosen >= number)
+    if outside.any():
+        raise DataError(f"{said}; got {chosen[outside][0]}.")
+    return chosen.astype(int)
 
 
 def without_mask(values: Any) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Explanations of one sequence or several of a room for tokens: which method, of what, and whether the terms add up."""
 
+import contextlib
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ from .._errors import ConfigurationError, DataError
 from .._results import RESULTS, first_failure, is_traced, successful_if
 from ..data.sequences import Sequences
 from ..data.vocabulary import Vocabulary
+from ..maths.keys import as_key
+from ..maths.precision import in_one_precision
 from .attribution import AbstractSoftPath, Asked, deleted, ends, integrated, news, values
 from .explanation import Explanation
 from .results import query_times
@@ -49,7 +53,11 @@ class Method(NamedTuple):
             ORDERS_GIVEN.check("orders", orders)
             if name != "shapley":
                 raise ConfigurationError(f"orders={orders} is of method='shapley', not of {name!r}.")
-        return cls(name, orders, key, dtype)
+        return cls(name, orders, key, None if dtype is None else real_type(dtype))
+
+    def of_sequence(self, i: int) -> "Method":
+        """The method for one of several sequences, which draws orders of its own."""
+        return self._replace(key=jax.random.fold_in(as_key(self.key), i)) if self.name == "shapley" else self
 
 
 class Room(NamedTuple):
@@ -81,7 +89,7 @@ def explained(
     log_q = here.where(here.isfinite(log_q), log_q, 0)
     gains = room.gains() if method.name == "control" else None
 
-    def one(part: Any, times: np.ndarray) -> Terms:
+    def one(part: Any, times: np.ndarray, method: Method) -> Terms:
         tokens, states = jnp.asarray(z[part]), filtered.states if part == slice(None) else filtered.states[part]
         if gains is not None:
             return Terms(*room.control(gains[part], tokens, times))
@@ -94,9 +102,9 @@ def explained(
         return terms._replace(weights=later(terms.weights), errors=later(terms.errors))
 
     if not several:
-        terms, states = one(slice(None), times), filtered.states[times]
+        terms, states = one(slice(None), times, method), filtered.states[times]
     else:
-        parts = [one((slice(None), i), times[i]) for i in range(data.number)]
+        parts = [one((slice(None), i), times[i], method.of_sequence(i)) for i in range(data.number)]
         terms = jax.tree.map(
             lambda *each: jnp.stack(each), *(part._replace(exact=jnp.asarray(part.exact)) for part in parts)
         )
@@ -140,8 +148,10 @@ def times_of(queries: Any, T: int, data: Any) -> np.ndarray:
         return query_times(queries, T)
     if isinstance(queries, str) and queries == "all":
         return np.tile(np.arange(T + 1), (data.number, 1))
-    if np.ndim(queries) == 0 and not isinstance(queries, str) and int(queries) == -1:
-        return np.asarray(data.lengths)[:, None]
+    with contextlib.suppress(TypeError):  # of what is no whole number
+        number: Any = queries
+        if operator.index(number) == -1:
+            return np.asarray(data.lengths)[:, None]
     raise ConfigurationError('For several sequences queries are -1 (the end of each) or "all".')
 
 
@@ -188,17 +198,26 @@ def target_of_states(target: str | Any, following: Float[Array, "d k"], names: t
         if target == "next":
             return Target(following, names)
         return Target(jnp.eye(d, dtype=dtype), tuple(f"state {i}" for i in range(d)))
-    F = jnp.asarray(target, dtype)
-    if F.ndim != 2 or F.shape[0] != d:
-        raise DataError(f"The target has shape {F.shape}; functions of {d} states are [{d} k].")
+    F = functions_of(target, d).astype(dtype)
     return Target(F, tuple(f"column {j}" for j in range(F.shape[1])))
+
+
+def functions_of(target: Any, d: int) -> Float[Array, "d k"]:
+    """An array of functions of a belief or a state. **Raises:** `DataError` unless it has `d` rows of finite real numbers."""
+    (F,) = in_one_precision(target, names=["target"])
+    if F.ndim != 2 or F.shape[0] != d or F.shape[1] == 0:
+        raise DataError(f"The target has shape {F.shape}; functions of {d} states are [{d} k].")
+    if not is_traced(F) and not np.isfinite(np.asarray(F)).all():
+        raise DataError("The target holds an entry that is not finite.")
+    return F
 
 
 def pair_of(contrast: Any, target: Any, names: Any, number: int, said: str) -> tuple[int, int]:
     """The numbers of two tokens or channels given by name or number. **Raises:** `ConfigurationError` or `DataError`."""
     if not isinstance(target, str) or target != "next":
         raise ConfigurationError(f'contrast compares two {said} that could come next; leave target="next".')
-    if isinstance(contrast, str) or len(contrast) != 2:
+    contrast = contrast.tolist() if isinstance(contrast, np.ndarray) else contrast
+    if not isinstance(contrast, list | tuple) or len(contrast) != 2:
         raise ConfigurationError(f'contrast={contrast!r} needs to be a pair of {said}, ("a", "b") for instance.')
     found = []
     for each in contrast:
@@ -211,6 +230,19 @@ def pair_of(contrast: Any, target: Any, names: Any, number: int, said: str) -> t
             shown = ", ".join(map(repr, list(names)[:8])) + (", …" if len(names) > 8 else "")
             raise DataError(f"contrast names {each!r}, which is none of the {said} {shown}.")
     return found[0], found[1]
+
+
+def real_type(dtype: Any) -> np.dtype:
+    """A type of real numbers that JAX computes in. **Raises:** `ConfigurationError` for another one."""
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating) or jax.dtypes.canonicalize_dtype(found) != found:
+        raise ConfigurationError(
+            f"dtype={dtype!r} is no type of real numbers here; use jnp.float32, or jnp.float64 where jax_enable_x64 is on."
+        )
+    return found
 
 
 def unless_identity(F: Float[Array, "d k"]) -> Float[Array, "d k"] | None:

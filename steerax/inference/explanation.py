@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
+import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,8 @@ from jaxtyping import Array, Float, Int
 from .._errors import ConfigurationError
 from .._results import RESULTS
 from ..data.vocabulary import Vocabulary
+
+_MOST_FRAMED = 100_000  # weights in the frame of a notebook
 
 
 class Explanation(eqx.Module):
@@ -57,25 +60,31 @@ class Explanation(eqx.Module):
     def labels(self) -> list[str]:
         """The observations of one sequence as texts, one for each weight."""
         self._alone("labels")
-        texts = _texts(np.asarray(self.observations), self.vocabulary)
+        values = np.asarray(self.observations)
+        texts = _symbols(values, self.vocabulary) if self.of_tokens else _rows(values)
         if self.spans is None:
             return texts
         between = "" if self.of_characters else " "
         return [between.join(texts[start:stop]) for start, stop in self.spans]
 
     @property
+    def of_tokens(self) -> bool:
+        """Whether the observations are tokens, not numbers."""
+        return np.asarray(self.observations).dtype.kind in "iu"
+
+    @property
     def of_characters(self) -> bool:
         """Whether the symbols are single characters, which read as a text without gaps."""
         return self.vocabulary is not None and all(len(symbol) == 1 for symbol in self.vocabulary.symbols)
 
-    def grouped(self, spans: Sequence[tuple[int, int]] | Callable[[str], Any]) -> "Explanation":
+    def grouped(self, spans: Sequence[tuple[int, int]] | Callable[[str], Any] | Any) -> "Explanation":
         """The same explanation with one term per span of observations, the sum of theirs; what lies in no span keeps its own.
 
         **Arguments:** `spans`, pairs `(start, stop)` that do not overlap; or a function of the symbol of a token: neighbours of equal
         value are one span, so `str.isspace` on characters gives words and the blanks between them.
 
         `errors` of a span are sums too, an upper bound. **Raises:** `ConfigurationError` for spans that overlap or lie outside, for
-        several sequences, and without weights.
+        several sequences, and without weights, and for what are no pairs of whole numbers.
         """
         weights = self._weights("grouped")
         self._alone("grouped")
@@ -101,10 +110,10 @@ class Explanation(eqx.Module):
         return page_text(self) if path is None else write_html(self, path, overwrite)
 
     def _repr_html_(self) -> str | None:
-        """For a notebook: the page in a frame."""
+        """For a notebook: the page in a frame, unless it would be too large for one."""
         import html
 
-        if self.weights is None or self.observations is None:
+        if self.weights is None or self.observations is None or self.weights.size > _MOST_FRAMED:
             return None
         return f'<iframe width="100%" height="420" style="border:0" srcdoc="{html.escape(self.to_html())}"></iframe>'
 
@@ -118,14 +127,31 @@ class Explanation(eqx.Module):
             raise ConfigurationError(f"{what} is of the explanation of one sequence; explain data[i].")
 
 
-def _texts(values: np.ndarray, vocabulary: Vocabulary | None) -> list[str]:
-    """Tokens or rows of numbers as texts."""
-    if values.ndim == 1:
-        symbols = (vocabulary or Vocabulary.of_codes(int(values.max(initial=0)) + 1)).decode(values)
-        missing = "□" if vocabulary is not None else "(missing)"
-        return [missing if symbol is None else symbol for symbol in symbols]
+def _symbols(tokens: np.ndarray, vocabulary: Vocabulary | None) -> list[str]:
+    """Tokens as texts."""
+    symbols = (vocabulary or Vocabulary.of_codes(int(tokens.max(initial=0)) + 1)).decode(tokens)
+    missing = "□" if vocabulary is not None else "(missing)"
+    return [missing if symbol is None else symbol for symbol in symbols]
+
+
+def _rows(values: np.ndarray) -> list[str]:
+    """Rows of numbers as texts."""
     rows = [", ".join("–" if np.isnan(x) else f"{x:.4g}" for x in row) for row in values]
     return rows if values.shape[1] == 1 else [f"({row})" for row in rows]
+
+
+def _several(spans: Any) -> list:
+    if isinstance(spans, str) or not isinstance(spans, Iterable):
+        raise ConfigurationError(f"grouped takes pairs (start, stop) or a function of a symbol, not {spans!r}.")
+    return list(spans)
+
+
+def _span(span: Any) -> tuple[int, int]:
+    try:
+        start, stop = span
+        return operator.index(start), operator.index(stop)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"A span is a pair of whole numbers (start, stop), not {span!r}.") from None
 
 
 def _sums(x: Float[Array, "q T k"], first: Int[Array, " S"]) -> Float[Array, "q S k"]:
@@ -134,13 +160,13 @@ def _sums(x: Float[Array, "q T k"], first: Int[Array, " S"]) -> Float[Array, "q 
     return jnp.zeros((x.shape[0], len(first), x.shape[2]), x.dtype).at[:, span].add(x)
 
 
-def _pieces(spans: Sequence[tuple[int, int]] | Callable[[str], Any], labels: list[str]) -> Int[np.ndarray, "S 2"]:
+def _pieces(spans: Any, labels: list[str]) -> Int[np.ndarray, "S 2"]:
     """Spans that cover everything, in order. **Raises:** `ConfigurationError` if they overlap or lie outside."""
     if callable(spans):
         sizes = [len(list(group)) for _, group in itertools.groupby(labels, spans)]
         ends = np.cumsum(sizes, dtype=int)
         return np.stack([ends - sizes, ends], 1).astype(int).reshape(-1, 2)
-    given, pieces, at, T = sorted((int(start), int(stop)) for start, stop in spans), [], 0, len(labels)
+    given, pieces, at, T = sorted(map(_span, _several(spans))), [], 0, len(labels)
     for start, stop in [*given, (T, T)]:
         if not (at <= start <= stop <= T) or (start == stop and start < T):
             raise ConfigurationError(

@@ -26,7 +26,7 @@ _MEANS = {
 }
 
 
-_OF_SERIES = {
+_OF_SERIES = {  # of linear models, whose errors have a covariance
     "integrated": "The coefficient of each observation in the estimate times its distance from the mean of the series. The terms add up.",
     "control": "The coefficient of each observation in the estimate times the observation, less its offset. The terms add up.",
 }
@@ -57,8 +57,7 @@ def page_text(explanation: Any) -> str:
     warning = (
         "" if explanation.result is None or explanation.result == RESULTS.successful else RESULTS[explanation.result]
     )
-    of_tokens = np.asarray(explanation.observations).dtype.kind in "iu"
-    means = _MEANS if of_tokens else _MEANS | _OF_SERIES
+    means = _MEANS if explanation.covariance is None else _MEANS | _OF_SERIES
     lead = means[explanation.method] + (f" Do not trust these terms. {warning}" if warning else "")
     facts = [("Method", explanation.method), ("Queries", ", ".join(map(str, np.ravel(explanation.queries)[:20])))]
     title = "Where a prediction comes from"
@@ -91,10 +90,8 @@ def _figure(e: Any, columns: list[int], link: str) -> dict:
     errors = None if e.errors is None else np.asarray(e.errors, float)
     rest = prediction - prior - weights.sum(1)
 
-    of_tokens = np.asarray(e.observations).ndim == 1
-
     def note(q: int, j: int) -> str:
-        name = f"P({names[j]!r})" if e.columns and of_tokens and " − " not in names[j] else names[j]
+        name = f"P({names[j]!r})" if e.columns and e.of_tokens and " − " not in names[j] else names[j]
         text = f"{name} = {prediction[q, j]:.4g} = prior {prior[q, j]:.4g} {_signed(weights[q, :, j].sum())} from {reach[q]} pieces"
         return text + (f" {_signed(rest[q, j])} that none of them has alone" if e.method == "deletion" else "") + "."
 
@@ -104,7 +101,7 @@ def _figure(e: Any, columns: list[int], link: str) -> dict:
         )
         for j in columns
     }
-    unit = "of probability" if of_tokens else "in the units of the prediction"
+    unit = "of probability" if e.of_tokens else "in the units of the prediction"
     places = [f"position {a}" if b == a + 1 else f"positions {a} to {b - 1}" for a, b in spans]
     queries = [f"After {q} observations:" for q in e.queries]
     left_out = (

@@ -200,7 +200,10 @@ def query_times(queries: Any, T: int) -> Int[np.ndarray, " q"]:
     """
     if isinstance(queries, str) and queries == "all":
         return np.arange(T + 1)
-    times = np.atleast_1d(np.asarray(queries))
+    try:
+        times = np.atleast_1d(np.asarray(queries))
+    except ValueError:  # of unlike lengths
+        times = np.zeros(1)
     whole = times.ndim == 1 and times.dtype.kind in "iu"
     if not whole or (len(times) and not -T - 1 <= times.min() <= times.max() <= T):
         raise ConfigurationError(

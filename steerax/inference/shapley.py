@@ -34,7 +34,8 @@ def shapley(
     """`(terms, their standard errors or None where they are exact)`; observations that are no players have term zero.
 
     All $2^n$ subsets of at most 12 players unless `orders` is given; otherwise random orders in antithetic pairs (an order and its
-    reverse), 256 of them by default, each of `n + 1` predictions.
+    reverse), 256 of them by default, each of `n + 1` predictions. An odd number of orders is made even, and fewer than four are
+    made four, since standard errors need two pairs.
     """
     if orders is None and len(players) <= MOST_EXACT:
         return _exact(values(jnp.asarray(_subsets(players, T))), players, T), None

@@ -26,7 +26,8 @@ from ..models.conditional import AbstractConditionalHMM
 from ..models.generalised import GeneralisedHMM
 from ..models.hmm import HiddenMarkovModel
 from ..models.linear_gaussian import AbstractLinearGaussianModel
-from ..runs.executors import sweep
+from ..runs.executors import check_executor, sweep
+from .explained import real_type
 from .explanation import Explanation
 from .kinds import HMM, Lagged, LinearGaussian
 from .results import Candidate, DualFiltered, Filtered, Fitted, Selection, Smoothed
@@ -106,7 +107,8 @@ def _room(value: Any, table: dict[type, _Room], verb: str) -> _Room:
             if verb in room.lacks:
                 raise ConfigurationError(f"{verb} does not take {room.said}. {room.lacks[verb]}")
             return room
-    takes = " or ".join(dict.fromkeys(room.said for room in table.values() if verb not in room.lacks))
+    rooms = (_TOKENS, _NUMBERS, *table.values())
+    takes = " or ".join(dict.fromkeys(room.said for room in rooms if verb not in room.lacks))
     also = (
         ", or the kinds HMM(n_states), Lagged(n_states, lags) and LinearGaussian(n_states)" if table is _KINDS else ""
     )
@@ -167,14 +169,17 @@ def explain(
     - `queries`: a time 0 … T (negative ones count from the end, −1 is `T`), several, or `"all"`; for a `Sequences`, −1 (each at its
       own end) or `"all"`.
     - `target`: `"next"`, the next observation; `"state"`; or an array `[d k]`.
-    - `method`: `"integrated"` (the default), the nearest to Shapley values at the cost of some fifty filters; `"control"`, the weights
-      of the dual filter, and the only one for a conditionally Markov model; `"news"`, what each observation changed when it arrived; `"shapley"`, exact or with standard errors; `"deletion"`, what
+    - `method`: `"integrated"` (what `None` means, but for a conditionally Markov model), the nearest to Shapley values at the cost of some
+      fifty filters; `"control"`, the weights of the dual filter, and the only one for a conditionally Markov model, where `None` means
+      it; `"news"`, what each observation changed when it arrived; `"shapley"`, exact or with standard errors; `"deletion"`, what
       would be missing without it, which does not add up. `explain_tokens` and `explain_series` give the formulas.
     - `contrast`: a pair of tokens, or of channels of a series: the difference of the two predictions is explained.
     - options of `explain_tokens` or `explain_series`.
 
-    **Raises:** as `filter`; `ConfigurationError` for a query, method or contrast that does not fit.
+    **Raises:** as `filter`; `ConfigurationError` for a query, method, contrast or type that does not fit.
     """
+    if options.get("dtype") is not None:
+        options["dtype"] = real_type(options["dtype"])
     asked = {"contrast": contrast} | ({} if method is None else {"method": method})
     room = _room(model, _MODELS, "explain")
     return room.call("explain", "explain", model, data, queries, target, **asked, **options)
@@ -261,6 +266,7 @@ def fit(kind: Any, data: Any, key: Any = 0, **options: Any) -> Fitted:
     """
     room = _room(kind, _KINDS, "fit")
     data = as_sequences(**room.taken(kind, data, collect=isinstance(kind, HMM | Lagged)))
+    check_executor(options.get("executor"))
     if data.devices is not None and options.get("executor") is not None:
         raise ConfigurationError("Data over devices stay in their process; leave out the executor, or `over`.")
     return room.call("fit", "fit", kind, data, as_key(key), **options)
@@ -272,7 +278,7 @@ def select(
     criterion: str = "bic",
     held_out: Any = None,
     key: Any = 0,
-    executor: concurrent.futures.Executor | None = None,
+    executor: concurrent.futures.Executor | Any = None,
     **options: Any,
 ) -> Selection:
     r"""Fit every kind and compare: $2(p-\ell)$ (AIC), $p\log n-2\ell$ (BIC), or held-out nats per observation.

@@ -244,7 +244,7 @@ def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " 
 
 def _rows(name: str, rows: Any, ndim: int) -> Array:
     """An array of rows that are probabilities to the square root of its own precision; traced values pass unchecked."""
-    (rows,) = in_one_precision(rows)
+    (rows,) = in_one_precision(rows, names=[name])
     if rows.ndim != ndim or 0 in rows.shape:
         raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {rows.shape}.")
     if isinstance(rows, Tracer):

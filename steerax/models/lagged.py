@@ -81,13 +81,14 @@ class LaggedHMM(AbstractConditionalHMM):
         if reads not in ("tokens", "states"):
             raise ConfigurationError(f"reads={reads!r} is unknown; lags are of 'tokens' or 'states'.")
         COUNT.check("window", window)
-        lagged = np.ndim(emission) == 4
+        (emission,) = in_one_precision(emission, names=["emission"])
+        lagged = emission.ndim == 4
         if not lagged and (emission_weights is not None or emission_attention is not None):
             raise ConfigurationError(
                 "emission_weights and emission_attention belong to an emission of shape [n V d V]."
             )
         if lagged and emission_weights is None:
-            emission_weights = jnp.full(np.shape(emission)[0], 1 / max(np.shape(emission)[0], 1), np.result_type(float))
+            emission_weights = jnp.full(len(emission), 1 / max(len(emission), 1), emission.dtype)
         given = {
             "initial": _rows("initial", initial, 1),
             "transition": _rows("transition", transition, 4 if reads == "tokens" else 3),
@@ -245,7 +246,7 @@ class LaggedHMM(AbstractConditionalHMM):
 
 
 def _finite(name: str, scores: Any) -> Array:
-    (scores,) = in_one_precision(scores)
+    (scores,) = in_one_precision(scores, names=[name])
     if not isinstance(scores, Tracer) and not np.isfinite(np.asarray(scores)).all():
         raise DataError(f"`{name}` holds a score that is not finite.")
     return scores

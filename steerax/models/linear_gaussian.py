@@ -139,7 +139,7 @@ class LinearGaussianModel(AbstractLinearGaussianModel):
 
     @staticmethod
     def checked_transition(transition: Any, d: int) -> Array:
-        transition = jnp.asarray(transition)
+        (transition,) = in_one_precision(transition, names=["transition"])
         taps = _matrix("transition", transition[None] if transition.ndim == 2 else transition, 3)
         if taps.shape[1:] != (d, d):
             raise DataError(f"`transition` {transition.shape} must be [{d} {d}], or [m {d} {d}] with one tap per lag.")
@@ -240,7 +240,7 @@ def _sample(
 
 def _matrix(name: str, value: Any, ndim: int) -> Array:
     """A finite floating array with `ndim` axes; traced values pass unchecked."""
-    (value,) = in_one_precision(value)
+    (value,) = in_one_precision(value, names=[name])
     if value.ndim != ndim or 0 in value.shape:
         raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {value.shape}.")
     if not isinstance(value, Tracer) and not np.isfinite(np.asarray(value)).all():

@@ -49,6 +49,30 @@ def test_commands_agree_with_the_library(table, columns, emission, monkeypatch, 
     assert "calls" in Path("why.html").read_text()
 
 
+def test_what_has_no_mean_of_the_next_observation_is_explained_by_its_state(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    z = np.random.default_rng(0).normal(size=12).cumsum()
+    Path("x.csv").write_text("\n".join(["a", *map(repr, z.tolist())]) + "\n")
+    E, chain = sx.emissions, ([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]])
+    switching = E.Autoregressive([[0.0], [1.0]], [[[[0.9]]], [[[-0.5]]]], [[[0.2]], [[1.0]]])
+    heavy = E.StudentT([[0.0], [1.0]], [[[1.0]], [[1.0]]], [1.0, 0.5])
+    for number, emission in enumerate((switching, heavy)):
+        model = sx.HiddenMarkovModel(*chain, emission)
+        sx.save(model, f"model{number}")
+        where = f"model{number}", "x.csv", "--tokens", "a"
+        code, _, err = call(monkeypatch, capsys, "explain", *where)
+        assert code == 2
+        assert "--target state" in err
+        said = answer(monkeypatch, capsys, "explain", *where, "--target", "state", "--html", f"{number}.html")
+        belief = np.asarray(sx.filter(model, z).predicted)[-1]
+        assert said["state"] == belief.argmax()
+        np.testing.assert_allclose(said["prior"] + said["sum_of_all_terms"], belief.max(), rtol=1e-9)
+        assert f"state {said['state']}" in Path(f"{number}.html").read_text()
+    code, _, err = call(monkeypatch, capsys, "explain", *where, "--target", "mean")
+    assert code == 2
+    assert "choose next or state" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

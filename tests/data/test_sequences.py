@@ -50,6 +50,41 @@ def test_selecting_shortens_the_padding():
     assert data.select([1]).names == ("b",)
 
 
+def test_selecting_by_a_mask_is_selecting_by_its_numbers():
+    data = Sequences.from_arrays([np.arange(n) for n in (4, 3, 2)], names=["a", "b", "c"])
+    for mask in ([True, False, True], np.array([True, False, True])):
+        assert data.select(mask).names == ("a", "c")
+    assert data.select([-1, 0, 0]).names == ("c", "a", "a")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [True, False],
+        [True] * 4,
+        [False] * 3,
+        [],
+        [3],
+        [-4],
+        [0.5],
+        [1.0],
+        ["a"],
+        [None],
+        [[0]],
+        [[0], [0, 1]],
+        0,
+        None,
+        "a",
+        object(),
+    ],
+    ids=str,
+)
+def test_what_selects_no_sequences_is_refused(wrong):
+    data = Sequences.from_arrays([np.arange(n) for n in (4, 3, 2)])
+    with pytest.raises(DataError, match=r"select"):
+        data.select(wrong)
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [

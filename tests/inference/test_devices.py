@@ -49,6 +49,12 @@ def test_eight_devices_give_what_one_gives():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
+def test_eight_devices_give_what_one_gives_of_numbers():
+    assert_ended_well(start("numbers", flags=EIGHT))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_two_processes_give_what_one_gives(tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
@@ -88,9 +94,10 @@ def test_filled_up_sequences_are_copies_or_what_is_asked_for():
 
 
 def test_rejects_no_devices_two_of_the_same_and_an_executor_beside_them():
-    for wrong in ([], ["cpu"], jax.devices() * 2):
+    for wrong in ([], ["cpu"], jax.devices() * 2, 2, "cpu", 0.5, object(), [[0]], [*jax.devices(), None], {}):
         with pytest.raises(sx.DataError, match="devices"):
             DATA.over(wrong)
+    assert DATA.over(jax.devices()[0]).devices == (jax.devices()[0],)
     with pytest.raises(sx.ConfigurationError, match="executor"):
         sx.fit(sx.HMM(2), DATA.over(), executor=object())
     with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(sx.ConfigurationError, match="devices"):

@@ -1,5 +1,6 @@
 """What an explanation offers beyond its arrays: sums over spans, names, a page that needs nothing else."""
 
+import dataclasses
 import json
 import re
 
@@ -60,6 +61,47 @@ def test_what_has_no_weights_or_is_several_sequences_is_refused():
     with pytest.raises(sx.ConfigurationError, match="grouped already"):
         sx.explain(NAMED, Z, method="news").grouped([]).grouped([])
     assert norms._repr_html_() is None
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [5, None, "ab", ["ab"], [5], [(0,)], [(0, 1, 2)], [(0.5, 2)], [(0, "1")], [(None, 2)], [(0, np.nan)], {0: 1}],
+)
+def test_spans_that_are_no_pairs_of_whole_numbers_are_refused(spans):
+    with pytest.raises(sx.ConfigurationError, match="pair"):
+        sx.explain(NAMED, Z, method="news").grouped(spans)
+
+
+def test_a_notebook_shows_the_text_where_a_page_would_be_too_large():
+    e = sx.explain(NAMED, Z, method="news")
+    large = dataclasses.replace(e, weights=jax.numpy.zeros((1, 1_000_001, 7)), norms=jax.numpy.zeros((1, 1_000_001)))
+    with pytest.raises(sx.ConfigurationError, match="A page holds"):
+        large.to_html()
+    assert large._repr_html_() is None
+    assert "Explanation" in repr(large)
+
+
+def test_the_page_says_what_the_terms_of_each_room_are():
+    E = sx.emissions.Gaussian([[0.0], [1.0]], [[[1.0]], [[1.0]]])
+    numbers = sx.HiddenMarkovModel([0.5, 0.5], [[0.9, 0.1], [0.1, 0.9]], E, channels=["load"])
+    page = sx.explain(numbers, SERIES[:, 1]).to_html()
+    assert "Integrated evidence" in page
+    assert "The coefficient" not in page
+    assert "load = " in page
+    assert "in the units of the prediction" in page
+    linear = sx.explain(LINEAR, SERIES)
+    for e in (linear, linear.grouped([(0, 2)]), sx.explain(LINEAR, sx.Sequences.from_arrays([SERIES, SERIES]))):
+        assert "The coefficient of each observation" in e.to_html()
+    assert "Integrated evidence" in sx.explain(NAMED, Z, method="integrated").to_html()
+
+
+def test_sampled_values_of_several_sequences_have_draws_of_their_own():
+    asked = {"method": "shapley", "orders": 4}
+    for model, data in ((NAMED, Z[:5]), (LINEAR, SERIES)):
+        e = sx.explain(model, sx.Sequences.from_arrays([data, data]), **asked)
+        assert np.abs(e.weights[0] - e.weights[1]).max() > 0
+        again = sx.explain(model, sx.Sequences.from_arrays([data, data]), **asked)
+        np.testing.assert_array_equal(again.weights, e.weights)
 
 
 def figures_of(page):

@@ -27,7 +27,9 @@ VERBS = {
 @pytest.mark.parametrize("name", VERBS)
 @pytest.mark.parametrize("stranger", ["a model", None, np.eye(2), lambda tokens: tokens])
 def test_a_verb_says_which_models_it_takes(name, stranger):
-    with pytest.raises(sx.ConfigurationError, match=f"{name} takes a HiddenMarkovModel.* or a linear-Gaussian model"):
+    with pytest.raises(
+        sx.ConfigurationError, match=f"{name} takes a HiddenMarkovModel .*of numbers.* or a linear-Gaussian model"
+    ):
         VERBS[name](stranger, TOKENS)
 
 

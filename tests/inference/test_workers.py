@@ -39,11 +39,27 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(one, other)
 
 
-def test_restarts_of_chains_are_the_same_elsewhere():
-    alone = sx.fit(sx.HMM(3), DATA, 1, restarts=3, **OPTIONS)
-    assert_equal(sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=Here(), **OPTIONS), alone)
+NUMBERS = [SERIES, SERIES[:20]]
+COUNTS = [np.abs(series).astype(int) for series in NUMBERS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (sx.HMM(3), DATA),
+        (sx.HMM(2, order=2), DATA),
+        (sx.HMM(2, emission="poisson"), COUNTS),
+        pytest.param(sx.HMM(2, emission="gaussian"), NUMBERS, marks=pytest.mark.slow),
+        pytest.param(sx.HMM(2, emission="student-t"), NUMBERS, marks=pytest.mark.slow),
+        pytest.param(sx.HMM(2, emission="autoregressive"), NUMBERS, marks=pytest.mark.slow),
+    ],
+    ids=["tokens", "order 2", "poisson", "gaussian", "student-t", "autoregressive"],
+)
+def test_restarts_of_chains_are_the_same_elsewhere(kind, data):
+    alone = sx.fit(kind, data, 1, restarts=3, **OPTIONS)
+    assert_equal(sx.fit(kind, data, 1, restarts=3, executor=Here(), **OPTIONS), alone)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        assert_equal(sx.fit(sx.HMM(3), DATA, 1, restarts=3, executor=pool, **OPTIONS), alone)
+        assert_equal(sx.fit(kind, data, 1, restarts=3, executor=pool, **OPTIONS), alone)
 
 
 @pytest.mark.slow
@@ -107,8 +123,23 @@ def test_data_and_errors_are_what_they_were_after_a_journey():
     assert (data.lengths.tolist(), data.names, data.n_observed) == ([2, 1], ("a", "b"), 3)
     error = pickle.loads(pickle.dumps(sx.ImpossibleTokenError(1, 2, 3)))
     assert (error.sequence, error.position, error.token) == (1, 2, 3)
-    died = pickle.loads(pickle.dumps(sx.WorkerError({0: 5}, 2)))
-    assert (died.finished, str(died)) == ({0: 5}, str(sx.WorkerError({0: 5}, 2)))
+    for raised in (
+        sx.ImpossibleTokenError(1, 2, "0.5, 3", "Observation"),
+        sx.WorkerError({0: 5}, 2),
+        sx.WorkerError({}, 2, "are in run"),
+        sx.CheckpointError("torn"),
+    ):
+        after = pickle.loads(pickle.dumps(raised))
+        assert (type(after), str(after), vars(after)) == (type(raised), str(raised), vars(raised))
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_rejects_what_is_not_an_executor_before_any_work(restarts):
+    for kind, data in ((sx.HMM(3), DATA), (sx.HMM(2, emission="poisson"), COUNTS), (sx.LinearGaussian(1), SERIES)):
+        with pytest.raises(sx.ConfigurationError, match="executor=5"):
+            sx.fit(kind, data, restarts=restarts, executor=5)
+    with pytest.raises(sx.ConfigurationError, match="executor='pool'"):
+        sx.select([sx.HMM(2)], DATA, executor="pool")
 
 
 def test_rejects_an_executor_where_a_verb_takes_none():

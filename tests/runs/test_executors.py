@@ -3,12 +3,14 @@
 import concurrent.futures
 import multiprocessing
 import os
+import sys
 import threading
+import types
 
 import jax
 import numpy as np
 import pytest
-from worker_cases import deadly, impossible, precise
+from worker_cases import Unlike, deadly, impossible, precise, unlike, unsendable
 
 import steerax as sx
 from steerax.runs.executors import sweep
@@ -75,9 +77,52 @@ def test_the_first_error_is_raised_when_what_had_begun_has_ended():
     assert ended == [0]
 
 
-def test_rejects_what_cannot_be_sent():
+class Torn:
+    """Cannot be taken apart."""
+
+    def __reduce__(self):
+        raise OSError("torn")
+
+
+@pytest.mark.parametrize("case", [lambda: 0, Torn(), threading.Lock()], ids=["a function", "torn", "a lock"])
+def test_rejects_what_cannot_be_sent(case):
     with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(sx.ConfigurationError, match="computation 1"):
-        sweep(precise, [1, lambda: 0], pool)
+        sweep(precise, [1, case], pool)
+
+
+def test_says_what_cannot_be_sent_back():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with pytest.raises(sx.ConfigurationError, match="result of computation 0"):
+            sweep(unsendable, [1], pool)
+        with pytest.raises(Unlike, match="1 and another"):  # which stays in its process
+            sweep(unlike, [1], pool)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((5, [1]), "function"),
+        ((precise, 5), "cases"),
+        ((precise, [1], 5), "executor=5"),
+        ((precise, [1], concurrent.futures.ThreadPoolExecutor), "executor"),
+        ((precise, [1], None, 5), "on_result"),
+    ],
+)
+def test_rejects_arguments_of_another_kind(arguments, said):
+    with pytest.raises(sx.ConfigurationError, match=said):
+        sweep(*arguments)
+
+
+def test_says_that_a_pool_is_closed():
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.raises(sx.ConfigurationError, match="closed"):
+        sweep(precise, CASES, pool)
+
+
+def test_a_function_that_cannot_be_sent_is_refused_by_processes_before_they_start():
+    with spawned() as pool, pytest.raises(sx.ConfigurationError, match="function"):
+        sweep(lambda case: case, [1], pool)
 
 
 @pytest.mark.slow
@@ -89,6 +134,17 @@ def test_processes_give_what_a_loop_gives_in_the_precision_of_the_caller():
         with pytest.raises(sx.ImpossibleTokenError) as error:
             sweep(impossible, [1], pool)
         assert (error.value.sequence, error.value.position, error.value.token) == (0, 1, 1)
+        with pytest.raises(sx.ConfigurationError, match="result of computation 0"):
+            sweep(unsendable, [1], pool)
+        with pytest.raises(RuntimeError, match="Unlike: 1 and another"):
+            sweep(unlike, [1], pool)
+        here = types.ModuleType("only_here")  # as of a notebook
+        exec("def only(case): return case", vars(here))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "only_here", here)
+            with pytest.raises(sx.ConfigurationError, match="computation 0"):
+                sweep(here.only, [1], pool)
+        assert sweep(abs, [-1], pool) == [1]  # the pool lives
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Every verb over all devices of this process, or of two, against the same verb on one device; asserts, and prints "same".
 
-python device_cases.py what [port index folder]
+python device_cases.py what [port index folder], what: shares, all, numbers or two
 """
 
 import sys
@@ -184,6 +184,30 @@ def others(number: int):
     same(one, several, 1e-6)  # its numbers are single
 
 
+def numbers(number: int):
+    """Chains that emit numbers, some of which are missing, and one that reads the observations before."""
+    E, chain = sx.emissions, ([0.6, 0.4], [[0.9, 0.1], [0.2, 0.8]])
+    gaussian = E.Gaussian([[0.0], [1.0]], [[[1.0]], [[0.5]]])
+    switching = E.Autoregressive([[0.0], [1.0]], [[[[0.9]]], [[[-0.5]]]], [[[0.2]], [[1.0]]])
+    whole = sx.Sequences.from_arrays([np.nan_to_num(part) for part in series(number)])
+    options = {"max_iterations": 4, "tolerance": 0.0, "restarts": 2, "screening": 2, "progress": False}
+    for emission, data in ((gaussian, series(number)), (switching, whole)):
+        model = sx.HiddenMarkovModel(*chain, emission)
+        one, other = (sx.filter(model, each) for each in (data, data.over()))
+        for name in ("predicted", "filtered", "log_likelihoods", "log_likelihood"):
+            same(getattr(one, name), getattr(other, name))
+        same(one.next().mean, other.next().mean)
+        same(sx.smooth(model, data).smoothed, sx.smooth(model, data.over()).smoothed)
+        same(sx.most_likely_states(model, data), sx.most_likely_states(model, data.over()))
+        same(sx.dual_filter(model, data).predicted, sx.dual_filter(model, data.over()).predicted)
+        score(model, data)
+        same(sx.forecast(model, data, 1).mean, sx.forecast(model, data.over(), 1).mean)
+        alone, found = (sx.fit(model, each, 0, **options) for each in (data, data.over()))
+        same((alone.model.parameters, alone.log_likelihoods), (found.model.parameters, found.log_likelihoods), 1e-9)
+    alone, found = (sx.fit(sx.HMM(2, emission="gaussian"), each, 0, **options) for each in (data, data.over()))
+    same((alone.model.parameters, alone.log_likelihoods), (found.model.parameters, found.log_likelihoods), 1e-9)
+
+
 if sys.argv[1] == "shares":
     shares()
 elif sys.argv[1] == "all":
@@ -193,6 +217,9 @@ elif sys.argv[1] == "all":
         others(count)
         fits(count)
     underflowing()
+elif sys.argv[1] == "numbers":
+    for count in (16, 5):
+        numbers(count)
 else:
     shares()
     chains(5)

@@ -23,6 +23,23 @@ def impossible(token):
     return sx.filter(sx.HiddenMarkovModel([1.0], [[1.0]], [[1.0, 0.0]]), np.array([0, token])).log_likelihood
 
 
+class Unlike(Exception):
+    """An exception that pickle takes apart and cannot put together."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def unlike(case):
+    """An error that cannot be sent as it is."""
+    raise Unlike(case, "another")
+
+
+def unsendable(case):
+    """A result that cannot be sent."""
+    return lambda: case
+
+
 def deadly(case):
     """A case that kills its worker, once the others are done or for ever."""
     number, folder, how = case

@@ -49,7 +49,7 @@ def explain_series(
     **Raises:** as `filter_series`; `DataError` for a target that does not fit or a mean that does not exist;
     `ConfigurationError` for a query that does not fit or an unknown option.
     """
-    asked = Method.of(method, orders, key, None if dtype is None else jnp.dtype(dtype))
+    asked = Method.of(method, orders, key, dtype)
     aim = _target(hmm, target, contrast)
     filtered = filter_series(hmm, data, on_impossible)
     mu, A, C = filtered.run.model.arrays
@@ -83,7 +83,7 @@ def _target(hmm: HiddenMarkovModel, target: Any, contrast: Any) -> Target:
     else:
         aim = target_of_states(target, means, names)
     if not is_traced(aim.F) and not np.isfinite(np.asarray(aim.F)).all():
-        raise DataError("The mean of a state does not exist, so its share cannot be told; explain target='state'.")
+        raise DataError('The mean of a state does not exist, so its share cannot be told; explain target="state".')
     return aim
 
 

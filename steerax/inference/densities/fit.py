@@ -27,7 +27,7 @@ from .filter import filter_series
 from .kernels.em import em_step
 from .lags import windows
 from .observations import as_observations
-from .starts import random_start
+from .starts import family_of, random_start
 
 
 class PreparedSeries(NamedTuple):
@@ -123,11 +123,33 @@ def _starts(
 ) -> tuple[Prior, list[HiddenMarkovModel]]:
     """The prior, and the model given or random ones."""
     dtype = kind.initial.dtype if isinstance(kind, HiddenMarkovModel) else jnp.result_type(float)
-    prior = Prior.of(data.values[data.inside], kind.n_states, shrinkage, counts.emission, dtype)
+    z = data.values[data.inside]
+    _check_channels(data, z)
+    if isinstance(kind, HMM):
+        _check_support(data, z, family_of(kind).outside(z))
+    prior = Prior.of(z, kind.n_states, shrinkage, counts.emission, dtype)
     if isinstance(kind, HiddenMarkovModel):
         return prior, [kind]
     keys = jax.random.split(as_key(key), restarts)
     return prior, [random_start(k, data, kind, prior, regimes=i % 2 == 1) for i, k in enumerate(keys)]
+
+
+def _check_channels(data: Sequences, z: Any) -> None:
+    """Raises `DataError` for a channel of which there is no observation."""
+    for c in np.flatnonzero(~np.isfinite(z).any(0)):
+        name = f"channel {c}" if data.columns is None else repr(data.columns[c])
+        raise DataError(f"Nothing is observed of {name}, so nothing can be learned of it; leave it out.")
+
+
+def _check_support(data: Sequences, z: Any, outside: Any) -> None:
+    """Raises `DataError` for an observation that no emission of the kind has: its parameters would be at fault otherwise."""
+    if outside.any():
+        row, c = map(int, np.argwhere(outside)[0])
+        sequence, t = np.argwhere(data.inside)[row]
+        raise DataError(
+            f"The observation {z[row, c]:g} in channel {c} at position {t} of sequence {sequence} is not among whole numbers "
+            "0, 1, 2, …, which this kind of emission has."
+        )
 
 
 def _no_better_than_one(best: Restart, prepared: PreparedSeries) -> bool:

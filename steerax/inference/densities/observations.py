@@ -57,12 +57,16 @@ def as_observations(
         raise DataError(
             f"The observations are {z.dtype}{list(z.shape)}; the model needs numbers [T {p}], T at least 1."
         )
-    z = z.astype(model.initial.dtype)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is named below
+        z = z.astype(model.initial.dtype)
     if is_traced(z):
         z = eqx.error_if(z, jnp.isinf(z), "An observation is infinite.")
         z = jnp.swapaxes(z, 0, 1) if several else z
         return refuse_gaps(z) if emission.lags and along_time else z
-    for wrong, said in ((np.isinf(z), "infinite"), (emission.outside(z), f"not among {emission.support}")):
+    for wrong, said in (
+        (np.isinf(z), f"infinite, or too large for {z.dtype}"),
+        (emission.outside(z), f"not among {emission.support}"),
+    ):
         if wrong.any():
             *sequence, t, c = map(int, np.argwhere(wrong)[0])
             of = f" of sequence {sequence[0]}" if sequence else ""

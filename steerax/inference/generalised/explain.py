@@ -52,7 +52,7 @@ def explain_tokens(
     **Raises:** `ImpossibleTokenError`, unless `on_impossible="skip"`; `DataError` for a target or contrast that does not fit;
     `ConfigurationError` for a query that does not fit or an unknown option.
     """
-    asked = Method.of(method, orders, key, None if dtype is None else jnp.dtype(dtype))
+    asked = Method.of(method, orders, key, dtype)
     aim = target_of(model, target, contrast, token_columns(model))
     filtered = filter_tokens(model, data, on_impossible)
     room = Room(

@@ -50,7 +50,8 @@ def explain_tokens(
     - `"deletion"`: $v(\text{all})-v(\text{all but }s)$. One backward pass. Does *not* add up: two tokens that say the same have no
       term each, and `remainder` holds what is left of the prediction.
     - `"shapley"`: the mean over all orders of arrival of what $s$ adds. Exact up to 12 tokens ($2^n$ filters), beyond that from random
-      `orders` (256) with standard errors in `errors`; adds up either way. $n+1$ filters an order.
+      `orders` (256; an even number, four at least; others for each of several sequences) with standard errors in `errors`; adds up
+      either way. $n+1$ filters an order.
 
     A missing token has weight zero. All queries cost $T+1$ times one; of control weights $O(d^2T^2+dkT^2)$.
 
@@ -67,7 +68,7 @@ def explain_tokens(
     **Raises:** `ImpossibleTokenError`, unless `on_impossible="skip"`; `DataError` for a target or contrast that does not fit;
     `ConfigurationError` for a query that does not fit or an unknown option.
     """
-    asked = Method.of(method, orders, key, None if dtype is None else jnp.dtype(dtype))
+    asked = Method.of(method, orders, key, dtype)
     aim = target_of(hmm, target, contrast, hmm.emission)
     filtered = filter_tokens(hmm, data, on_impossible)
     mu, A, C = hmm.arrays

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._errors import WorkerError
+from ..._errors import ImpossibleTokenError, WorkerError
 from ..._results import RESULTS, name_of
 from ...data.sequences import Sequences
 from ...models.hmm import HiddenMarkovModel
@@ -131,9 +131,18 @@ class Restart:
     result: RESULTS | None = None
 
     def advance(self, prepared: CanIterate, pseudocounts: Pseudocounts):
-        """One iteration of EM on the pending model: what `take` needs, in its order."""
+        """One iteration of EM on the pending model: what `take` needs, in its order. A model that was climbed to and under which
+        the data are impossible has likelihood zero: a state settled on observations that are all the same.
+
+        **Raises:** `ImpossibleTokenError` if the start is such a model.
+        """
         model = self.pending
-        arrays, counts, log_prior, lost = prepared.iterated(model, pseudocounts)
+        try:
+            arrays, counts, log_prior, lost = prepared.iterated(model, pseudocounts)
+        except ImpossibleTokenError:
+            if not self.objective:
+                raise
+            return model, -np.inf, 0.0, self.lost
         log_likelihood, log_prior, lost = jax.device_get((counts.log_likelihood, log_prior, lost))
         return eqx.tree_at(lambda m: m.parameters, model, arrays), float(log_likelihood), float(log_prior), lost
 
@@ -151,7 +160,7 @@ class Restart:
         gain = value - self.objective[-1] if self.objective else np.inf
         size = max(abs(log_likelihood), abs(log_prior), n_observed)  # of what was added up, each to its own rounding
         fell = gain < -1e3 * float(jnp.finfo(self.model.initial.dtype).eps) * size
-        if np.isnan(value) or fell or (self.objective and value == np.inf):
+        if np.isnan(value) or fell or (self.objective and np.isinf(value)):
             self.result = RESULTS.breakdown
             if self.objective:
                 return False  # the model before is the better one

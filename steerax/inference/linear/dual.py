@@ -12,6 +12,7 @@ from ..._errors import ConfigurationError, DataError
 from ..._results import RESULTS, first_failure, is_traced, result_where
 from ...data.sequences import Sequences
 from ...models.linear_gaussian import AbstractLinearGaussianModel, LinearGaussianModel, TimeVaryingLinearGaussianModel
+from ..explained import functions_of
 from ..results import DualFiltered, Gaussian
 from .filter import as_series
 from .kernels.detectability import is_undetectable
@@ -107,9 +108,7 @@ def as_target(model: AbstractLinearGaussianModel, target: Any) -> Target:
         if target == "next":
             return Target(model.observation.T, model.observation_offset)
         raise ConfigurationError(f"Unknown target={target!r}; use 'state', 'next' or an array [{d} k].")
-    F = jnp.asarray(target, dtype)
-    if F.ndim != 2 or F.shape[0] != d:
-        raise DataError(f"The target has shape {F.shape}; the model needs [{d} k].")
+    F = functions_of(target, d).astype(dtype)
     return Target(F, jnp.zeros(F.shape[1], dtype))
 
 

@@ -43,8 +43,8 @@ def explain_series(
     - `"control"`: $-u_s^\top(Z_s-c)$ with the offset $c$ of the observations: the same coefficients, counted from zero.
     - `"news"`: $v(\{0..s\})-v(\{0..s-1\})$, what the estimate changed by when $Z_s$ arrived. $T+1$ filters.
     - `"deletion"`: $v(\text{all})-v(\text{all but }s)$. Does *not* add up: `remainder` is what is left. $T+1$ filters.
-    - `"shapley"`: the mean over all orders of arrival; exact up to 12 times, beyond that from random `orders` (256) with standard
-      errors in `errors`. $n+1$ filters an order.
+    - `"shapley"`: the mean over all orders of arrival; exact up to 12 times, beyond that from random `orders` (256; an even
+      number, four at least; others for each of several series) with standard errors in `errors`. $n+1$ filters an order.
 
     **Arguments:** `data`, one series `[T p]` or a `Sequences`; `queries`, times `0 … T` (negative ones count from the end,
     −1 is `T`), or `"all"`; for a `Sequences`, −1 (each at its own end) or `"all"`; `target`, `"next"`, `"state"`, or an
@@ -64,11 +64,11 @@ def explain_series(
         raise ConfigurationError(f"explain needs controls at any time; pass a ClosedLoop, not {solver!r}.")
     solver.check(model, mask, "all")
     times = times_of(queries, z.shape[-2], data)
-    one = lambda z, mask, times: _by_method(model, z, mask, times, aim, solver, asked)
+    one = lambda z, mask, times, asked: _by_method(model, z, mask, times, aim, solver, asked)
     if not isinstance(data, Sequences):
-        terms = one(z, mask, times)
+        terms = one(z, mask, times, asked)
     else:
-        parts = [one(*each) for each in zip(z, mask, times, strict=True)]
+        parts = [one(*each, asked.of_sequence(i)) for i, each in enumerate(zip(z, mask, times, strict=True))]
         stack: Any = lambda *arrays: None if arrays[0] is None else jnp.stack(arrays)
         *arrays, results = zip(*parts, strict=True)
         terms = Explained(*[stack(*each) for each in arrays], first_failure(results))  # pyright: ignore[reportCallIssue]

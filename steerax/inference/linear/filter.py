@@ -147,11 +147,14 @@ def _checked(model: AbstractLinearGaussianModel, data: Any) -> tuple[Any, Any]:
             raise DataError(
                 f"The observations are {z.dtype}{list(z.shape)}; the model needs numbers [T {p}], T at least 1."
             )
-    z = z.astype(model.observation.dtype)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is named below
+        z = z.astype(model.observation.dtype)
     if is_traced(z):
         z = eqx.error_if(z, jnp.isinf(z), "An observation is infinite.")
         return jnp.where(jnp.isnan(z), 0.0, z), ~jnp.isnan(z)
     if np.isinf(z).any():
-        raise DataError(f"The observation at position {int(np.argwhere(np.isinf(z))[0, -2])} is infinite.")
+        raise DataError(
+            f"The observation at position {int(np.argwhere(np.isinf(z))[0, -2])} is infinite, or too large for {z.dtype}."
+        )
     mask = ~np.isnan(z)
     return np.where(mask, z, z.dtype.type(0)), mask

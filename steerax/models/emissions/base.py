@@ -73,6 +73,10 @@ class Family:
         """An emission that fits the observations as far as they belong to each state."""
         return self.emission.started(weights, z, prior, rng, **dict(self.options))
 
+    def outside(self, z: Float[np.ndarray, "N p"]) -> Bool[np.ndarray, "N p"]:
+        """Where observations lie outside of the support of every emission of the kind."""
+        return self.emission.never(z, **dict(self.options))
+
 
 class AbstractEmission(eqx.Module):
     r"""The distributions $p(z\mid x)$ of an observation of $p$ channels, one for each of $d$ states.
@@ -190,6 +194,11 @@ class AbstractEmission(eqx.Module):
         """Where observations (on the host) lie outside of the support, whatever the parameters."""
         return np.zeros(z.shape, bool)
 
+    @classmethod
+    def never(cls, z: Float[np.ndarray, "N p"], **options: Any) -> Bool[np.ndarray, "N p"]:
+        """Where observations lie outside of the support of every emission of the kind with these options."""
+        return np.zeros(z.shape, bool)
+
     def to_config(self) -> dict[str, Any]:
         """What a file needs besides the arrays: the class and its values that are no arrays, parts included."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -221,7 +230,7 @@ def from_config(config: Any, arrays: Mapping[str, Any], prefix: str = "emission.
 
 def checked(**arrays: tuple[Any, int]) -> list[Array]:
     """Arrays in one precision, each `(values, number of axes)`; finite unless traced. **Raises:** `DataError`."""
-    values = in_one_precision(*(value for value, _ in arrays.values()))
+    values = in_one_precision(*(value for value, _ in arrays.values()), names=list(arrays))
     for (name, (_, ndim)), value in zip(arrays.items(), values, strict=True):
         if value.ndim != ndim or 0 in value.shape:
             raise DataError(f"`{name}` must be a non-empty array with {ndim} axes, but its shape is {value.shape}.")
@@ -245,6 +254,12 @@ def check_option(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises `ConfigurationError` unless an option is one of its choices."""
     if value not in choices:
         raise ConfigurationError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, choices))}.")
+
+
+def check_kind(name: str, value: Any) -> None:
+    """Raises `ConfigurationError` for what is no kind of an emission."""
+    if not isinstance(value, Family):
+        raise ConfigurationError(f"{name}={value!r} needs to be a kind of an emission, Gaussian.kind() for instance.")
 
 
 def is_whole(z: Float[np.ndarray, "*n p"]) -> Bool[np.ndarray, "*n p"]:

@@ -10,7 +10,9 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from .base import AbstractEmission, Family, Prior, checked, logs, require
+from ..._bounds import COUNT
+from ..._errors import ConfigurationError
+from .base import AbstractEmission, Family, Prior, check_kind, checked, logs, require
 
 _NO_PAST = "The {} cannot read the observations before; use an Autoregressive emission by itself."
 
@@ -70,6 +72,10 @@ class Mixture(AbstractEmission):
 
     def outside(self, z: Float[np.ndarray, "*n p"]) -> Bool[np.ndarray, "*n p"]:
         return self.components.outside(z)
+
+    @classmethod
+    def never(cls, z: Float[np.ndarray, "N p"], **options: Any) -> Bool[np.ndarray, "N p"]:
+        return options["component"].outside(z)
 
     def _by_state(self, values: Array) -> Array:
         return values.reshape(*self.weights.shape, *values.shape[1:])
@@ -135,8 +141,10 @@ class Mixture(AbstractEmission):
         return Mixture(self.weights[order], self.components.permuted(inner))
 
     @classmethod
-    def kind(cls, n_components: int, component: Family) -> Family:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The kind with this many components of a kind in each state."""
+    def kind(cls, n_components: int, component: Family | Any) -> Family:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The kind with this many components of a kind in each state. **Raises:** `ConfigurationError` for what is no kind or number."""
+        COUNT.check("n_components", n_components)
+        check_kind("component", component)
         require(component.lags == 0, _NO_PAST.format("components of a mixture"))
         return Family(cls, (("n_components", n_components), ("component", component)))
 
@@ -221,6 +229,14 @@ class Product(AbstractEmission):
     def outside(self, z: Float[np.ndarray, "*n p"]) -> Bool[np.ndarray, "*n p"]:
         return np.concatenate([part.outside(own) for part, own in self._each(z)], axis=-1)
 
+    @classmethod
+    def never(cls, z: Float[np.ndarray, "N p"], **options: Any) -> Bool[np.ndarray, "N p"]:
+        parts = options["parts"]
+        ends = np.cumsum([0, *(number for _, number in parts)])
+        require(ends[-1] == z.shape[-1], f"The parts of the product have {ends[-1]} channels, the data {z.shape[-1]}.")
+        cuts = zip(parts, ends[:-1], ends[1:], strict=True)
+        return np.concatenate([family.outside(z[:, a:b]) for (family, _), a, b in cuts], axis=-1)
+
     def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
         return sum((part.log_densities(own) for part, own in self._each(z)), jnp.zeros((), z.dtype))
 
@@ -261,17 +277,24 @@ class Product(AbstractEmission):
         return Product(part.permuted(order) for part in self.parts)
 
     @classmethod
-    def kind(cls, *parts: tuple[Family, int]) -> Family:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The kind of these parts, each `(kind, number of channels)`."""
+    def kind(cls, *parts: tuple[Family, int] | Any) -> Family:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The kind of these parts, each `(kind, number of channels)`. **Raises:** `ConfigurationError` for what is none."""
+        for part in parts:
+            if not isinstance(part, tuple | list) or len(part) != 2:
+                raise ConfigurationError(f"A part of a product is (kind, number of channels), not {part!r}.")
+            check_kind("kind", part[0])
+            COUNT.check("The number of channels", part[1])
+        if not parts:
+            raise ConfigurationError("A product needs at least one part, (Gaussian.kind(), 2) for instance.")
+        parts = tuple((family, number) for family, number in parts)
         require(all(family.lags == 0 for family, _ in parts), _NO_PAST.format("parts of a product"))
-        return Family(cls, (("parts", tuple(parts)),))
+        return Family(cls, (("parts", parts),))
 
     @classmethod
     def started(
         cls, weights: Any, z: Any, prior: Prior, rng: Any, *, parts: tuple[tuple[Family, int], ...]
     ) -> "Product":
         ends = np.cumsum([0, *(number for _, number in parts)])
-        require(ends[-1] == z.shape[-1], f"The parts of the product have {ends[-1]} channels, the data {z.shape[-1]}.")
         cuts = zip(parts, ends[:-1], ends[1:], strict=True)
         return cls(
             family.started(weights, z[..., a:b], prior.channels(int(a), int(b)), rng) for (family, _), a, b in cuts

@@ -35,6 +35,10 @@ class _Counts(AbstractEmission):
     def outside(self, z: Float[np.ndarray, "*n p"]) -> Bool[np.ndarray, "*n p"]:
         return ~is_whole(z)
 
+    @classmethod
+    def never(cls, z: Float[np.ndarray, "N p"], **options: Any) -> Bool[np.ndarray, "N p"]:
+        return ~is_whole(z)
+
     def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
         each = (self._channel(z[:, c, None], c) for c in range(z.shape[1]))  # the last axis should be a long one
         return sum(each, jnp.zeros((), z.dtype))
@@ -276,6 +280,10 @@ class Categorical(AbstractEmission):
 
     def outside(self, z: Float[np.ndarray, "*n p"]) -> Bool[np.ndarray, "*n p"]:
         return ~(is_whole(z) & ~(z >= self.probabilities.shape[1]))
+
+    @classmethod
+    def never(cls, z: Float[np.ndarray, "N p"], **options: Any) -> Bool[np.ndarray, "N p"]:
+        return ~is_whole(z)
 
     def log_densities(self, z: Float[Array, "N p"]) -> Float[Array, "N d"]:
         code, V = z[:, 0], self.probabilities.shape[1]

@@ -200,3 +200,86 @@ def test_single_precision_learns_too():
 def test_rejects_what_cannot_be_fitted(call, words):
     with pytest.raises(sx.SteeraxError, match=words):
         call()
+
+
+def fitted(kind, z, **options):
+    return sx.fit(kind, z, **{"restarts": 2, "max_iterations": 5, "progress": False} | options)
+
+
+@pytest.mark.parametrize("emission", ["poisson", "negative-binomial", E.Mixture.kind(2, E.Poisson.kind())], ids=str)
+@pytest.mark.parametrize("wrong", [-1.0, -7.0, 0.5])
+def test_an_observation_that_no_parameters_have_is_named(emission, wrong):
+    """Even where all are so, and the parameters of the start would be at fault."""
+    for z in (np.full((6, 1), wrong), np.array([[1.0], [wrong], [2.0]])):
+        with pytest.raises(
+            sx.DataError, match=rf"observation {wrong:g} in channel 0 at position \d of sequence 0 is not"
+        ):
+            fitted(sx.HMM(2, emission=emission), z)
+    product = E.Product.kind((E.Gaussian.kind(), 1), (E.Poisson.kind(), 1))
+    with pytest.raises(sx.DataError, match="in channel 1 at position 0 of sequence 1"):
+        fitted(sx.HMM(2, emission=product), [np.ones((2, 2)), np.array([[-1.0, wrong]])])
+
+
+@pytest.mark.parametrize("emission", ["gaussian", "student-t", "poisson", "autoregressive"])
+def test_a_channel_of_which_nothing_is_observed_is_named(emission):
+    z = np.stack([np.arange(20.0), np.full(20, np.nan)], axis=1)
+    with pytest.raises(sx.DataError, match="Nothing is observed of channel 1"):
+        fitted(sx.HMM(2, emission=emission), z)
+    named = sx.Sequences.from_arrays([z], columns=["load", "calls"])
+    with pytest.raises(sx.DataError, match="'calls'"):
+        fitted(sx.HMM(2, emission=emission), named)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("z", [np.ones((30, 1)), np.repeat([[0.0], [1.5]], 10, axis=0)], ids=["constant", "two values"])
+def test_a_likelihood_without_a_maximum_is_a_breakdown_not_an_impossible_observation(z):
+    found = fitted(sx.HMM(2, emission="gaussian"), z, shrinkage=0.0, max_iterations=60)
+    assert bool(found.result == sx.RESULTS.breakdown)
+    assert np.isfinite(found.log_likelihoods).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.model.parameters))
+
+
+def test_truth_values_and_numbers_with_none_are_numbers_to_every_verb():
+    gaussian = E.Gaussian([[0.0], [1.0]], [[[1.0]], [[1.0]]])
+    chain = sx.HiddenMarkovModel([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], gaussian)
+    linear = sx.LinearGaussianModel([0.3], [[1.0]], [[0.8]], [[1.0]], [[0.3]], [[1.0]])
+    for given, numbers in (
+        (np.array([[True], [False], [True]]), [[1.0], [0.0], [1.0]]),
+        (np.array([[1.5], [None], [2]], dtype=object), [[1.5], [np.nan], [2.0]]),
+    ):
+        for model in (chain, linear):
+            wanted = sx.filter(model, np.array(numbers)).log_likelihood
+            np.testing.assert_array_equal(sx.filter(model, given).log_likelihood, wanted)
+            np.testing.assert_allclose(sx.score(model, given).log_likelihoods.sum(), wanted, rtol=1e-12)
+    for model in (chain, linear):
+        with pytest.raises(sx.DataError):
+            sx.filter(model, np.array([[1.5], ["a"], [2]], dtype=object))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: E.Mixture.kind(2, "gaussian"),
+        lambda: E.Mixture.kind(0, E.Gaussian.kind()),
+        lambda: E.Mixture.kind(2, E.Gaussian),
+        lambda: E.Product.kind(),
+        lambda: E.Product.kind(E.Gaussian.kind()),
+        lambda: E.Product.kind(("gaussian", 2)),
+        lambda: E.Product.kind((E.Gaussian.kind(), 0)),
+        lambda: E.Product.kind((E.Gaussian.kind(), 1.5)),
+    ],
+)
+def test_what_is_no_kind_is_refused(build):
+    with pytest.raises(sx.ConfigurationError):
+        build()
+
+
+def test_a_number_too_large_for_single_precision_is_named():
+    with jax.enable_x64(False):
+        emission = E.Gaussian(np.zeros((1, 1), np.float32), np.ones((1, 1, 1), np.float32))
+        single = sx.HiddenMarkovModel(np.ones(1, np.float32), np.ones((1, 1), np.float32), emission)
+        one = np.ones((1, 1), np.float32)
+        linear = sx.LinearGaussianModel(one[0], one, one / 2, one, one, one)
+        for model in (single, linear):
+            with pytest.raises(sx.DataError, match="at position 1 is infinite, or too large for float32"):
+                sx.filter(model, np.array([[0.0], [1e300]]))
