@@ -75,7 +75,7 @@ def test_selecting_by_a_mask_is_selecting_by_its_numbers():
         0,
         None,
         "a",
-        object(),
+        print,
     ],
     ids=str,
 )
