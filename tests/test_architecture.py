@@ -133,6 +133,7 @@ def test_the_rooms_of_inference_are_twins():
     } >= TWINS  # and what turns numbers into likelihoods
 
 
+@pytest.mark.slow
 def test_no_public_name_is_shadowed_by_a_module():
     """Every lazy name gives the same object after every module has been imported as it gave before."""
     script = """

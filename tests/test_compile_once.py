@@ -276,6 +276,7 @@ def test_networks_of_other_shapes_do_not_use_up_the_memory_maps(monkeypatch):
     assert max(maps) < 9_000 + 6_000  # one network needs up to 3 500
 
 
+@pytest.mark.slow
 def test_verbs_let_go_of_functions_for_lengths_that_are_over(monkeypatch):
     monkeypatch.setattr(_compiled, "MOST_MAPS", 0)
     monkeypatch.setattr(_compiled, "_looked", -10.0)

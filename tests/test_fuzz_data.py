@@ -131,6 +131,7 @@ def check_step(fits, arrays, z, lengths, pseudocounts, dtype):
     return reached, {"aic": 2 * free - 2 * value, "bic": free * np.log(n.astype(WIDE)) - 2 * value}
 
 
+@pytest.mark.slow
 @numbers(150, np.float64)
 def test_one_step_of_em_has_the_counts_of_all_paths_and_the_best_of_two_is_selected(dtype, number):
     """Every case is two fits and the choice between them."""

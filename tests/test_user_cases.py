@@ -145,6 +145,7 @@ def test_20_of_two_tied_tensors_a_file_may_keep_one(tmp_path):
     np.testing.assert_array_equal(one(jnp.arange(6)), two(jnp.arange(6)))
 
 
+@pytest.mark.slow
 def test_23_codes_beyond_the_vocabulary_are_one_sentence(tmp_path):
     (np.arange(5000) % 300).astype("<u2").tofile(tmp_path / "t.bin")
     sizes = ["--block", "16", "--layers", "1", "--heads", "1", "--width", "8", "--steps", "2"]

@@ -76,6 +76,7 @@ def test_parts_of_a_layer_add_up():
     np.testing.assert_allclose(states[:, 0] + parts["written"].sum(1) + bias, states[:, 1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_outside_and_refusals():
     gpt = sx.GPT(sx.GPTConfig(vocab_size=2, block_size=8, n_layer=1, n_head=1, n_embd=8), key=1)
     model = sx.models.rrxor()

@@ -27,6 +27,7 @@ def losses(model, rates):
     return np.array(out)
 
 
+@pytest.mark.slow
 def test_rates_inside_lose_less_than_rates_outside(monkeypatch):
     monkeypatch.setattr(identifiable, "_LENGTH", 12)
     monkeypatch.setattr(second_moments, "_share_of_exact", lambda *_: (1.0, 0.0))

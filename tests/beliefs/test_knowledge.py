@@ -26,6 +26,7 @@ def known(strings):
     return knowledge_of(GPT, MESS3, strings, 3)
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_what_the_parts_measure(known, strings):
     alone = sx.beliefs.probe(GPT, MESS3, strings, key=3)
     np.testing.assert_array_equal(known.probed.r2, alone.r2)
@@ -68,6 +69,7 @@ def run(*words):
     return CliRunner().invoke(cli.app, ["beliefs", *map(str, words)], catch_exceptions=True)
 
 
+@pytest.mark.slow
 def test_the_command_reads_checkpoints_and_captured_activations(strings, tmp_path):
     sx.save_gpt(GPT, tmp_path / "gpt")
     done = run(tmp_path / "gpt", "mess3", "--strings", 128, "--out", tmp_path / "b.html", "--json")

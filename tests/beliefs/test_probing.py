@@ -31,6 +31,7 @@ def base():
     return probe({"image": IMAGE, "history": HISTORY, "noise": RNG.normal(size=(B, T, 700))}, MODEL, STRINGS)
 
 
+@pytest.mark.slow
 def test_an_affine_image_of_the_belief_is_read_exactly():
     found = base()
     np.testing.assert_allclose(found.exact, EXACT, atol=1e-12)
@@ -54,6 +55,7 @@ def test_the_history_explains_what_is_linear_in_it():
     assert wiener(MODEL, T).r2 == pytest.approx(ceiling, abs=0.02)
 
 
+@pytest.mark.slow
 def test_noise_of_high_dimension_explains_nothing():
     assert base().r2[2] < 0.0  # fitted and scored on the same strings it would be 700/3200
     flat = RNG.normal(size=(B * T, 700))
@@ -162,6 +164,7 @@ def test_names_of_half_steps():
     assert half_steps(1) == ["embedding"]
 
 
+@pytest.mark.slow
 def test_plot_and_beliefs_of_a_quantum_process(tmp_path):
     pytest.importorskip("matplotlib")
     model = sx.models.tom_quantum()

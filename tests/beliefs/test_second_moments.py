@@ -108,6 +108,7 @@ def test_the_share_of_the_exact_belief_is_that_of_all_strings(name):
 SLOW = ["casino", "random chain of 4", "even", "days_of_week"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mess3", "rrxor", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_the_linear_gaussian_wing_finds_the_same(name):
     model = PROCESSES[name]()
@@ -242,6 +243,7 @@ def test_a_string_that_is_longer_than_the_filter_is_refused():
         found("mess3").belief(np.zeros((2, T + 1), int))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["coin", pytest.param("a chain that stays in one state", marks=pytest.mark.slow), "tokens that say nothing"]
 )

@@ -27,6 +27,7 @@ def table(tmp_path, monkeypatch):
     return "table.csv", "--sequence", "unit"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("columns", "emission"), [("calls", "poisson"), ("calls,load", "gaussian")])
 def test_commands_agree_with_the_library(table, columns, emission, monkeypatch, capsys):
     where = *table, "--tokens", columns
@@ -49,6 +50,7 @@ def test_commands_agree_with_the_library(table, columns, emission, monkeypatch, 
     assert "calls" in Path("why.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_has_no_mean_of_the_next_observation_is_explained_by_its_state(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     z = np.random.default_rng(0).normal(size=12).cumsum()

@@ -51,6 +51,7 @@ def test_explain_adds_up(place):
     assert "P(next = 'b')" in call("explain", place / "model", place / "text.txt", "--token", "b", "--query", 7)
 
 
+@pytest.mark.slow
 def test_explain_by_another_method_of_a_contrast_by_word_and_as_a_page(place):
     where = place / "model", place / "text.txt", "--query", 20
     model, text = sx.load(place / "model"), (place / "text.txt").read_text()[:20]

@@ -141,6 +141,7 @@ def test_held_out_series_and_pieces_keep_their_inputs(tmp_path, monkeypatch, cap
     assert with_["held_out_log_likelihood"] > without["held_out_log_likelihood"] + 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "arguments", "words"),
     [

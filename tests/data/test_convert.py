@@ -195,6 +195,7 @@ def test_several_sequences_come_in_as_anything():
     np.testing.assert_allclose(sx.filter(WIDE, frames).predicted.mean[1], sx.filter(WIDE, PAIRS).predicted.mean)
 
 
+@pytest.mark.slow
 def test_models_remember_what_they_were_fitted_on(tmp_path):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=["sales", "temp"])

@@ -33,6 +33,7 @@ def report(gpt):
     return analyse(gpt, TOKENS, keep=("costates",), batches=4, sample=6)
 
 
+@pytest.mark.slow
 def test_the_sweep_in_chunks_is_the_batch_at_once(report, gpt):
     targets = np.concatenate([TOKENS[:, 1:], np.full((9, 1), -1)], axis=1)
     whole = costates(gpt, jnp.asarray(TOKENS, jnp.int32), jnp.asarray(targets, jnp.int32))
@@ -65,6 +66,7 @@ def test_report_reads_as_text_json_and_a_page(report, tmp_path):
     assert "still learning" in page
 
 
+@pytest.mark.slow
 def test_fisher_gates_are_the_gauss_newton_curvature_in_expectation(gpt):
     # one scored token: the expectation over labels is a sum, here estimated by many draws
     tokens = jnp.asarray(TOKENS[:2], jnp.int32)

@@ -63,6 +63,7 @@ def test_stationarity_is_the_layer_gradient_times_depth(key):
     np.testing.assert_allclose(h.stationarity(problem, theta), 5 * gradient, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_costates_are_gradients_in_the_state(key):
     problem = transformer_problem(key, motion=0.4)
     theta = 0.5 * jax.random.normal(key, (4, problem.field.size))
@@ -80,6 +81,7 @@ def test_costates_are_gradients_in_the_state(key):
         np.testing.assert_allclose(P[l], jax.grad(rest)(X[l], l), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_discrete_costates_converge_to_the_continuous_ones(key):
     problem = transformer_problem(key, motion=0.3)
     control = CosineControl(0.7 * jax.random.normal(key, (3, problem.field.size)))
@@ -137,6 +139,7 @@ def test_optimal_values_extrapolate_and_cell_averages_recover_them(key):
     assert abs(slope - 1) < 0.1
 
 
+@pytest.mark.slow
 def test_range_estimates_hold_at_an_optimum_and_say_how_loose_they_are(key):
     problem = transformer_problem(key, decay=0.2)
     theta = c.optimal_control(problem, 8, 0.1 * jnp.ones((8, problem.field.size))).value
@@ -148,6 +151,7 @@ def test_range_estimates_hold_at_an_optimum_and_say_how_loose_they_are(key):
     assert (each >= 1).all()
 
 
+@pytest.mark.slow
 def test_the_trust_region_finds_no_gap_at_an_optimum_of_a_convex_hamiltonian(key):
     problem = lq_problem(key)
     theta = c.optimal_control(problem, 8).value

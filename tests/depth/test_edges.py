@@ -41,6 +41,7 @@ def gated_losses(gpt, tokens, targets, cut):
 NONE = e.Edges(np.zeros((L, H, L, H)), np.zeros((L, H, L)), np.zeros((L, H)))
 
 
+@pytest.mark.slow
 def test_first_order_is_the_derivative_in_the_gate_of_an_edge(gpt, small_batch):
     tokens, targets = small_batch
     N = int((targets >= 0).sum())
@@ -57,6 +58,7 @@ def test_edges_split_the_ledger_of_their_head(gpt, small_batch):
     np.testing.assert_allclose(-total, costates(gpt, tokens, targets).ledger.heads.sum((2, 3)), rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_fisher_is_the_expected_square_over_labels(gpt, small_batch):
     tokens = small_batch[0]
     targets = jnp.full_like(tokens, -1).at[:, 3].set(2)  # one label a sequence: the expectation is a sum over 7

@@ -29,6 +29,7 @@ def toy_flow(field, key, profile=jnp.ones_like):
     return Flow(field, CosineControl(0.7 * jax.random.normal(key, (3, field.size))), profile)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["causal", *(pytest.param(n, marks=pytest.mark.slow) for n in ("all-to-all", "normalised"))]
 )
@@ -67,6 +68,7 @@ def test_tokens_without_order_form_a_law(key):
     np.testing.assert_allclose(euler(flow, X[::-1], 6)[-1], euler(flow, X, 6)[-1][::-1], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_continuity_residual_is_first_order_and_exact_for_quadratics(key):
     flow = toy_flow(FIELDS["normalised"], key)
     X = jax.random.normal(jax.random.key(1), (8, 4, 3))

@@ -53,6 +53,7 @@ def _is_number(leaf):
     return not isinstance(leaf, str | None) and np.issubdtype(np.asarray(leaf).dtype, np.number)
 
 
+@pytest.mark.slow
 def test_other_predictions_are_those_of_the_network_as_it_is(make_small_gpt):
     """Where a network predicts, it does so in its own type: close to float32, not equal to it."""
     narrow = make_small_gpt(dtype="bfloat16")

@@ -39,6 +39,7 @@ def logits(network, tokens):
     return jax.jit(jax.vmap(network))(tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REFINEMENTS)
 def test_refinements_are_the_network_at_one_substep_and_converge_to_their_flow(kind, gpt, tokens):
     X = jax.jit(jax.vmap(gpt.hidden_states))(tokens)[:, -1]
@@ -86,6 +87,7 @@ def test_groups_of_one_are_the_gpt_and_a_group_is_the_sum_of_its_fields(gpt, tok
     np.testing.assert_allclose(full, half + m + n, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_dynamic_programming_finds_the_best_of_all_partitions(small_gpt, tokens):
     gpt = small_gpt(scale=0.2, n_layer=5)
     X = layer_states(gpt, tokens)

@@ -33,6 +33,7 @@ def test_the_first_order_of_a_head_is_its_entry_in_the_ledger(gpt, small_batch):
     np.testing.assert_allclose(1e5 * change * (scored >= 0).sum(), first.neurons[1, 3], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_groups_of_one_layer_are_the_plain_network(gpt, small_batch):
     grouped = GroupedGPT(gpt, ((0,), (1,), (2,)))
     found = [i.removal_effects(n, *small_batch, jax.random.key(1), 2) for n in (gpt, grouped)]

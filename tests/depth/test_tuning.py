@@ -26,6 +26,7 @@ def test_the_loss_of_a_step_is_the_loss_of_the_network_and_it_falls(small_gpt):
     assert run.result == sx.RESULTS.successful
 
 
+@pytest.mark.slow
 def test_substeps_are_those_of_the_deeper_network(small_gpt):
     gpt = small_gpt(scale=0.2)
     twice = resample(gpt, 6, method="lie_trotter")

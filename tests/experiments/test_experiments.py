@@ -30,6 +30,7 @@ def random_networks(depth: int, number: int):
         yield free._replace(threshold=3 * free.threshold).quantised()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2])
 def test_the_differentiable_network_is_the_integer_network(depth):
     problem = tasks.parity(4)
@@ -42,6 +43,7 @@ def test_the_differentiable_network_is_the_integer_network(depth):
     assert len(given) > 5
 
 
+@pytest.mark.slow
 def test_rounding_passes_derivatives_through():
     exact, smooth = lambda x: jnp.floor(x), lambda x: x**2
     value, slope = jax.value_and_grad(lambda x: ternary._through(exact(x), smooth(x)))(3.7)

@@ -53,6 +53,7 @@ def given_the_last(model, z, width):
     return np.stack(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "length"),
     [
@@ -97,6 +98,7 @@ def test_no_layer_is_worse_on_average_over_all_strings(name):
     assert abs(divergence[-1]) < 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chain", "lags", pytest.param("quantum", marks=pytest.mark.slow)])
 def test_a_batch_is_each_sequence_alone_and_traced_is_eager(name):
     model = ROOMS[name]
@@ -112,6 +114,7 @@ def test_a_batch_is_each_sequence_alone_and_traced_is_eager(name):
     np.testing.assert_allclose(eager, sx.filter(model, z).predicted, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["chain", pytest.param("operators", marks=pytest.mark.slow), "lags"])
 def test_a_window_may_lose_what_the_filter_does_not(room):
     """The filter knows the state from the start; a window is read from both, and its halves rule out one each."""
@@ -124,6 +127,7 @@ def test_a_window_may_lose_what_the_filter_does_not(room):
     np.testing.assert_allclose(traced[-1], [1, 0], atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [pytest.param("chain", marks=pytest.mark.slow), "lags"])
 @pytest.mark.parametrize("options", [{"scheme": "doubling"}, {"layers": 3}])
 def test_a_product_of_a_rare_token_and_a_rare_move_is_not_lost(room, options):
@@ -184,6 +188,7 @@ def test_from_the_third_layer_on_doubling_is_nearer_and_the_other_scheme_can_tur
         assert (max(np.diff(dual)) > 0) == (name in ("mess3", "sticky")), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["chain", "operators", "lags"])
 def test_no_mass_underflows_for_good(room):
     model = coins(room, [0.5, 0.5])

@@ -31,6 +31,7 @@ def test_terms_of_words_are_sums_of_those_of_their_letters():
     np.testing.assert_allclose(words.norms, np.abs(words.weights).sum(-1), atol=1e-16)
 
 
+@pytest.mark.slow
 def test_spans_that_are_given_leave_the_rest_alone_and_sum_errors():
     e = sx.explain(NAMED, Z, method="shapley", orders=6)
     some = e.grouped([(13, 18), (2, 5)])

@@ -70,6 +70,7 @@ def test_a_stream_is_the_filter(name):
     assert states.time.tolist() == list(range(len(z) + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chain", "edges", "left-right"])
 def test_single_precision(name):
     model = jax.tree.map(lambda a: a.astype(jnp.float32), MODELS[name])
@@ -79,6 +80,7 @@ def test_single_precision(name):
     np.testing.assert_allclose(states.predicted, sx.filter(MODELS[name], z).predicted, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chain", "edges", "linear"])
 def test_single_precision_inside_scan(name):
     model = jax.tree.map(lambda a: a.astype(jnp.float32), MODELS[name])
@@ -88,6 +90,7 @@ def test_single_precision_inside_scan(name):
     np.testing.assert_allclose(said.log_likelihood, sx.filter(MODELS[name], z).log_likelihoods, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["operators", "chain"])
 def test_no_mass_underflows_for_good(kind):
     """Two coins of which one is tossed for ever: evidence that has turned against one of them can turn again."""
@@ -108,6 +111,7 @@ def test_no_mass_underflows_for_good(kind):
     np.testing.assert_allclose(log_q.sum(), sx.filter(model, z).log_likelihood, rtol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["chain", "linear", *(pytest.param(n, marks=pytest.mark.slow) for n in ("quantum", "one channel"))]
 )
@@ -157,6 +161,7 @@ def test_p_values_of_tokens_are_sums_of_what_is_as_rare():
         assert float(sx.step(model, state, token)[1].p_value) == pytest.approx(p, abs=1e-14)
 
 
+@pytest.mark.slow
 def test_p_values_of_a_series_are_uniform_under_its_model_and_those_of_the_innovation():
     z = np.array(sx.sample(LINEAR, 5, 400)[1])
     z[3, 1] = np.nan
@@ -177,6 +182,7 @@ def test_an_outlier_is_found():
     assert float(said.p_value[30]) < 1e-6
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_a_step():
     model = MODELS["chain"]
 

@@ -128,6 +128,7 @@ def test_a_result_inside_jit_is_that_outside():
         assert bool(jax.jit(lambda z, v=verb: v(silent, z).result == sx.RESULTS.breakdown)(jnp.asarray([1.0, 0.9])))
 
 
+@pytest.mark.slow
 def test_masked_arrays_are_missing_values():
     y = np.ma.masked_array([1.0, 2.0, 50.0, 1.0, 0.5], mask=[0, 0, 1, 0, 0])
     z = np.ma.masked_array([0, 1, 1, 0], mask=[0, 1, 0, 0], dtype=np.uint8)

@@ -105,6 +105,7 @@ ROOMS = {
 SLOW_ROOMS = ("lags", "many tokens", "lags of states")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW_ROOMS else ()) for n in ROOMS])
 def test_no_tokens_are_explained_and_drawn_like_any_others(name):
     model, nothing = ROOMS[name], np.zeros(0, int)

@@ -139,6 +139,7 @@ def test_full_check_of_four_bits_in_a_whole_class():
     assert check(certificate, "full").examined > 1000
 
 
+@pytest.mark.slow
 def test_the_exhaustive_count_is_that_of_networks_in_exact_fractions():
     # every network of one layer of tiny classes, with weights; and the NumPy twin on random states
     for seed in range(6):

@@ -29,6 +29,7 @@ def test_kernels_and_emissions_are_the_mixture_over_the_lags_that_are_there(d, V
         np.testing.assert_allclose(model.emitted(z), np.array([np.ones(d) * s for s in seen], float), rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "V", "m", "attention", "lags"), CASES)
 def test_what_was_not_seen_is_the_sum_over_the_other_tokens(d, V, m, attention, lags):
     rng = np.random.default_rng(m)
@@ -44,6 +45,7 @@ def test_what_was_not_seen_is_the_sum_over_the_other_tokens(d, V, m, attention, 
     np.testing.assert_allclose(sx.AbstractConditionalHMM.unseen(model, jax.numpy.asarray(z)), expected, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_weights_of_zero_and_scores_without_bound_are_no_trouble():
     rng = np.random.default_rng(0)
     parts = [rng.dirichlet(np.ones(2)), rng.dirichlet(np.ones(2), (3, 2, 2)), rng.dirichlet(np.ones(2), 2)]

@@ -340,6 +340,7 @@ def test_inside_jit_nothing_is_guessed():
     np.testing.assert_allclose(found(p0, T, w), sx.filter(sx.models.tom_quantum(), [0, 1]).log_likelihood)
 
 
+@pytest.mark.slow
 def test_the_evaluation_of_a_process_without_ones_is_found():
     for name in oracles.SIGNED:
         p0, T, w = (np.asarray(a) for a in oracles.SIGNED[name]().arrays)

@@ -48,6 +48,7 @@ EXAMPLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_every_kind_is_drawn_as_svg_pdf_and_png_and_is_the_same_twice(kind, tmp_path):
     pytest.importorskip("matplotlib")

@@ -74,6 +74,7 @@ def test_the_caller_keeps_the_model_as_it_was(gpt, whole):
     jax.tree.map(np.testing.assert_array_equal, gpt, fresh)
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_key_made_from_it():
     seeded, keyed = (sx.GPT(CONFIG, key=key) for key in (3, jax.random.key(3)))
     jax.tree.map(np.testing.assert_array_equal, seeded, keyed)
@@ -102,12 +103,14 @@ def test_ctrl_c_is_an_ending_not_an_error(tmp_path, gpt, whole):
     same(sx.train_gpt(gpt, cycle, 40, KEY, SGD, resume=True, **options), whole)
 
 
+@pytest.mark.slow
 def test_training_learns_the_process(gpt):
     run = sx.train_gpt(gpt, cycle, 400, KEY, learning_rate=0.02, every=400)
     assert run.losses[:5].mean() > 1.05
     assert run.losses[-20:].mean() < 0.8
 
 
+@pytest.mark.slow
 def test_accumulation_does_not_change_the_gradient(gpt):
     gpt64 = sx.GPT(sx.GPTConfig(3, 8, 2, 2, 8), key=KEY).astype(jnp.float64)
     tokens = cycle(KEY, 0).astype(jnp.int32).at[2, 4:].set(-1)
@@ -116,6 +119,7 @@ def test_accumulation_does_not_change_the_gradient(gpt):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-14), whole, parts)
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_parameters_and_a_near_gradient(gpt):
     tokens = cycle(KEY, 0).astype(jnp.int32)
     plain = sx.GPT(sx.GPTConfig(3, 8, 1, 2, 8), key=KEY)
@@ -125,6 +129,7 @@ def test_bfloat16_keeps_float32_parameters_and_a_near_gradient(gpt):
     assert jnp.linalg.norm(exact - rounded) < 0.05 * jnp.linalg.norm(exact)
 
 
+@pytest.mark.slow
 def test_losses_are_log_probabilities_of_the_scored_tokens(gpt):
     tokens = jnp.array([[0, 2, 1, -1]])
     expected = -jax.nn.log_softmax(gpt(tokens[0, :3]), axis=-1)[jnp.arange(2), tokens[0, 1:3]]
@@ -153,6 +158,7 @@ def test_a_token_file_is_read_in_windows_that_depend_on_the_step_only(tmp_path):
     assert not np.array_equal(chunk[0], chunk[1])
 
 
+@pytest.mark.slow
 def test_training_from_a_file_equals_training_from_its_array(tmp_path, gpt):
     tokens = np.random.default_rng(0).integers(0, 3, 500)
     tokens.astype(np.uint16).tofile(tmp_path / "a.bin")
@@ -170,6 +176,7 @@ def test_evaluation_scores_every_token_but_the_first_once(gpt):
     np.testing.assert_allclose(evaluate(gpt, sequences, batch_size=3), mean, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_early_stop_keeps_the_best_model(tmp_path, gpt):
     options = {
         "batch_size": 8,
@@ -188,6 +195,7 @@ def test_early_stop_keeps_the_best_model(tmp_path, gpt):
     jax.tree.map(np.testing.assert_array_equal, sx.load(tmp_path / "r" / "best"), run.best_model)
 
 
+@pytest.mark.slow
 def test_a_diverging_run_says_so(gpt):
     run = sx.train_gpt(gpt, cycle, 60, KEY, optax.sgd(1e30), every=10)
     assert run.result == sx.RESULTS.diverged

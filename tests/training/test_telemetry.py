@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import optax
 
 import steerax as sx
@@ -14,6 +15,7 @@ from steerax.training.loss import loss_and_gradient
 from steerax.training.telemetry import Telemetry
 
 
+@pytest.mark.slow
 def test_norms_and_update_ratio_of_each_layer(tmp_path, key):
     gpt = sx.GPT(sx.GPTConfig(3, 4, 2, 1, 4), key=key)
     tokens = np.array([[0, 1, 2, 0, 1]])

@@ -34,6 +34,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_trained_model_writes_its_own_alphabet(folder):
     done = call(sample, folder / "out" / "model", "--prompt", "abra", "--tokens", 12, "--samples", 2, "--json")
     found = json.loads(done.stdout)

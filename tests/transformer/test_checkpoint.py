@@ -231,6 +231,7 @@ def test_two_copies_behind_different_prefixes_are_refused(tmp_path):
         sx.load_gpt(_bare(tmp_path, {"v_head.lm_head.weight": head + 1, **untied}))
 
 
+@pytest.mark.slow
 def test_an_epsilon_of_zero_is_zero_and_sizes_of_numpy_are_saved(tmp_path):
     folder = gpt_twin.write_hugging_face(
         tmp_path / "hf", gpt_twin.random_state(dtype=np.float32), layer_norm_epsilon=0.0

@@ -65,6 +65,7 @@ def test_sampled_contributions_agree_with_enumeration(kind, key):
     assert errors["HMM"].max() < 5e-3
 
 
+@pytest.mark.slow
 def test_on_the_support_a_certain_token_contributes_exactly_nothing():
     hmm = two_cycle(5, 2)
     tokens = np.array([1, 0, 0, 1, 0, 0, 0, 0, 1, 0])
@@ -77,6 +78,7 @@ def test_on_the_support_a_certain_token_contributes_exactly_nothing():
     assert np.abs(found["HMM"][:, ~certain]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_query_is_the_mean_prediction_plus_its_contributions(key):
     """With one continuation per step there is nothing to average, so S_0 is known and the sum is exact."""
     hmm = random_hmm(key, 3, 3)

@@ -19,6 +19,9 @@ from steerax.experiments.compare.pipeline import Interrupted, report_unfinished,
 TINY = {"source": "two-cycle", "length": 16, "steps": 40, "samples": 8, "batch": 8}
 
 
+pytestmark = pytest.mark.slow  # one comparison, whole
+
+
 @pytest.fixture(scope="module")
 def two_cycle(tmp_path_factory):
     config = Config(**TINY, out=str(tmp_path_factory.mktemp("compare") / "out"))
@@ -81,7 +84,6 @@ def test_the_report_works_in_a_browser(two_cycle, width, scheme):
         assert not faults
 
 
-@pytest.mark.slow
 def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
     rng = np.random.default_rng(0)
     rows = ["id,token"]
@@ -107,7 +109,6 @@ def test_a_table_with_ragged_sequences_and_gaps_goes_through(tmp_path):
     json.loads((tmp_path / "out" / "compare.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_network_that_is_there_is_compared_without_training(tmp_path):
     sx.save_gpt(sx.GPT(sx.GPTConfig(2, 16, 1, 1, 8), key=0), tmp_path / "net")
     options = {"network": str(tmp_path / "net"), "length": 16, "samples": 8}
@@ -137,7 +138,6 @@ def interrupt_after_first_checkpoint(folder):
     threading.Thread(target=press, daemon=True).start()
 
 
-@pytest.mark.slow
 def test_an_interrupted_comparison_can_be_reported_and_resumed_to_the_same_numbers(tmp_path):
     options = {"length": 16, "samples": 8, "steps": 3000, "batch": 8}
     whole = run(Config(**options, out=str(tmp_path / "whole")))

@@ -107,6 +107,7 @@ class ChainInDisguise(sx.AbstractConditionalHMM):
         return False
 
 
+@pytest.mark.slow
 def test_a_chain_written_as_a_conditional_model_has_the_numbers_of_the_chain():
     hmm = sx.models.random_hmm(0, 4, 3)
     other = ChainInDisguise(hmm.initial, hmm.emission, hmm.transition)
@@ -131,6 +132,7 @@ def test_a_chain_written_as_a_conditional_model_has_the_numbers_of_the_chain():
     np.testing.assert_allclose([one.cost, one.mse], [two.cost, two.mse], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["next", "state", "contrast"])
 @pytest.mark.parametrize("lags", [0, 2])
 def test_weights_and_norms_have_the_type_that_was_asked_for(target, lags):

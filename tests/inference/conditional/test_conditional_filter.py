@@ -24,6 +24,7 @@ def drawn(model, T, rng, gaps=0):
     return z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "V", "m", "attention", "lags", "zeros"), CASES)
 def test_every_verb_is_the_sum_over_all_paths_of_states(d, V, m, attention, lags, zeros):
     rng = np.random.default_rng(d)
@@ -56,6 +57,7 @@ def test_filtered_distributions_are_given_the_token_itself_too():
         np.testing.assert_allclose(sx.filter(model, z).filtered[t], beliefs[-1], atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_batch_is_each_sequence_alone_and_a_stream_is_the_filter():
     rng = np.random.default_rng(0)
     model = oracles.lagged(rng, 3, 3, 3, True, 2)
@@ -91,6 +93,7 @@ def test_a_stream_comes_back_from_a_folder(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_inside_jit_vmap_and_grad_the_numbers_are_the_same():
     rng = np.random.default_rng(0)
     model = oracles.lagged(rng, 2, 2, 3)

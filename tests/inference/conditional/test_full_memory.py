@@ -64,6 +64,7 @@ def test_filter_layers_and_explanation_on_a_string_are_those_of_the_process(d, V
     np.testing.assert_allclose(e.prior + e.weights.sum(1), exact, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_control_of_a_lagged_model_estimates_its_filter_on_every_possible_string():
     rng = np.random.default_rng(0)
     for zeros in (0.0, 0.4):

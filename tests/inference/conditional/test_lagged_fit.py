@@ -23,6 +23,7 @@ def counted(model, parts):
     return em.expected_counts(model, contexts), contexts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lags", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_expected_counts_are_parameters_times_slopes_of_the_likelihood(lags):
     rng = np.random.default_rng(lags)
@@ -128,6 +129,7 @@ def test_counts_are_sums_over_all_paths_where_the_lags_that_are_there_have_no_we
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), again, found)
 
 
+@pytest.mark.slow
 def test_a_fit_from_lags_without_weight_never_falls():
     rng = np.random.default_rng(0)
     start = em.replaced(oracles.lagged(rng, 2, 2, 2), {"weights": jnp.array([0.0, 1.0])})
@@ -145,6 +147,7 @@ SHARP = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [n if i == 0 else pytest.param(n, marks=pytest.mark.slow) for i, n in enumerate(SHARP)]
 )
@@ -161,6 +164,7 @@ def test_no_mass_underflows_for_good(case):
     np.testing.assert_allclose(fitted.model.emission[state], wanted, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_from_its_folder_and_on_workers(tmp_path):
     data = sx.sample_sequences(sx.models.mess3(), 0, 10, 20)
     options = {"progress": False, "restarts": 2, "screening": 2, "tolerance": 0.0}
@@ -177,6 +181,7 @@ def test_a_fit_goes_on_from_its_folder_and_on_workers(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, other.model, whole.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attention", "lags"),
     [pytest.param(True, 0, marks=pytest.mark.slow), (False, 0), pytest.param(True, 2, marks=pytest.mark.slow)],
@@ -238,6 +243,7 @@ def test_attention_closes_the_gap_that_constant_weights_leave():
     assert chain - floor > 0.8 * floor
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_from_a_model_keeps_its_zeros_and_names_its_tokens():
     rng = np.random.default_rng(0)
     start = oracles.lagged(rng, 3, 2, 2, True, 0, 0.4)

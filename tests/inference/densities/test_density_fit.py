@@ -68,6 +68,7 @@ def sampled(name, seed=0, number=3, length=150):
 FEW = ("diagonal", "poisson")  # the others take longer to compile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_a_fit_rises_and_explains_the_data_as_well_as_the_model_they_are_from(name):
     model, data = sampled(name)
@@ -84,6 +85,7 @@ def test_a_fit_rises_and_explains_the_data_as_well_as_the_model_they_are_from(na
     assert type(fit.model.emission) is type(model.emission)
 
 
+@pytest.mark.slow
 def test_maximum_likelihood_agrees_with_hmmlearn():
     hmmlearn = pytest.importorskip("hmmlearn.hmm")
     _, data = sampled("full", 4)
@@ -114,6 +116,7 @@ def test_maximum_likelihood_agrees_with_hmmlearn():
         )
 
 
+@pytest.mark.slow
 def test_a_covariance_does_not_collapse_on_one_observation():
     z = np.r_[np.random.default_rng(0).normal(size=30), [50.0]]
     fit = sx.fit(sx.HMM(3, emission="gaussian"), z, restarts=4, progress=False)
@@ -165,6 +168,7 @@ def test_a_stopped_fit_goes_on_to_the_same_model(tmp_path):
         sx.fit(kind, data, **options, shrinkage=2.0, run_folder=tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_single_precision_learns_too():
     _, data = sampled("full")
     start = sx.HiddenMarkovModel(

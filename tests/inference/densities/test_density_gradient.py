@@ -51,6 +51,7 @@ def test_any_free_numbers_are_a_valid_model_of_the_same_structure(name):
     assert moved.emission.n_parameters == model.emission.n_parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", pytest.param("product", marks=pytest.mark.slow)])
 def test_the_first_loss_is_that_of_the_start_and_its_slope_a_quotient_of_differences(name):
     model, data = case(name)
@@ -94,6 +95,7 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(tmp_path):
     assert resumed.model.channels == ("a", "b")
 
 
+@pytest.mark.slow
 def test_a_chain_of_order_two_is_trained_too():
     chain = sx.models.random_order_k(jax.random.key(0), 2, 3, 2)
     model, data = case("poisson")

@@ -32,6 +32,7 @@ def assert_close(a, b, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", all_but_slow("mixture", "product"))
 @pytest.mark.parametrize("shrinkage", [pytest.param(0.0, marks=pytest.mark.slow), 3.0])
 def test_one_batch_of_everything_is_one_iteration(name, shrinkage):
@@ -120,6 +121,7 @@ def test_the_level_of_a_negative_binomial_keeps_the_expectation_of_its_log_rate(
     np.testing.assert_allclose(float(level[0, 0]) - np.log1p(0.6 / 5), expectation, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", all_but_slow("product"))
 def test_two_halves_of_a_data_set_mix_to_the_means_of_the_whole(name):
     model, data = case(name, number=6)

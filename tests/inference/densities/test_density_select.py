@@ -19,6 +19,7 @@ def renumbered(hmm, order):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_alignment_undoes_a_renumbering(name):
     rng = np.random.default_rng(3)

@@ -67,6 +67,7 @@ def test_every_verb_agrees_with_all_paths(name):
         check_all(*random_case(name, seed, spread=2.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", *(pytest.param(n, marks=pytest.mark.slow) for n in ("student", "poisson"))])
 def test_every_verb_agrees_where_densities_underflow(name):
     """States a hundred standard deviations apart: likelihoods of e^-5000 beside one."""
@@ -81,6 +82,7 @@ def test_every_verb_agrees_with_all_paths_of_many_models(name):
         check_all(*random_case(name, 1000 + seed, spread=[0.1, 2.0, 300.0][seed % 3]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_class_that_seems_ruled_out_returns_when_later_observations_decide_for_it(dtype):
     model = sx.HiddenMarkovModel(
@@ -141,6 +143,7 @@ def test_several_series_of_unlike_lengths_are_each_by_itself():
         np.testing.assert_allclose(scores.log_likelihoods[i, :n], own.log_likelihoods, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_tuples_of_states_emit_what_the_newest_one_does():
     rng = np.random.default_rng(0)
     tensor = rng.dirichlet(np.ones(2), (2, 2))
@@ -161,6 +164,7 @@ def test_tuples_of_states_emit_what_the_newest_one_does():
     assert fit.model.emission.n_states == 2
 
 
+@pytest.mark.slow
 def test_traced_and_differentiated():
     model, z, _ = random_case("full", 0, 2.0)
     value = lambda model, z: sx.filter(model, z).log_likelihood
@@ -193,6 +197,7 @@ def test_traced_and_differentiated():
     assert jax.jit(value)(impossible, jnp.asarray([[0.0], [1.0]])) == -jnp.inf
 
 
+@pytest.mark.slow
 def test_explanations_by_deletion_and_shapley_are_their_definitions():
     model, z, _ = random_case("full", 1, 2.0)
     names = ("integrated", "control", "news", "deletion", "shapley")

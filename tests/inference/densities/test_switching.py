@@ -57,6 +57,7 @@ def test_every_verb_agrees_with_all_paths(lags, gap):
         assert_close(level.prior + level.weights.sum(1), f.predicted[-1:] @ np.array([[1.0], [3.0]]), 1e-6)
 
 
+@pytest.mark.slow
 def test_likelihoods_are_those_of_statsmodels():
     pytest.importorskip("statsmodels")
     from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
@@ -80,6 +81,7 @@ def test_likelihoods_are_those_of_statsmodels():
         np.testing.assert_allclose(smoothed, found.smoothed_marginal_probabilities, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_next_observation_is_the_mixture_of_regressions_on_the_last_ones():
     model, z = random_case(1, 2)
     f, own = sx.filter(model, z), model.emission
@@ -109,6 +111,7 @@ def test_the_next_observation_is_the_mixture_of_regressions_on_the_last_ones():
     assert_close(first.standard_error, np.zeros((1, 2)))
 
 
+@pytest.mark.slow
 def test_forecasts_beyond_one_step_have_the_moments_of_all_futures():
     model, z = random_case(2, 1, 1)
     w, A, own = np.asarray(sx.filter(model, z).predicted[-1]), np.asarray(model.transition), model.emission
@@ -172,6 +175,7 @@ def test_several_series_of_unlike_lengths_are_each_by_itself():
     assert scores.scored.sum() == (7 - 2) + (3 - 2)
 
 
+@pytest.mark.slow
 def test_a_stream_remembers_as_many_observations_as_it_reads(tmp_path):
     model, z = random_case(4, 2)
     f, state = sx.filter(model, z), sx.start(model)
@@ -210,6 +214,7 @@ def test_tuples_of_states_emit_what_the_newest_one_does():
     assert (np.abs(one.mean - other.mean) <= 5 * (one.standard_error + other.standard_error) + 1e-10).all()
 
 
+@pytest.mark.slow
 def test_traced_and_differentiated():
     model, z = random_case(0)
     value = lambda model, z: sx.filter(model, z).log_likelihood
@@ -226,6 +231,7 @@ def test_traced_and_differentiated():
         jax.jit(value)(model, jnp.asarray(z).at[2].set(np.nan)).block_until_ready()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(8, 1), (0, 0)])
 def test_one_iteration_is_the_m_step_of_weights_over_all_paths(sizes):
     for seed in range(3):
@@ -259,6 +265,7 @@ REGIMES = sx.HiddenMarkovModel(
 )
 
 
+@pytest.mark.slow
 def test_a_fit_rises_and_recovers_the_regressions_of_the_regimes():
     data = [np.asarray(sx.sample(REGIMES, seed, 600)[1]) for seed in range(3)]
     fit = sx.fit(sx.HMM(2, emission="autoregressive"), data, restarts=2, progress=False)
@@ -345,6 +352,7 @@ def begun():
     return sx.step(MODEL, sx.start(MODEL), Z[0])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -29,6 +29,7 @@ def example(name, length=12, gaps=(2, 7)):
     return model, z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(OPEN))
 def test_a_layer_is_the_formula_of_the_theorem(name):
     model, z = example(name)
@@ -102,6 +103,7 @@ def test_a_batch_is_each_sequence_alone(name):
         np.testing.assert_allclose(found.history[:, i, : len(part) + 1], alone.history, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(["tom_quantum", "fanizza", "post_quantum", "random_quantum", "even"]))
 def test_layers_move_with_the_basis(name):
     model, z = example(name, 10, (3,))
@@ -114,6 +116,7 @@ def test_layers_move_with_the_basis(name):
             )
 
 
+@pytest.mark.slow
 def test_a_token_that_the_input_thinks_impossible_raises_nothing():
     even = sx.models.even()
     z = np.array([0, 1, 1, 0, 1, 1])
@@ -153,6 +156,7 @@ def test_far_from_the_filter_layers_stay_finite():
     np.testing.assert_allclose(history.sum(-1), 1, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_single_precision():
     model = sx.models.tom_quantum()
     small = sx.GeneralisedHMM(*(np.asarray(a, np.float32) for a in model.arrays[:2]), evaluation=np.float32([1, 0, 0]))

@@ -16,6 +16,7 @@ def example(name, length=12, gaps=(2, 7)):
     return model, z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.cases(oracles.ALL))
 def test_terms_add_up_to_every_prediction(name):
     model, z = example(name)
@@ -88,6 +89,7 @@ def test_predictions_and_terms_do_not_depend_on_the_basis(name):
     np.testing.assert_allclose(*ahead, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_batch_is_each_sequence_alone():
     model, z = example("tom_quantum")
     data = sx.Sequences.from_arrays([z, z[:8]])

@@ -141,6 +141,7 @@ def test_a_rare_token_is_not_impossible():
     np.testing.assert_allclose(sx.filter(model, [1]).log_likelihood, np.log(q), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 def test_no_mass_underflows_for_good(dtype):
     """Two coins of which one is tossed for ever: evidence that has turned against one of them can turn again."""
@@ -193,6 +194,7 @@ def test_forecasts_are_sums_over_strings(name):
     assert found.result == sx.RESULTS.successful
 
 
+@pytest.mark.slow
 def test_a_process_is_a_predictor():
     data = sx.sample_sequences(TOM, 0, 6, 9)
     log_p = np.asarray(as_predictor(TOM).log_probabilities(data.values))
@@ -261,7 +263,7 @@ def test_what_this_room_lacks_is_said_in_a_sentence():
         ),
         (
             lambda: sx.smooth("a model", z),
-            "smooth takes a HiddenMarkovModel or a conditionally Markov model or a linear-Gaussian model, not a str",
+            "smooth takes a HiddenMarkovModel or a HiddenMarkovModel of numbers or a conditionally Markov model or a linear-Gaussian model, not a str",
         ),
         (lambda: sx.filter(TOM, z, flavour=1), "filter of a GeneralisedHMM has no option 'flavour'"),
     ):

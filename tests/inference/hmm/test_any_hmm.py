@@ -70,6 +70,7 @@ def test_all_routes_lead_to_the_filter(problem):
     assert all_routes_lead_to_the_filter(problem)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=25, **SETTINGS)
 @hypothesis.given(problems(), st.integers(0, 2**32 - 1))
 def test_any_start_reaches_the_filter_in_as_many_layers_as_tokens(problem, seed):

@@ -17,6 +17,7 @@ Z[[2, 7]] = -1
 PI, _ = oracles.loop_filter(MU, A, C, Z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["next", "state", "own"])
 def test_all_queries_agree_with_a_backward_pass_each(target):
     F = {"next": C, "state": np.eye(4), "own": rng.normal(size=(4, 2))}[target]
@@ -49,6 +50,7 @@ def test_norms_alone_and_single_precision():
     np.testing.assert_allclose(half.weights, full.weights, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_batch_is_each_sequence_alone():
     data = sx.Sequences.from_arrays([Z, Z[:9]])
     last, everything = (sx.explain(HMM, data, queries, method="control") for queries in (-1, "all"))

@@ -98,6 +98,7 @@ def test_an_impossible_token_is_named_or_stepped_over():
     np.testing.assert_array_equal(r.tokens, gap)
 
 
+@pytest.mark.slow
 def test_the_filter_is_differentiable_and_its_gradient_is_the_difference_quotient():
     z = np.array([0, 1, 1, -1, 2, 0, 1, 1, 0, 0], np.int32)
     logits = jax.random.normal(jax.random.key(5), (3, 3))
@@ -113,6 +114,7 @@ def test_the_filter_is_differentiable_and_its_gradient_is_the_difference_quotien
     np.testing.assert_allclose(slope, quotient, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_scores_of_a_data_set_and_their_standard_error():
     hmm = sx.models.casino()
     data = sx.sample_sequences(hmm, jax.random.key(8), 600, 20)  # three parts of at most 256

@@ -18,6 +18,7 @@ def nats(hmm, data=DATA):
     return sx.score(hmm, data).cross_entropy
 
 
+@pytest.mark.slow
 def test_a_network_of_one_model_is_its_dual_filter_and_after_enough_layers_its_filter():
     z = jnp.asarray(DATA.values[:2].T)
     for layers in (3, 12):
@@ -41,6 +42,7 @@ def test_a_network_is_causal_and_ignores_missing_tokens_in_its_loss():
     np.testing.assert_allclose(before.sum(-1), 1, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_descent_reaches_what_baum_welch_reaches():
     em = sx.fit(START, DATA, jax.random.key(3), max_iterations=100)
     trained = sx.fit_by_gradient(START, DATA, 200, jax.random.key(4), optimizer=optax.adam(0.05), batch=40)
@@ -62,6 +64,7 @@ def test_training_a_network_lowers_its_loss_and_is_repeatable():
     assert after > nats(PROCESS) - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [START, sx.DualFilterNetwork.of(START, 2)], ids=["model", "network"])
 def test_training_that_was_stopped_ends_like_training_that_was_not(tmp_path, start):
     options = {"optimizer": optax.adam(0.05), "batch": 16, "save_every": 4}
@@ -78,6 +81,7 @@ def test_training_that_was_stopped_ends_like_training_that_was_not(tmp_path, sta
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_stream_teaches_what_the_whole_teaches():
     batches = [DATA.select(range(i, i + 10)) for i in (0, 10, 20, 30)]
     fit = sx.fit_online(START, batches * 20, exponent=0.7, pseudocounts=1e-3)

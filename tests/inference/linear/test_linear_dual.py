@@ -117,6 +117,7 @@ def unstable_model(radius, order=6):
     return sx.LinearGaussianModel(np.zeros(2), np.eye(2), taps, rng.normal(size=(1, 2)), np.eye(2), np.eye(1))
 
 
+@pytest.mark.slow
 def test_where_plain_conjugate_gradients_report_false_convergence_the_result_is_named_or_right(key):
     model, n = unstable_model(1.06), 300
     z = np.asarray(model.sample(key, n)[1])
@@ -165,6 +166,7 @@ def test_the_choice_is_explained(key):
     assert (g.solver, g.reason) == ("ClosedLoop", "observations are missing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queries", ["last", "all"])
 def test_several_sequences_equal_one_at_a_time(queries, key):
     model = random_model(4, d=2, p=1, order=3, offset=True)

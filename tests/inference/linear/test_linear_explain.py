@@ -70,6 +70,7 @@ def short(gappy):
     return model, z[4:11][[0, 1, 5, 2, 3, 4]]
 
 
+@pytest.mark.slow
 def test_news_deletion_and_shapley_values_are_their_definitions(short):
     model, z = short
     q, d, whole = 6, 2, list(range(6))
@@ -90,6 +91,7 @@ def test_news_deletion_and_shapley_values_are_their_definitions(short):
         np.testing.assert_array_equal(inside.weights[0, 4:], 0)
 
 
+@pytest.mark.slow
 def test_integrated_terms_are_coefficients_times_distances_from_the_mean(short):
     """An affine estimate moves by its coefficient times the step, whatever the other observations."""
     model, z = short
@@ -106,6 +108,7 @@ def test_integrated_terms_are_coefficients_times_distances_from_the_mean(short):
     np.testing.assert_allclose(control.prediction, e.prediction, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_contrast_is_a_difference_of_channels(gappy):
     model, z = gappy
     for method in ("integrated",):
@@ -117,6 +120,7 @@ def test_a_contrast_is_a_difference_of_channels(gappy):
         sx.explain(model, z, contrast=(0, 2))
 
 
+@pytest.mark.slow
 def test_a_model_that_varies_in_time_has_the_terms_of_its_twin_and_refuses_the_kalman_filter(gappy):
     model, z = gappy
     varying = sx.TimeVaryingLinearGaussianModel.from_taps(model, 19)

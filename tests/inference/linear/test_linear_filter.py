@@ -120,6 +120,7 @@ def test_filter_rejects_wrong_shapes_and_infinite_values():
         sx.filter(model, np.full((5, 2), np.inf))
 
 
+@pytest.mark.slow
 def test_filtered_states_are_conditioned_on_their_own_observation_too(gappy):
     model, z = gappy
     run = sx.filter(model, z)

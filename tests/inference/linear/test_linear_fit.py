@@ -36,6 +36,7 @@ def test_each_step_of_em_raises_the_likelihood_and_stays_at_a_fixed_point_of_the
     assert np.diff(values).min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "coordinates",
     [Coordinates(), Coordinates(True, "stationary"), Coordinates(start="diffuse")],
@@ -184,6 +185,7 @@ CONSTANT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [sx.LinearGaussian(1), *(pytest.param(k, marks=pytest.mark.slow) for k in (sx.LinearGaussian(1, 2, start="diffuse"), sx.LinearGaussian(2, start="free")))],
@@ -222,6 +224,7 @@ def test_the_starts_are_what_they_are_called():
     np.testing.assert_allclose(higher.initial_covariance[0, 0], covariance[-1, -1], rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=SLOW) for seed in range(1, 8))])
 def test_no_fit_returns_a_number_that_is_not_one(seed):
     rng = np.random.default_rng(seed)
@@ -239,6 +242,7 @@ def test_no_fit_returns_a_number_that_is_not_one(seed):
     np.testing.assert_allclose(fit.log_likelihood, sx.filter(fit.model, y).log_likelihood, rtol=1e-6, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["em", "gradient"])
 def test_a_fit_reports_each_iteration_and_stops_when_asked(method):
     z = np.cumsum(np.random.default_rng(0).normal(size=80))
@@ -299,6 +303,7 @@ def test_a_fit_takes_as_many_steps_as_it_may(most):
     assert len(found.log_likelihoods) == most + 1
 
 
+@pytest.mark.slow
 def test_a_free_start_of_many_sequences_is_where_the_likelihood_has_no_slope():
     rng = np.random.default_rng(0)
     x, columns = 3.0 + 2 * rng.normal(size=80), []

@@ -37,6 +37,7 @@ def test_forecasts_of_an_operator_use_its_later_steps():
     )
 
 
+@pytest.mark.slow
 def test_a_forecast_whose_solver_failed_says_so(monkeypatch):
     from steerax.inference.linear import forecast
 

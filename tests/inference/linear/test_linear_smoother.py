@@ -49,6 +49,7 @@ def test_the_smoother_keeps_its_digits(kind):
         assert error.max() < 1e-6
 
 
+@pytest.mark.slow
 def test_states_that_decay_without_noise_are_exact():
     """What the predictions have forgotten is still known of the past: no covariance of a prediction is inverted."""
     mix = np.array([[1, 0.5], [0.3, 1]])

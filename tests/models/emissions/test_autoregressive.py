@@ -25,6 +25,7 @@ def case(structure="full", seed=0, length=300):
     return emission, windows_of(z, L), weights
 
 
+@pytest.mark.slow
 def test_densities_and_cumulative_probabilities_are_those_of_scipy_given_the_past():
     emission, read, _ = case()
     read[7, :P], read[8, 0], read[9, P] = np.nan, np.nan, np.nan

@@ -27,6 +27,7 @@ def test_densities_are_those_of_scipy_also_where_channels_are_missing(name):
     np.testing.assert_allclose(emission.log_likelihoods(jnp.asarray(z.reshape(6, 10, -1))).reshape(60, 3), found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_moments_and_cumulative_probabilities_are_those_of_samples(name):
     emission, _ = random_emission(name, np.random.default_rng(2), 2)
@@ -100,6 +101,7 @@ def nudged(emission, rng, size):
     return moved(emission)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shrinkage", "gaps"), [(0.0, 0.0), (2.0, 0.25)])
 @pytest.mark.parametrize("name", NAMES)
 def test_repeated_m_steps_rise_to_where_no_nudge_helps(name, shrinkage, gaps):
