@@ -5,8 +5,8 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import optax
+import pytest
 
 import steerax as sx
 from steerax.runs.loop import Snapshot
