@@ -65,6 +65,8 @@ _HOME: dict[str, str] = {
     "recalibrate": "steerax.inference.linear.calibration",
     # many computations side by side
     "sweep": "steerax.runs.executors",
+    # a table of sequences: the best attention network, with a proof
+    "OptimalAttentionClassifier": "steerax.lifted.classifier.estimator",
     # files
     "save": "steerax.runs.models",
     "load": "steerax.runs.models",

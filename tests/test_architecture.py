@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "transformer": GROUND,
     "training": GROUND | {"transformer"},
     "depth": GROUND | {"transformer", "training", "report"},
-    "lifted": GROUND | {"models", "transformer"},
+    "lifted": GROUND | {"models", "transformer", "report"},
     "report": GROUND,
     "beliefs": GROUND | {"models", "inference", "transformer", "training", "report"},
 }
@@ -36,8 +36,8 @@ TWINS = {"filter", "smoother", "dual", "explain", "forecast", "fit", "select"}
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 # lines; the aim of 20 500 was for the rooms of the first edition, before exactness at the edges, faults of the outer world,
-# operators and beliefs
-LONGEST_PACKAGE = 38_000
+# operators and beliefs, and the classifier
+LONGEST_PACKAGE = 42_000
 
 
 def module_of(path: pathlib.Path) -> str:

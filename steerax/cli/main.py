@@ -33,6 +33,8 @@ _COMMANDS = (
     "analyse",
     "beliefs",
     "solve",
+    "classify",
+    "check",
     "reproduce",
 )
 

@@ -7,13 +7,14 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .._bounds import COUNT, COUNT_OR_ZERO, SEED, check_fields
+from .._errors import ConfigurationError
 from ..data.read import Format
 from ..runs.files import free_place, try_place
 from .answers import Answer, tell
@@ -78,6 +79,16 @@ def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
     called: Any = run
     called.__signature__ = inspect.Signature([parameter for kind in kinds for parameter in _parameters(kind)])
     return called
+
+
+def check_place(out: Path, overwrite: bool, files: Sequence[str]) -> None:
+    """A place for a folder, or one that holds an earlier such folder, of these files, and nothing else, if it may be replaced.
+
+    **Raises:** `ConfigurationError`.
+    """
+    try_place(free_place(out, overwrite), folder=True)
+    if strange := sorted(path.name for path in out.glob("*") if path.name not in files):
+        raise ConfigurationError(f"{out} holds {strange[0]!r}, which is no part of a solution; choose another place.")
 
 
 def _parameters(kind: Any) -> list[inspect.Parameter]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from .._bounds import COUNT, POSITIVE, SEED
 from .._errors import ConfigurationError
 from .answers import Answer
-from .options import Options, Overwrite, command
+from .options import Options, Overwrite, check_place, command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def solve(options: _Options) -> Answer:
 
     tasks, out = lifted.tasks.TASKS, options.out
     if out is not None:
-        _check_place(out, options.overwrite)
+        check_place(out, options.overwrite, _FILES)
     if options.task in tasks:
         problem = tasks[options.task](options.n)
     elif Path(options.task).exists():
@@ -82,18 +82,6 @@ def solve(options: _Options) -> Answer:
 
 
 _FILES = ("certificate", "network.json", "run_network.py", "network.h", "network.trits")
-
-
-def _check_place(out: Path, overwrite: bool) -> None:
-    """A place for a solution, or one that holds an earlier solution and nothing else, if it may be replaced.
-
-    **Raises:** `ConfigurationError`.
-    """
-    from ..runs.files import free_place, try_place
-
-    try_place(free_place(out, overwrite), folder=True)
-    if strange := sorted(path.name for path in out.glob("*") if path.name not in _FILES):
-        raise ConfigurationError(f"{out} holds {strange[0]!r}, which is no part of a solution; choose another place.")
 
 
 def _write(solution: Any, out: Path) -> None:

@@ -4,7 +4,8 @@ Everything here needs NumPy only; compiled kernels and JAX are loaded where a co
 """
 
 from .certificate.certificate import Certificate
-from .certificate.check import CertificateError, check
+from .certificate.check import CertificateError
+from .checks import check
 from .problem import alphabet, tasks
 from .problem.distribution import Distribution
 from .problem.problem import Problem, read_table

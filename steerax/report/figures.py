@@ -184,20 +184,43 @@ def text(
     places: Sequence[str] | None = None,
     choice_label: str = "Explain",
     close: bool = False,
+    query_label: str = "Prediction",
 ) -> dict:
     """A text whose pieces `tokens` are coloured by their weights, which are read by pointing or with the keyboard.
 
     A slider chooses the query (with every figure of the same `link`), a menu one of the `choices`. The first `reach[q]` pieces belong
-    to query `q`. `key` says what the colours mean, `unit` what is counted, `places` where a piece stands; `close` sets pieces without gaps.
+    to query `q`, which the slider calls `query_label`. `key` says what the colours mean, `unit` what is counted, `places` where a piece stands; `close` sets pieces without gaps.
     """
     spread = lambda weights: float(np.max(np.abs(np.nan_to_num(np.asarray(weights, float))), initial=0))
     content = {
         "title": title, "caption": caption, "tokens": tokens, "unit": unit, "key": key, "link": link, "query_notes": query_notes,
-        "reach": reach, "choice_label": choice_label, "close": close,
+        "reach": reach, "choice_label": choice_label, "close": close, "query_label": query_label,
         "places": places if places is not None else [f"position {s}" for s in range(len(tokens))],
         "choices": {name: {**vars(each), "limit": spread(each.weights)} for name, each in choices.items()},
     }  # fmt: skip
     return _figure("text", content, digits=4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """A node of a tree of questions: its words, a note below them, and the branches (word of the answer, node); an end has none."""
+
+    words: str
+    note: str = ""
+    branches: Sequence[tuple[str, "Branch"]] = ()
+
+
+def tree(title: str, caption: str, root: Branch) -> dict:
+    """Questions from left to right, one below the other on a narrow screen."""
+
+    def content(node: Branch) -> dict[str, Any]:
+        return {
+            "words": node.words,
+            "note": node.note,
+            "branches": [[answer, content(below)] for answer, below in node.branches],
+        }
+
+    return _figure("tree", {"title": title, "caption": caption, "root": content(root)})
 
 
 def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict:

@@ -14,7 +14,7 @@ import markupsafe
 
 from ..runs.files import write_whole
 
-_OWN_ASSETS = {"clouds", "text"}  # kinds of figures whose style and script only their pages hold
+_OWN_ASSETS = {"clouds", "text", "tree"}  # kinds of figures whose style and script only their pages hold
 
 
 @dataclasses.dataclass(frozen=True)

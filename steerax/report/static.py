@@ -100,11 +100,12 @@ def _matplotlib() -> Any:
     try:
         return importlib.import_module("matplotlib")
     except ImportError:
-        raise ConfigurationError('SVG and PDF need matplotlib; try: pip install "steerax[plot]".') from None
+        raise ConfigurationError('Drawing needs matplotlib; try: pip install "steerax[plot]".') from None
 
 
-def _canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
-    """(figure, axes `[rows columns]`) in inches, without the global state of pyplot."""
+def canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
+    """(figure, axes `[rows columns]`) in inches, without the global state of pyplot. **Raises:** `ConfigurationError` without matplotlib."""
+    _matplotlib()
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(width, height), layout="constrained")
@@ -117,7 +118,7 @@ def _array(values: Any) -> np.ndarray:
 
 def draw_lines(figure: dict) -> Any:
     """Curves with bands, labelled at their right ends."""
-    drawn, axes = _canvas(5.2, 2.9)
+    drawn, axes = canvas(5.2, 2.9)
     ax, colour, used, ends = axes[0, 0], colours(), dict.fromkeys(colours(), 0), []
     log = {"x": figure["log_x"], "y": figure["log_y"]}
     ax.set(**{f"{name}scale": "log" for name, on in log.items() if on})
@@ -164,7 +165,7 @@ def _label_ends(ax: Any, ends: list[tuple[float, str, str]], least: float = 0.06
 def _draw_dots(figure: dict) -> Any:
     """One row per method with its value, bars of two standard errors."""
     rows = figure["rows"]
-    drawn, axes = _canvas(5.2, 0.5 + 0.24 * len(rows))
+    drawn, axes = canvas(5.2, 0.5 + 0.24 * len(rows))
     ax, colour = axes[0, 0], colours()
     for i, row in enumerate(rows):
         if row["value"] is None:
@@ -191,7 +192,7 @@ def _draw_matrix(figure: dict) -> Any:
     first = np.asarray(next(iter(choices.values())), float)
     wide = 4.6 if figure["row_labels"] else 2.4
     tall = 0.25 + 0.17 * len(first) if figure["row_labels"] else float(np.clip(2.2 * len(first) / first.shape[1], 1, 3))
-    drawn, axes = _canvas(0.8 + wide * columns, (0.5 + tall) * rows, rows, columns)
+    drawn, axes = canvas(0.8 + wide * columns, (0.5 + tall) * rows, rows, columns)
     both = figure["diverging"]
     ends = [colour["filter"], "#ffffff", colour["transformer"]] if both else ["#ffffff", colour["filter"]]
     shades = LinearSegmentedColormap.from_list("roles", ends)
@@ -219,7 +220,7 @@ def _draw_matrix(figure: dict) -> Any:
 def _draw_profile(figure: dict) -> Any:
     """Bars over the steps for the last query, a row of axes per panel, tokens below."""
     panels, tokens = figure["panels"], figure["tokens"]
-    drawn, axes = _canvas(6.4, 0.4 + 0.95 * len(panels), len(panels))
+    drawn, axes = canvas(6.4, 0.4 + 0.95 * len(panels), len(panels))
     colour, steps = colours(), np.arange(len(tokens))
     for ax, panel in zip(axes[:, 0], panels, strict=True):
         values = _array(next(iter(panel["choices"].values()))[-1])
@@ -237,7 +238,7 @@ def _draw_profile(figure: dict) -> Any:
 
 def _draw_graph(figure: dict) -> Any:
     """States on a circle, an arrow per positive transition probability, labelled where it is below one."""
-    drawn, axes = _canvas(3.2, 3.2)
+    drawn, axes = canvas(3.2, 3.2)
     ax, colour, n = axes[0, 0], colours(), len(figure["labels"])
     arrow = {"arrowstyle": "-|>", "color": colour["soft"], "lw": 0.8, "mutation_scale": 9, "shrinkA": 9, "shrinkB": 9}
     angle = np.pi / 2 - 2 * np.pi * np.arange(n) / n
@@ -266,7 +267,7 @@ def _draw_clouds(figure: dict) -> Any:
     columns = 3 if len(panels) == 3 else min(len(panels), 2)
     rows, size = -(-len(panels) // columns), high - low
     side = 2.2 if columns == 3 else 2.8
-    drawn, axes = _canvas(side * columns, (side * size[1] / size[0] + 0.55) * rows, rows, columns)
+    drawn, axes = canvas(side * columns, (side * size[1] / size[0] + 0.55) * rows, rows, columns)
     drawn.get_layout_engine().set(w_pad=0.14)
     shades = mixed(figure["colors"], [colour[role] for role in figure["roles"]])
     area = np.clip(28 / np.sqrt(len(shades)), 0.45, 2) ** 2 * 2

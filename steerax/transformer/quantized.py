@@ -71,17 +71,19 @@ class Pool:
         _covers(self.values.shape, (sizes[self.value],))
         return [*sizes, int(self.values.max() - self.values.min()) + 1]
 
-    def apply(self, registers: list[Int[np.ndarray, "N n"]]) -> list[Int[np.ndarray, "N n"]]:
-        """The registers with $z$ appended."""
+    def attention(self, registers: list[Int[np.ndarray, "N n"]]) -> Int[np.ndarray, "N n n"]:
+        """$w_{ij}$, the integer weights before they are divided by their sums."""
         s = self.score[registers[self.query][:, :, None], registers[self.key][:, None, :]]  # [N n n]
         n = s.shape[-1]
         seen = np.tril(np.ones((n, n), bool)) if self.causal else np.ones((n, n), bool)
         if self.weights is None:
-            w = s * seen
-        else:
-            best = np.where(seen, s, s.min()).max(-1, keepdims=True)
-            w = self.weights[np.clip(best - s, 0, len(self.weights) - 1)] * seen
-        u = self.values[registers[self.value]]
+            return s * seen
+        best = np.where(seen, s, s.min()).max(-1, keepdims=True)
+        return self.weights[np.clip(best - s, 0, len(self.weights) - 1)] * seen
+
+    def apply(self, registers: list[Int[np.ndarray, "N n"]]) -> list[Int[np.ndarray, "N n"]]:
+        """The registers with $z$ appended."""
+        w, u = self.attention(registers), self.values[registers[self.value]]
         total, mass = (w * u[:, None, :]).sum(-1), w.sum(-1)
         z = np.where(mass > 0, _round_ratio(total, np.maximum(mass, 1), self.rounding), 0)
         return [*registers, np.clip(z, self.values.min(), self.values.max()) - self.values.min()]

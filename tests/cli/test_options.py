@@ -33,6 +33,8 @@ ARGUMENTS = {
     "analyse": ["gpt", "--data", "text.txt", "--out", "out.html"],
     "beliefs": ["gpt", "mess3", "--out", "out.html"],
     "solve": ["parity", "--out", "out"],
+    "classify": ["table.csv", "--out", "out"],
+    "check": ["certificate"],
     "reproduce": ["layers", "--out", "out"],
 }
 

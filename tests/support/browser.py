@@ -23,7 +23,7 @@ def opened(path, width: int, scheme: str):
         tab.on("pageerror", lambda error: faults.append(str(error)))
         tab.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
         tab.goto(path.as_uri())
-        tab.locator("svg").first.wait_for()
+        tab.locator("[data-figure] > *").first.wait_for()  # drawn
         yield tab, faults
         browser.close()
 

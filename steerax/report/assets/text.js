@@ -5,7 +5,7 @@ function drawText(host, figure, width) {
   const redraw = () => { host.replaceChildren(); drawText(host, figure, width); };
   const link = links[figure.link], last = figure.query_notes.length - 1, controls = node("div", { class: "controls" }, host);
   if (last > 0) {
-    const label = node("label", { for: "slider-" + figure.link }, controls, "Prediction "), at = node("output", {}, label);
+    const label = node("label", { for: "slider-" + figure.link }, controls, figure.query_label + " "), at = node("output", {}, label);
     const slider = node("input", { type: "range", min: 0, max: last, step: 1, id: "slider-" + figure.link }, controls);
     slider.addEventListener("input", () => choose(figure.link, +slider.value));
     figure.slide = () => { slider.value = link.row; at.textContent = `${link.row + 1} of ${last + 1}`; };
