@@ -37,7 +37,7 @@ TWINS = {"filter", "smoother", "dual", "explain", "forecast", "fit", "select"}
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 # lines; the aim of 20 500 was for the rooms of the first edition, before exactness at the edges, faults of the outer world,
 # operators and beliefs, and the classifier
-LONGEST_PACKAGE = 42_000
+LONGEST_PACKAGE = 44_000
 
 
 def module_of(path: pathlib.Path) -> str:

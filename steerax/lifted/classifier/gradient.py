@@ -85,7 +85,7 @@ def _descent(
     def climb(bits, there, key):
         one, two = jax.random.split(key)
         draw = lambda key, shape: 0.1 * jax.random.normal(key, shape, jnp.float32)
-        parameters = draw(one, (nodes, most)), draw(two, answers)
+        parameters: Any = draw(one, (nodes, most)), draw(two, answers)
 
         def step(state, _):
             parameters, moments = state

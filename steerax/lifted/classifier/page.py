@@ -114,7 +114,7 @@ def _table(model: Any, others: Sequence[Contestant], held: Any) -> dict:
         "Shares of right answers (± one standard error), the objective, and what no network of the class is below."
     )
     return figures.table(
-        "Beside the best tree of the same depth and gradient training of the class", caption, columns, rows
+        f"{others[0].name.capitalize()} beside {' and '.join(o.name for o in others[1:])}", caption, columns, rows
     )
 
 

@@ -124,11 +124,13 @@ class _Search:
         except KeyboardInterrupt:
             stopped = "interrupted"
         context, part, tree = self.found
-        heads = tree if part is None else as_heads(tree, part.library, part.context, self.problem.shape)
+        if part is not None:
+            assert part.library is not None
+            tree = as_heads(tree, part.library, context, self.problem.shape)
         sizes = {part.context: len(part.library.bits) for part in self.parts if part.library is not None}
         return Solution(
             context,
-            heads,
+            tree,
             self.upper + self.floor,
             self.lower + self.floor,
             sizes,
