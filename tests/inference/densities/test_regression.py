@@ -1,5 +1,7 @@
 """Regressions on known inputs in each state: every verb against all paths, statsmodels, SciPy and least squares."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def log_densities(emission, z):
         o = np.isfinite(row[:p])
         for x in range(D if o.any() else 0):
             mean = np.asarray(emission.intercept[x]) + np.asarray(emission.coefficients[x]) @ row[p:]
-            S = np.asarray(emission.covariance[x])[np.ix_(o, o)]
+            S: Any = np.asarray(emission.covariance[x])[np.ix_(o, o)]
             found[t, x] = stats.multivariate_normal.logpdf(row[:p][o], mean[o], S)
     return found
 
@@ -95,7 +97,7 @@ def test_likelihoods_and_a_fit_are_those_of_statsmodels():
     fit = sx.fit(kind, z, restarts=2, shrinkage=0.0, tolerance=1e-10, progress=False)
     assert np.diff(fit.objective).min() > -1e-8 * abs(fit.objective[0])
     assert fit.n_parameters == 1 + 2 + 2 + 4 + 2
-    best = peer.fit(of_peer(fit.model), disp=False)
+    best: Any = peer.fit(of_peer(fit.model), disp=False)
     order = np.argsort(-np.asarray(fit.model.emission.coefficients[:, 0, 0]))
     # the start of the chain is free in one and stationary in the other: 1 / 250 of what is known
     np.testing.assert_allclose(best.params, of_peer(fit.model), atol=0.02)

@@ -363,6 +363,7 @@ def begun():
         (lambda: sx.forecast(MODEL, Z, 2, samples=0), "samples"),
         (lambda: sx.explain(MODEL, Z), "depends on the observations before"),
         (lambda: sx.explain(MODEL, Z, contrast=(0, 1)), "depends on the observations before"),
+        (lambda: sx.align_states(MODEL, MODEL), "align_states compares"),
         (lambda: sx.step(MODEL, begun(), np.full(2, np.nan)), "once it has begun"),
         (lambda: sx.step(MODEL, sx.start(MODEL), [0.0, np.nan]), "once it has begun"),
         (lambda: sx.step(MODEL, sx.start(random_case(0, 1)[0]), Z[0]), "a state of this model"),
