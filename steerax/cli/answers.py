@@ -54,13 +54,13 @@ def symbols_of(model: Any) -> tuple[str, ...]:
 
 
 def channels_of(model: Any) -> Sequence[str | int]:
-    """The names of a linear model's channels, or their numbers."""
-    return model.channels or range(model.n_channels)
+    """The names of the channels that a model emits, or their numbers."""
+    return (model.channels or range(model.n_channels))[: model.n_channels]
 
 
 def of_channels(model: Any, texts: Sequence[str]) -> str:
     """A text for each channel in one line, with the names of the channels, if there are any."""
-    names = [f"{name} " for name in model.channels] if model.channels else [""] * len(texts)
+    names = [f"{name} " for name in channels_of(model)] if model.channels else [""] * len(texts)
     return "  ".join(name + text for name, text in zip(names, texts, strict=True))
 
 

@@ -10,7 +10,7 @@ import steerax as sx
 
 from .._bounds import COUNT, Range
 from .._errors import ConfigurationError
-from .answers import Answer, symbols_of
+from .answers import Answer, channels_of, symbols_of
 from .inputs import one, opened, stepping_over
 from .options import ModelOptions, Number, Seed, command
 from .regressors import Effects
@@ -117,7 +117,7 @@ def _of_series(model: Any, z: np.ndarray, options: _Options, effects: Effects) -
         raise ConfigurationError("--by-word and --token are of tokens; these data are numbers.")
     asked: dict[str, Any] = {"method": options.method, "orders": options.orders, "key": options.seed}
     asked |= stepping_over(model, options)
-    names = list(model.channels or map(str, range(model.n_channels)))
+    names = list(map(str, channels_of(model)))
     pair = None if options.contrast is None else [_channel(names, each) for each in options.contrast]
     found = sx.explain(model, z, options.query, contrast=pair, **asked)
     take = lambda rows: rows[:, 0] if pair is None else rows[:, pair[0]] - rows[:, pair[1]]

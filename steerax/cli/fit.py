@@ -31,7 +31,9 @@ class _Options(TableOptions):
     start: Annotated[str, "first state of a linear model: stationary, diffuse (no level of its own) or free"] = (
         "stationary"
     )
-    inputs: Annotated[str | None, "columns of known inputs, such as price,holiday (linear)"] = None
+    inputs: Annotated[
+        str | None, "columns of known inputs, such as price,holiday (linear, or --emission regression)"
+    ] = None
     restarts: Annotated[int, "random starts; the best one is kept (hmm)", COUNT] = 3
     iterations: Annotated[int, "largest number of iterations", COUNT] = 200
     tolerance: Annotated[float, "stop at a smaller gain, in nats per observation", NOT_NEGATIVE] = 1e-6
@@ -75,9 +77,15 @@ def fit(options: _Options) -> Answer:
     of_tokens = is_hmm and options.emission == "categorical"
     if options.resume and not is_hmm:
         raise ConfigurationError("Fits of linear models are not kept while they run; leave out --resume.")
-    if options.inputs is not None and is_hmm:
-        raise ConfigurationError("Known inputs are of linear models; leave out --inputs, or say --model linear.")
+    if options.inputs is not None and is_hmm and options.emission != "regression":
+        raise ConfigurationError(
+            "Known inputs are of linear models and of regressions; leave out --inputs, or say --model linear or --emission regression."
+        )
     inputs = input_columns(options.inputs, options.names)
+    if options.emission == "regression" and not inputs:
+        raise ConfigurationError(
+            "A regression reads known inputs; name their columns, --inputs price,holiday for instance."
+        )
     try_place(options.folder, folder=True)
     stopped = any(options.unfinished.glob("checkpoints/[0-9]*"))
     check_place(options.folder, options.overwrite or (options.resume and stopped))
@@ -93,7 +101,7 @@ def fit(options: _Options) -> Answer:
             )
         discard(options.unfinished)
     lock = Lock(options.unfinished)
-    fitted, regressors = _fit_hmm(training, options) if is_hmm else _fit_series(training, options, inputs)
+    fitted, regressors = _fit_hmm(training, options, inputs) if is_hmm else _fit_series(training, options, inputs)
     interrupted = fitted.result == sx.RESULTS.interrupted
     kept = interrupted and is_hmm  # with all that a fit needs to go on; a linear model is saved as far as it came
     if not kept:
@@ -114,12 +122,13 @@ def fit(options: _Options) -> Answer:
     return Answer(record | measured, "\n".join(lines), code=130 if interrupted else 0)
 
 
-def _fit_hmm(training: Sequences, options: _Options) -> tuple[Any, Regressors]:
+def _fit_hmm(training: Sequences, options: _Options, inputs: list[str]) -> tuple[Any, Regressors]:
     numbers = options.emission != "categorical"
     # no transition is ruled out by what happened to be seen, as for tokens; emissions of numbers have a prior of their own
     prior = {"shrinkage": options.shrinkage} if numbers else {}
+    emission = sx.emissions.Regression.kind(inputs=len(inputs)) if inputs else options.emission
     fitted = sx.fit(
-        sx.HMM(options.states, order=options.order, emission=options.emission),
+        sx.HMM(options.states, order=options.order, emission=emission),
         training,
         options.seed,
         restarts=options.restarts,

@@ -26,7 +26,8 @@ def forecast(options: _Options) -> Answer:
     """Forecast the next observations of a sequence. Example: `steerax forecast runs/text-hmm text.txt --steps 5`."""
     model, data, effects = opened(options)
     z = one(data, options.number)
-    ahead = sx.forecast(model, z, options.steps, **stepping_over(model, options))
+    inputs = {name: rows[0] for name, rows in effects.ahead([options.number], options.steps).items()}
+    ahead = sx.forecast(model, z, options.steps, **inputs, **stepping_over(model, options))
     sets = np.asarray(ahead.interval(options.coverage))
     if data.is_tokens:
         steps, lines, table = _tokens(model, ahead, sets)

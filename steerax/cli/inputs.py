@@ -29,6 +29,11 @@ def opened(options: ModelOptions) -> tuple[Any, Sequences, Effects]:
 
     model = load(options.model)
     match kind_of(model):
+        case "hidden_markov_model" if model.n_inputs:
+            p, named = model.n_channels, model.channels  # without names --tokens has those of the inputs too
+            columns = (None, ()) if named is None else (named[:p], named[p:])
+            data = read_series(options.data, remembered(options), *columns)
+            return model, *Effects.kept(data, model.n_inputs)
         case "hidden_markov_model" if not model.emits_tokens:
             return model, read_series(options.data, remembered(options), model.channels), Effects()
         case "hidden_markov_model":

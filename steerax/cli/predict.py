@@ -47,7 +47,8 @@ def _tokens(model: Any, data: Sequences, names: Sequence[str], options: _Options
 
 def _series(model: Any, data: Sequences, names: Sequence[str], effects: Effects, options: _Options) -> Answer:
     """The next observation of each sequence, with its standard deviation."""
-    ahead = sx.forecast(model, data, 1, **stepping_over(model, options))
+    inputs = effects.ahead(range(data.number), 1)
+    ahead = sx.forecast(model, data, 1, **inputs, **stepping_over(model, options))
     means = np.asarray(ahead.mean)[:, 0] + np.concatenate([effects.after(i, 1) for i in range(data.number)])
     sds = np.sqrt(np.diagonal(np.asarray(ahead.covariance)[:, 0], axis1=1, axis2=2))
     rows, lines, table = [], [], [["sequence", "channel", "mean", "sd"]]

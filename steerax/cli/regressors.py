@@ -1,10 +1,11 @@
-"""Known inputs of linear models: columns whose effect is taken off before a model sees a series, and put back after.
+"""Known inputs: of linear models, columns whose effect is taken off before a model sees a series, and put back after; of a
+regression in each state, columns that the model reads itself.
 
-A fitted model belongs to $Z_t-Dw_t$. Rows after the last observation hold the inputs of the future.
+A fitted linear model belongs to $Z_t-Dw_t$. Rows after the last observation hold the inputs of the future.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,15 +80,16 @@ def input_columns(named: str | None, channels: list[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Effects:
-    """What the inputs of a model add to series; nothing, where it has none.
+    """What the inputs of a model add to series; nothing, where it has none, or reads them itself.
 
     **Attributes:** `regressors`; `ends`, the time after the last observation of each series; `rows`, the effect on every row of
-    each series, also after its end.
+    each series, also after its end, or with `read` the inputs of these rows.
     """
 
     regressors: Regressors = Regressors()
     ends: tuple[int, ...] = ()
     rows: tuple[np.ndarray, ...] = ()
+    read: tuple[str, ...] = ()
 
     @classmethod
     def taken_off(cls, data: Sequences, regressors: Regressors) -> tuple[Sequences, "Effects"]:
@@ -95,15 +97,33 @@ class Effects:
         if not regressors.names:
             return data, cls()
         seen, w = split_columns(data, len(regressors.names))
-        effects, parts, ends = w @ regressors.weights.T, [], []
-        for i in range(seen.number):
-            observed = np.flatnonzero(np.isfinite(seen[i]).any(-1))
-            if not len(observed):
-                raise DataError(f"Sequence {seen.names[i] if seen.names else i} has no observation; remove it.")
-            ends.append(int(observed[-1]) + 1)
-            parts.append(seen[i][: ends[-1]] - effects[i, : ends[-1]])
+        effects, ends = w @ regressors.weights.T, _ends(seen)
+        parts = [seen[i][:end] - effects[i, :end] for i, end in enumerate(ends)]
         rows = tuple(effect[:length] for effect, length in zip(effects, seen.lengths, strict=True))
-        return Sequences.from_arrays(parts, names=seen.names, columns=seen.columns), cls(regressors, tuple(ends), rows)
+        return Sequences.from_arrays(parts, names=seen.names, columns=seen.columns), cls(regressors, ends, rows)
+
+    @classmethod
+    def kept(cls, data: Sequences, n_inputs: int) -> tuple[Sequences, "Effects"]:
+        """Series up to their last observation with the inputs behind the channels, for a model that reads these."""
+        seen, w = split_columns(data, n_inputs)
+        ends, names = (
+            _ends(seen),
+            tuple((data.columns or [f"input {i}" for i in range(data.values.shape[2])])[-n_inputs:]),
+        )
+        parts = [data[i][:end] for i, end in enumerate(ends)]
+        rows = tuple(u[:length] for u, length in zip(w, seen.lengths, strict=True))
+        return Sequences.from_arrays(parts, names=data.names, columns=data.columns), cls(
+            Regressors(), ends, rows, names
+        )
+
+    def ahead(self, numbers: Sequence[int], steps: int) -> dict[str, np.ndarray]:
+        """The inputs `[B steps q]` of the times after the end of some series, as an option of `forecast`, for a model that reads them.
+
+        **Raises:** `DataError` if they lie after the last row.
+        """
+        if not self.read:
+            return {}
+        return {"inputs": np.stack([self._rows(i, self.ends[i], self.ends[i] + steps, self.read) for i in numbers])}
 
     def between(self, number: int, first: int, last: int) -> np.ndarray:
         """`[last - first, p]`: the effect on these times of one series.
@@ -112,10 +132,14 @@ class Effects:
         """
         if not self.regressors.names:
             return np.zeros((last - first, 1))
+        return self._rows(number, first, last, self.regressors.names)
+
+    def _rows(self, number: int, first: int, last: int, names: Sequence[str]) -> np.ndarray:
+        """Rows of one series. **Raises:** `DataError` if they lie after the last one, with what is to be added."""
         rows, end = self.rows[number], self.ends[number]
         if last > len(rows):
             raise DataError(
-                f"The model needs {', '.join(self.regressors.names)} at {last - end} time{'s' * (last - end > 1)} after the last "
+                f"The model needs {', '.join(names)} at {last - end} time{'s' * (last - end > 1)} after the last "
                 f"observation, and the data have them at {len(rows) - end}; add rows with these columns, in which the "
                 "observation is empty."
             )
@@ -125,3 +149,12 @@ class Effects:
         """`[steps p]`: the effect on the times after the end of one series. **Raises:** `DataError`."""
         end = self.ends[number] if self.ends else 0
         return self.between(number, end, end + steps)
+
+
+def _ends(seen: Sequences) -> tuple[int, ...]:
+    """The time after the last observation of each series. **Raises:** `DataError` for one without any."""
+    observed = [np.flatnonzero(np.isfinite(seen[i]).any(-1)) for i in range(seen.number)]
+    for i, times in enumerate(observed):
+        if not len(times):
+            raise DataError(f"Sequence {seen.names[i] if seen.names else i} has no observation; remove it.")
+    return tuple(int(times[-1]) + 1 for times in observed)

@@ -21,7 +21,8 @@ class Sequences:
 
     **Attributes:** `values`; `lengths`, int `[B]`; `vocabulary`, or `None` for observations and for plain codes;
     `names`, one per sequence, or `None`; `columns`, the names of the channels of observations, or `None`; `source`, one line
-    about the file they were read from; `devices`, over which verbs spread the sequences, see `over`.
+    about the file they were read from; `devices`, over which verbs spread the sequences, see `over`; `n_inputs`, how
+    many of the last columns are known inputs, which do not count as observed.
     """
 
     values: np.ndarray
@@ -31,6 +32,7 @@ class Sequences:
     columns: tuple[str, ...] | None = None
     source: str = ""
     devices: tuple[Any, ...] | None = None
+    n_inputs: int = 0
 
     @classmethod
     def from_arrays(
@@ -114,7 +116,11 @@ class Sequences:
     @functools.cached_property
     def mask(self) -> np.ndarray:
         """Bool `[B T]`: inside its sequence and observed (for observations: at least one channel)."""
-        seen = self.values >= 0 if self.is_tokens else np.isfinite(self.values).any(-1)
+        seen = (
+            self.values >= 0
+            if self.is_tokens
+            else np.isfinite(self.values[..., : self.values.shape[-1] - self.n_inputs]).any(-1)
+        )
         return self.inside & seen
 
     @property

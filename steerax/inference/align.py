@@ -47,6 +47,12 @@ def _distances(hmm: HiddenMarkovModel, reference: HiddenMarkovModel) -> Float[np
             "States are aligned between models of order one with equal numbers of states, and of tokens or channels."
         )
     if not hmm.emits_tokens:
+        for model in both:
+            if model.emission.reads is not None:
+                raise ConfigurationError(
+                    f"align_states compares what states emit, but the mean of {model.emission.reads}; number the states by their "
+                    "coefficients (emission.permuted)."
+                )
         return distances(hmm.emission, reference.emission)
     C, D = np.asarray(hmm.emission_matrix), np.asarray(reference.emission_matrix)
     return np.abs(D[:, None] - C[None]).sum(-1) / 2

@@ -20,6 +20,7 @@ EMISSIONS: dict[str, tuple[str, dict[str, str]]] = {
     "poisson": ("Poisson", {}),
     "negative-binomial": ("NegativeBinomial", {}),
     "autoregressive": ("Autoregressive", {}),
+    "regression": ("Regression", {}),
 }
 
 
@@ -28,8 +29,8 @@ class HMM:
     """A hidden Markov model: `n_states` of the chain, what it emits, and how many past states the next depends on (`order`).
 
     **Arguments:** `emission`: `"categorical"`, tokens; the name of an emission of numbers (`"gaussian"`, `"gaussian-diagonal"`,
-    `"gaussian-tied"`, `"gaussian-spherical"`, `"student-t"`, `"student-t-diagonal"`, `"poisson"`, `"negative-binomial"`, `"autoregressive"` of one lag);
-    or a kind of `sx.emissions`, such as `Autoregressive.kind(lags=2)`, `Mixture.kind(2, Gaussian.kind())` or `Product.kind((Gaussian.kind(), 2), (Poisson.kind(), 1))`.
+    `"gaussian-tied"`, `"gaussian-spherical"`, `"student-t"`, `"student-t-diagonal"`, `"poisson"`, `"negative-binomial"`, `"autoregressive"` of one lag,
+    `"regression"` on one input); or a kind of `sx.emissions`, such as `Autoregressive.kind(lags=2)`, `Regression.kind(inputs=2)`, `Mixture.kind(2, Gaussian.kind())` or `Product.kind((Gaussian.kind(), 2), (Poisson.kind(), 1))`.
     """
 
     n_states: int

@@ -242,14 +242,27 @@ def score(predictor: Any, data: Any, **options: Any) -> TokenScores:
 
 
 @bounded(length=COUNT_OR_ZERO, number=COUNT)
-def sample(model: Any, key: Any, length: int, number: int | None = None) -> tuple[Any, Any]:
+def sample(model: Any, key: Any, length: int, number: int | None = None, *, inputs: Any = None) -> tuple[Any, Any]:
     """`(states, observations)` of length `length`, with a leading axis of `number` independent sequences if it is given.
 
-    **Arguments:** `key`, a seed or a typed key. **Raises:** `ConfigurationError` for an object that cannot be sampled.
+    **Arguments:** `key`, a seed or a typed key; `inputs`, `[length q]` or `[number length q]`, of an emission that reads them: they are
+    then the last columns of the observations.
+
+    **Raises:** `ConfigurationError` for an object that cannot be sampled, and for inputs that are missing or not read.
     """
     if not hasattr(model, "sample"):
         raise ConfigurationError(f"sample takes a model, not a {type(model).__name__}.")
     key = as_key(key)
+    if inputs is not None or getattr(model, "n_inputs", 0):
+        if not isinstance(model, HiddenMarkovModel):
+            raise ConfigurationError(
+                f"inputs= is of hidden Markov models whose emission reads them, not of a {type(model).__name__}."
+            )
+        shape = (length,) if number is None else (number, length)
+        inputs = model.known_inputs(inputs, shape, f"A sample of {length} observations")
+        if number is None:
+            return model.sample(key, length, inputs)
+        return jax.vmap(lambda k, u: model.sample(k, length, u))(jax.random.split(key, number), inputs)
     if number is None:
         return model.sample(key, length)
     return jax.vmap(lambda k: model.sample(k, length))(jax.random.split(key, number))

@@ -35,7 +35,7 @@ class HiddenMarkovModel(eqx.Module):
     - `emission`: $C$, `[d V]`, for tokens; or an emission of `sx.emissions` for series of $p$ channels (of a tuple of states, what
       its newest one emits). A `Categorical` by itself is a matrix $C$.
     - `vocabulary`: what the tokens stand for, if anything.
-    - `channels`: the names of the channels of a series, if they have any.
+    - `channels`: the names of the channels of a series, and of the inputs behind them, if they have any.
 
     Rows must be probabilities to the square root of the precision; what rounding has left over is divided out. The
     arrays get one precision, the widest given; an entry below its smallest normal number counts as zero.
@@ -85,10 +85,11 @@ class HiddenMarkovModel(eqx.Module):
             raise DataError(
                 f"The vocabulary has {len(self.vocabulary)} symbols, the emission matrix {self.n_tokens} columns."
             )
-        if self.channels is not None and (emits or len(self.channels) != self.n_channels):
+        if self.channels is not None and (emits or len(self.channels) != self.emission.n_columns):
+            inputs = "" if emits or self.n_inputs == 0 else f" and {self.n_inputs} inputs"
             raise DataError(
                 f"`channels` names {len(self.channels)} channels; "
-                + ("a model of tokens has none." if emits else f"the emission has {self.n_channels}.")
+                + ("a model of tokens has none." if emits else f"the emission has {self.n_channels}{inputs}.")
             )
 
     @property
@@ -110,6 +111,32 @@ class HiddenMarkovModel(eqx.Module):
     def n_channels(self) -> int:
         """$p$, the number of channels of what a model emits; a token is one."""
         return 1 if self.emits_tokens else self.emission.n_channels
+
+    @property
+    def n_inputs(self) -> int:
+        """$q$, how many known inputs the emission reads: the last columns of data."""
+        return 0 if self.emits_tokens else self.emission.n_inputs
+
+    def known_inputs(self, inputs: Any, shape: tuple[int, ...], what: str) -> Float[Array, "*batch T q"]:
+        """Inputs of times for which there are no data, `[T q]` or `[*batch T q]`, for `shape` `[*batch T]`.
+
+        **Raises:** `ConfigurationError`, of `what` needs them, where none are given, or the emission reads none; `DataError` for another
+        shape or a number that is not finite.
+        """
+        q = self.n_inputs
+        if q == 0:
+            raise ConfigurationError("inputs= is of models whose emission reads known inputs; this one reads none.")
+        wanted = f"inputs=[{shape[-1]} {q}]"
+        if inputs is None:
+            names = "" if self.channels is None else f" ({', '.join(self.channels[-q:])})"
+            raise ConfigurationError(f"{what} needs the known inputs of its times{names}: give {wanted}.")
+        found = inputs if isinstance(inputs, Tracer) else np.asarray(inputs)
+        found = found[..., None] if q == 1 and found.ndim == 1 else found
+        if found.dtype.kind not in "iuf" or found.shape not in ((shape[-1], q), (*shape, q)):
+            raise DataError(f"The inputs are {found.dtype}{list(found.shape)}, but {wanted} is needed.")
+        if not isinstance(found, Tracer) and not np.isfinite(found).all():
+            raise DataError("An input is not finite; a known input is a number at every time.")
+        return jnp.broadcast_to(jnp.asarray(found, self.initial.dtype), (*shape, q))
 
     def check_channels(self, columns: tuple[str, ...] | None) -> None:
         """**Raises:** `DataError` if the columns of some data have other names than the channels."""
@@ -148,9 +175,12 @@ class HiddenMarkovModel(eqx.Module):
         tokens = string_of(tokens, self.n_tokens, self.vocabulary)
         return jnp.broadcast_to(self.dense_transition, (len(tokens), *self.transition.shape))
 
-    def sample(self, key, length: int) -> tuple[Int[Array, " T"], Array]:
-        """`(states, observations)`: tokens `[T]` or numbers `[T p]`, of which number `t` is emitted by `states[t]`. Pure; runs
-        inside `jit` and `vmap`."""
+    def sample(self, key, length: int, inputs: Any = None) -> tuple[Int[Array, " T"], Array]:
+        """`(states, observations)`: tokens `[T]` or numbers `[T p]`, of which number `t` is emitted by `states[t]`. Of an emission that
+        reads them the `inputs` `[T q]` are needed, and stand behind the numbers, as data have them. Pure; runs inside `jit` and `vmap`."""
+        if self.n_inputs or inputs is not None:
+            u = self.known_inputs(inputs, (length,), f"A sample of {length} observations")
+            return _sample_given(*self.parameters, as_key(key), u)
         if self.emits_tokens:
             return _sample(*self.arrays, as_key(key), length)
         return _sample_numbers(*self.parameters, as_key(key), length)
@@ -207,11 +237,24 @@ def _sample(mu, A, C, key, length: int):
 @functools.partial(jax.jit, static_argnames="length")
 def _sample_numbers(mu, A, emission, key, length: int):
     moves, emitted = jax.random.split(key)
-    u = jax.random.uniform(moves, (length + 1,), mu.dtype)
+    states = _path(mu, A, moves, length)
+    return states, emission.sample(emitted, states % as_transition(A).n_base_states)
+
+
+@jax.jit
+def _sample_given(mu, A, emission, key, inputs: Float[Array, "T q"]):
+    moves, emitted = jax.random.split(key)
+    states = _path(mu, A, moves, len(inputs))
+    z = emission.sample_given(emitted, states % as_transition(A).n_base_states, inputs)
+    return states, jnp.concatenate([z, inputs], -1)
+
+
+def _path(mu, A, key, length: int) -> Int[Array, " T"]:
+    """States of the chain."""
+    u = jax.random.uniform(key, (length + 1,), mu.dtype)
     transition = as_transition(A)
     step = lambda x, u: (transition.successor(x, u), x)
-    states = jax.lax.scan(step, draw(cumulative(mu), u[0]), u[1:])[1]
-    return states, emission.sample(emitted, states % transition.n_base_states)
+    return jax.lax.scan(step, draw(cumulative(mu), u[0]), u[1:])[1]
 
 
 def stationary_distribution(A: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " d"]:

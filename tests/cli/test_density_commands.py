@@ -75,6 +75,39 @@ def test_what_has_no_mean_of_the_next_observation_is_explained_by_its_state(tmp_
     assert "choose next or state" in err
 
 
+def test_regressions_on_known_inputs_read_those_of_the_future_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    own = sx.emissions.Regression([[1.0], [-1.0]], [[[2.0, -1.0]], [[-2.0, 1.0]]], [[[0.1]], [[0.1]]])
+    true = sx.HiddenMarkovModel([0.5, 0.5], [[0.95, 0.05], [0.05, 0.95]], own)
+    z, ahead = np.asarray(sx.sample(true, 0, 60, inputs=rng.normal(size=(60, 2)))[1]), rng.normal(size=(2, 2))
+    rows = [*(",".join(map(repr, row)) for row in z.tolist()), *(f",{a!r},{b!r}" for a, b in ahead.tolist())]
+    Path("x.csv").write_text("\n".join(["y,price,holiday", *rows]) + "\n")
+    asked = "fit", "x.csv", "--tokens", "y", "--states", 2
+    regression = *asked, "--inputs", "price,holiday", "--emission", "regression"
+    fit = answer(monkeypatch, capsys, *regression, "--restarts", 1, "--iterations", 5)
+    model = sx.load(fit["model"])
+    assert model.channels == ("y", "price", "holiday")
+    assert fit["observed"] == 60
+    exact = sx.forecast(model, z, 2, inputs=ahead)
+    said = answer(monkeypatch, capsys, "predict", fit["model"], "x.csv")["sequences"]
+    np.testing.assert_allclose(said[0]["mean"], exact.mean[0], rtol=1e-9)
+    steps = answer(monkeypatch, capsys, "forecast", fit["model"], "x.csv", "--steps", 2)["steps"]
+    np.testing.assert_allclose([s["interval"] for s in steps], exact.interval(0.9), rtol=1e-9)
+    why = answer(monkeypatch, capsys, "explain", fit["model"], "x.csv", "--target", "state")
+    belief = np.asarray(sx.filter(model, z).predicted)[-1]
+    np.testing.assert_allclose(why["prior"] + why["sum_of_all_terms"], belief.max(), rtol=1e-9)
+    for command, words in (
+        (("forecast", fit["model"], "x.csv", "--steps", 3), "price, holiday at 3 times"),
+        (("explain", fit["model"], "x.csv"), "depends on the inputs"),
+        ((*asked, "--emission", "regression"), "name their columns"),
+        ((*asked, "--inputs", "price", "--emission", "gaussian"), "of regressions"),
+    ):
+        code, _, err = call(monkeypatch, capsys, *command)
+        assert code == 2
+        assert words in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -54,6 +54,7 @@ MODELS = {
     "negative-binomial": (E.NegativeBinomial, {"mean": HALF, "shape": HALF}),
     "categorical": (E.Categorical, {"probabilities": HALF}),
     "mixture": (lambda weights: E.Mixture(weights, E.Poisson(np.ones((4, 1)))), {"weights": HALF}),
+    "regression": (E.Regression, {"intercept": HALF, "coefficients": TWICE, "covariance": TWICE}),
     "autoregressive": (
         E.Autoregressive,
         {"intercept": HALF, "coefficients": TWICE[:, None], "covariance": TWICE},

@@ -44,7 +44,8 @@ def explain_series(
     **Arguments:** `target`: `"next"`, the mean of the next observation (`k = p`); `"state"`; or `[d k]`. `contrast`: two channels,
     whose difference of means is explained. The others as of `explain_tokens`.
 
-    An emission that reads the past has terms for `"state"` and arrays: those of its likelihoods $p(z_s\mid x,z_{<s})$.
+    An emission that reads the past or inputs has terms for `"state"` and arrays: those of its likelihoods $p(z_s\mid x,z_{<s})$ or
+    $p(z_s\mid x,u_s)$.
 
     **Raises:** as `filter_series`; `DataError` for a target that does not fit or a mean that does not exist;
     `ConfigurationError` for a query that does not fit or an unknown option.
@@ -67,12 +68,11 @@ def explain_series(
 
 def _target(hmm: HiddenMarkovModel, target: Any, contrast: Any) -> Target:
     """What is explained. **Raises:** `DataError` and `ConfigurationError` as `explain_series`."""
-    names = hmm.channels or tuple(f"channel {c}" for c in range(hmm.n_channels))
-    if hmm.emission.lags:
+    names = (hmm.channels or tuple(f"channel {c}" for c in range(hmm.n_channels)))[: hmm.n_channels]
+    if hmm.emission.reads is not None:
         if contrast is not None or (isinstance(target, str) and target == "next"):
             raise ConfigurationError(
-                "The mean of the next observation depends on the observations before it, not on the state alone; explain "
-                'target="state" or an array [d k].'
+                f'The mean of {hmm.emission.reads}, not on the state alone; explain target="state" or an array [d k].'
             )
         means = jnp.zeros((hmm.n_states, len(names)), hmm.initial.dtype)
     else:

@@ -16,7 +16,8 @@ from ..hmm.filter import FilteredTokens, filter_codes
 from ..hmm.kernels.scaled import filter_traced
 from ..results import Filtered
 from ..tokens import batch_first, check_choice, filtered_over, scored
-from .lags import pasts, windows
+from .inputs import with_inputs
+from .lags import given_of, windows
 from .observations import as_observations, newest, numbers_of, seen_chain
 from .predictive import Predictive
 
@@ -25,14 +26,15 @@ class FilteredObservations(Filtered):
     r"""`Filtered` for a hidden Markov model of numbers: `predicted[t]` is $\pi_t$, the distribution of $X_t$ given $Z_{<t}$.
 
     **Attributes:** those of `Filtered`; `run`, the pass over the likelihoods; `factors` `[T *batch]`, by whose exponentials they
-    were divided; `past` `[T+1 *batch k]`, what emissions that read the past read, newest first.
+    were divided; `given` `[T+1 *batch k]`, what the emission reads besides an
+    observation: those before, newest first, or the inputs of its time.
     """
 
     model: HiddenMarkovModel
     run: FilteredTokens
     factors: Float[Array | np.ndarray, "T *batch"]
     lengths: np.ndarray | None = None
-    past: Float[Array, "T1 *batch k"] | None = None
+    given: Float[Array, "T1 *batch k"] | None = None
 
     @property
     def tokens(self) -> Any:
@@ -63,9 +65,10 @@ class FilteredObservations(Filtered):
 
     def next_all(self) -> Predictive:
         r"""$p(Z_t\mid Z_{<t})=\sum_x\pi_t(x)\,p(\cdot\mid x)$ for every $t=0\dots T$. Of an emission that reads
-        the past it is unknown (NaN) where some of that is: for the first $L$ observations, and beyond the one that comes next."""
-        past = None if self.past is None else batch_first(self.past)
-        return Predictive(newest(self.predicted, self.model.transition), self.model.emission, past)
+        the past it is unknown (NaN) where some of that is: for the first $L$ observations, and beyond the one that comes next. Of one that
+        reads inputs it is unknown where these are, at $T$: see `Predictive.for_inputs`."""
+        given = None if self.given is None else batch_first(self.given)
+        return Predictive(newest(self.predicted, self.model.transition), self.model.emission, given)
 
 
 def filter_series(hmm: HiddenMarkovModel, data: Any, on_impossible: str = "raise") -> FilteredObservations:
@@ -85,15 +88,15 @@ def filter_series(hmm: HiddenMarkovModel, data: Any, on_impossible: str = "raise
     check_choice("on_impossible", on_impossible, ("raise", "skip"))
     chain, factors = seen_chain(hmm, jnp.asarray(z))
     if (mesh := mesh_of(data)) is None or is_traced(chain):
-        run = filter_codes(chain, numbers_of(z), lengths)
+        run = filter_codes(chain, numbers_of(z, hmm.emission), lengths)
     else:
-        found = filtered_over(mesh, filter_traced, chain.arrays, np.asarray(numbers_of(z)), "skip")
+        found = filtered_over(mesh, filter_traced, chain.arrays, np.asarray(numbers_of(z, hmm.emission)), "skip")
         run = FilteredTokens(model=chain, lengths=lengths, **found)
     factors = factors if is_traced(factors) else np.asarray(factors)
     if on_impossible == "raise" and not is_traced(run.log_q):
-        _raise_if_impossible(on_host(run.log_q), z)
-    past = pasts(jnp.asarray(z), hmm.emission.lags)
-    return FilteredObservations(model=hmm, run=run, factors=factors, lengths=lengths, past=past)
+        _raise_if_impossible(on_host(run.log_q), z[..., : hmm.n_channels])
+    given = given_of(jnp.asarray(z), hmm.emission)
+    return FilteredObservations(model=hmm, run=run, factors=factors, lengths=lengths, given=given)
 
 
 def _raise_if_impossible(log_q: Float[np.ndarray, "T *batch"], z: Any) -> None:
@@ -111,6 +114,7 @@ def score_series(hmm: HiddenMarkovModel, data: Sequences, *, on_impossible: str 
 
     **Raises:** as `filter_series`.
     """
+    data = with_inputs(data, hmm.emission.n_inputs)
     scores, lags = scored(hmm, data, filter_series, on_impossible), hmm.emission.lags
     if lags == 0:
         return scores

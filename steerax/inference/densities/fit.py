@@ -14,7 +14,7 @@ from ..._bounds import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, bounded
 from ..._errors import DataError
 from ...data.sequences import Sequences
 from ...maths.keys import as_key
-from ...models.emissions.base import Prior
+from ...models.emissions.base import AbstractEmission, Family, Prior
 from ...models.hmm import HiddenMarkovModel
 from ..devices import AXIS, here, mesh_of, over_devices, spread
 from ..hmm.fit import Search
@@ -24,6 +24,7 @@ from ..hmm.select import n_parameters
 from ..kinds import HMM
 from ..results import Fitted
 from .filter import filter_series
+from .inputs import with_inputs
 from .kernels.em import em_step
 from .lags import windows
 from .observations import as_observations
@@ -99,6 +100,8 @@ def fit_series(
     **Raises:** `DataError` for data without observations or outside of the support; otherwise as `fit_tokens`.
     """
     counts = as_pseudocounts(pseudocounts)
+    if not data.is_tokens:
+        data = with_inputs(data, _emission_of(kind).n_inputs)
     if data.is_tokens or data.n_observed == 0:
         raise DataError("A model of numbers is fitted to series of numbers; the data hold none.")
     prior, starts = _starts(kind, data, key, restarts, shrinkage, counts)
@@ -118,6 +121,11 @@ def fit_series(
     )
 
 
+def _emission_of(kind: HMM | HiddenMarkovModel) -> Family | AbstractEmission:
+    """What models of a kind emit."""
+    return kind.emission if isinstance(kind, HiddenMarkovModel) else family_of(kind)
+
+
 def _starts(
     kind: HMM | HiddenMarkovModel, data: Sequences, key: Any, restarts: int, shrinkage: float, counts: Pseudocounts
 ) -> tuple[Prior, list[HiddenMarkovModel]]:
@@ -127,7 +135,7 @@ def _starts(
     _check_channels(data, z)
     if isinstance(kind, HMM):
         _check_support(data, z, family_of(kind).outside(z))
-    prior = Prior.of(z, kind.n_states, shrinkage, counts.emission, dtype)
+    prior = Prior.of(z, kind.n_states, shrinkage, counts.emission, dtype, data.n_inputs)
     if isinstance(kind, HiddenMarkovModel):
         return prior, [kind]
     keys = jax.random.split(as_key(key), restarts)

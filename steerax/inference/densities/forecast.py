@@ -72,6 +72,7 @@ def forecast_series(
     data: Any,
     steps: int,
     *,
+    inputs: Any = None,
     samples: int = 2048,
     key: Any = 0,
     on_impossible: str = "raise",
@@ -80,16 +81,21 @@ def forecast_series(
 
     Of an emission that reads the past only the first step is exact. Beyond, the forecast is the mean over `samples` futures, drawn
     observation by observation with `key`, of the exact distribution after each (`method` says `"simulated"`, `standard_error` how
-    far its means may be off). Other emissions use neither option.
+    far its means may be off). Other emissions use neither option. An emission that reads inputs needs those of the steps: `inputs`
+    `[steps q]`, the same for every sequence, or `[B steps q]`.
 
-    **Raises:** as `filter_series`; `DataError` where the past that the next observation reads is not complete.
+    **Raises:** as `filter_series`; `DataError` where the past that the next observation reads is not complete; `ConfigurationError` for
+    inputs that are needed and not given, or given and not read.
     """
     filtered = filter_series(hmm, data, on_impossible)
     states = prior_distributions(last_states(filtered.run, data), hmm.transition, steps - 1)
     states = jnp.moveaxis(states, 0, 1) if states.ndim == 3 else states
+    given = None
+    if hmm.emission.n_inputs or inputs is not None:
+        given = hmm.known_inputs(inputs, states.shape[:-1], f"A forecast of {steps} steps")
     if hmm.emission.lags:
         return _simulated(filtered, data, states, samples, as_key(key))
-    return MixtureForecast(Predictive(newest(states, hmm.transition), hmm.emission), states, filtered.result)
+    return MixtureForecast(Predictive(newest(states, hmm.transition), hmm.emission, given), states, filtered.result)
 
 
 def _simulated(
@@ -97,7 +103,7 @@ def _simulated(
 ) -> SimulatedMixtureForecast:
     """The forecast by futures from each sequence's own end."""
     hmm, beliefs = filtered.model, last_states(filtered.run, data)
-    past = last_pasts(filtered.past, filtered.lengths)
+    past = last_pasts(filtered.given, filtered.lengths)
     steps = states.shape[-2]
     run = lambda belief, past, key: futures(belief, hmm.transition, hmm.emission, past, key, steps, samples)
     several = beliefs.ndim == 2

@@ -13,6 +13,7 @@ from ...models.emissions.base import AbstractEmission, logs
 from ...models.hmm import HiddenMarkovModel
 from ...models.transitions import OrderKTransition, as_transition
 from ..hmm.kernels.scaled import filter_traced
+from .inputs import with_inputs
 from .observations import as_observations, numbers_of, seen_chain
 
 
@@ -40,12 +41,12 @@ class SeriesLogits(eqx.Module):
 
 def read_series(model: Any, data: Any) -> tuple[Sequences, Float[Array, "B T p"]]:
     """The data, and their observations. **Raises:** `DataError`, as `as_observations`."""
-    data = as_sequences(data, "observations")
+    data = with_inputs(as_sequences(data, "observations"), model.emission.n_inputs)
     return data, jnp.swapaxes(jnp.asarray(as_observations(model, data)), 0, 1)
 
 
 def mean_series_loss(model: HiddenMarkovModel, z: Float[Array, "T B p"]) -> Float[Array, ""]:
     """Minus the log-likelihood, in nats per observation."""
     chain, factors = seen_chain(model, z)
-    log_likelihood = filter_traced(*chain.arrays, numbers_of(z))[1].sum() + factors.sum()
-    return -log_likelihood / jnp.maximum((~jnp.isnan(z)).any(-1).sum(), 1)
+    log_likelihood = filter_traced(*chain.arrays, numbers_of(z, model.emission))[1].sum() + factors.sum()
+    return -log_likelihood / jnp.maximum((~jnp.isnan(z[..., : model.n_channels])).any(-1).sum(), 1)

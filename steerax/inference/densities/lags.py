@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from ..._errors import DataError
 from ..._results import is_traced
+from ...models.emissions.base import AbstractEmission
 
 _NO_GAPS = "An emission that reads the observations before it cannot read a gap"
 _INSTEAD = "fill the gap, or cut the sequence in two there"
@@ -24,11 +25,11 @@ def windows(z: Any, lags: int) -> Any:
     return here.concatenate([padded[lags - lag : len(padded) - lag] for lag in range(lags + 1)], axis=-1)
 
 
-def pasts(z: Float[Array, "T *batch p"], lags: int) -> Float[Array, "T1 *batch k"] | None:
-    """What the observations $0\\dots T$ read, NaN before the start; `None` if they read nothing."""
-    if lags == 0:
+def given_of(z: Float[Array, "T *batch w"], emission: AbstractEmission) -> Float[Array, "T1 *batch k"] | None:
+    """What the observations $0\\dots T$ read: those before, NaN before the start, or inputs, NaN at $T$; `None` if they read nothing."""
+    if emission.reads is None:
         return None
-    return windows(jnp.concatenate([z, jnp.full_like(z[:1], jnp.nan)]), lags)[..., z.shape[-1] :]
+    return windows(jnp.concatenate([z, jnp.full_like(z[:1], jnp.nan)]), emission.lags)[..., emission.n_channels :]
 
 
 def refuse_gaps(z: Float[Array | np.ndarray, "T *batch p"]) -> Any:
@@ -61,11 +62,13 @@ def refuse_gaps_after(z: Float[Array | np.ndarray, "*batch p"], recent: Float[Ar
     return z
 
 
-def last_pasts(past: Float[Array, "T1 *batch k"] | None, lengths: np.ndarray | None) -> Float[Array, "*batch k"] | None:
+def last_pasts(
+    given: Float[Array, "T1 *batch k"] | None, lengths: np.ndarray | None
+) -> Float[Array, "*batch k"] | None:
     """What the observation after each sequence's own end reads. **Raises:** `DataError` where some of it is missing."""
-    if past is None:
+    if given is None:
         return None
-    last = past[-1] if lengths is None else past[jnp.asarray(lengths), jnp.arange(len(lengths))]
+    last = given[-1] if lengths is None else given[jnp.asarray(lengths), jnp.arange(len(lengths))]
     if not is_traced(last) and np.isnan(np.asarray(last)).any():
         raise DataError("A forecast reads the last observations of every sequence, as many as lags; some are missing.")
     return last

@@ -13,6 +13,7 @@ from ...models.hmm import HiddenMarkovModel
 from ..hmm.kernels.em import Counts, Pseudocounts
 from ..hmm.restarts import counted_safely
 from .filter import filter_series
+from .inputs import with_inputs
 from .kernels.em import Expected, Means, expected, maximise, mixed
 from .observations import as_observations
 
@@ -35,7 +36,7 @@ class OnlineSeries:
 
     def read(self, model: HiddenMarkovModel, given: Any) -> Sequences:
         """A batch as sequences."""
-        return as_sequences(given, "observations")
+        return with_inputs(as_sequences(given, "observations"), model.emission.n_inputs)
 
     def take_in(self, model: HiddenMarkovModel, batch: Sequences, share: float) -> float:
         """Mix a batch into the means; returns its log-likelihood. **Raises:** `DataError`, `ImpossibleTokenError`."""
@@ -48,9 +49,8 @@ class OnlineSeries:
         fresh = Means(counts, statistics, model.emission)
         self.means = fresh if self.means is None else mixed(self.means, fresh, share)
         if self.prior is None:
-            self.prior = Prior.of(
-                batch.values[batch.inside], model.emission.n_states, 0.0, self.pseudocounts.emission, z.dtype
-            )
+            counted = model.emission.n_states, 0.0, self.pseudocounts.emission, z.dtype, model.emission.n_inputs
+            self.prior = Prior.of(batch.values[batch.inside], *counted)
         self.seen += number
         return float(found.counts.log_likelihood)
 

@@ -11,6 +11,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from ..._bounds import SHARE
+from ..._errors import ConfigurationError, DataError
 from ...models.emissions.base import AbstractEmission
 from ..results import check_coverage
 
@@ -18,16 +19,16 @@ from ..results import check_coverage
 class Predictive(eqx.Module):
     r"""$p(z)=\sum_xw_x\,p(z\mid x)$; an index picks along the leading axes.
 
-    **Attributes:** `weights` `[… d]`, of the states; `emission`; `past` `[… k]`, the observations before, newest first, for an
-    emission that reads them.
+    **Attributes:** `weights` `[… d]`, of the states; `emission`; `given` `[… k]`, for an emission that reads them the observations
+    before, newest first, or the inputs.
     """
 
     weights: Float[Array, "*batch d"]
     emission: AbstractEmission
-    past: Float[Array, "*batch k"] | None = None
+    given: Float[Array, "*batch k"] | None = None
 
     def __getitem__(self, index: Any) -> "Predictive":
-        return type(self)(self.weights[index], self.emission, None if self.past is None else self.past[index])
+        return type(self)(self.weights[index], self.emission, None if self.given is None else self.given[index])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -39,14 +40,28 @@ class Predictive(eqx.Module):
         """The leading axes: one distribution each."""
         return self.weights.shape[:-1]
 
+    def for_inputs(self, inputs: Any) -> "Predictive":
+        """The same where the known inputs are `[q]`, or one row for each distribution `[… q]`.
+
+        **Raises:** `ConfigurationError` for an emission that reads none; `DataError` for another shape.
+        """
+        q, found = self.emission.n_inputs, jnp.asarray(inputs, self.weights.dtype)
+        if q == 0:
+            raise ConfigurationError(f"A {type(self.emission).__name__} reads no inputs; leave out for_inputs.")
+        if found.shape not in ((q,), (*self.rows, q)):
+            raise DataError(f"The inputs have shape {list(found.shape)}; {q} numbers are needed, [{q}].")
+        return type(self)(self.weights, self.emission, jnp.broadcast_to(found, (*self.rows, q)))
+
     def _centres(self) -> Float[Array, "N d p"]:
         """Means of the states, of each row or (`N` = 1) of all."""
-        return self.emission.means[None] if self.past is None else self.emission.means_after(_flat(self.past))
+        return self.emission.means[None] if self.given is None else self.emission.means_given(_flat(self.given))
 
     def _read(self, z: Float[Array, "*batch p"]) -> Float[Array, "*batch w"]:
         """What the emission reads of observations: those before too."""
         return (
-            z if self.past is None else jnp.concatenate([jnp.broadcast_to(z, (*self.rows, z.shape[-1])), self.past], -1)
+            z
+            if self.given is None
+            else jnp.concatenate([jnp.broadcast_to(z, (*self.rows, z.shape[-1])), self.given], -1)
         )
 
     @property
@@ -99,12 +114,12 @@ class Predictive(eqx.Module):
         above = 1 - jnp.where(np.broadcast_to(whole, z.shape), self.cumulative(at - 1), below)
         smallest = jnp.where(seen, 2 * jnp.minimum(below, above), jnp.inf).min(-1)
         number = seen.sum(-1)
-        counted = number > 0 if self.past is None else (number > 0) & ~jnp.isnan(self.past).any(-1)
+        counted = number > 0 if self.given is None else (number > 0) & ~jnp.isnan(self.given).any(-1)
         return jnp.where(counted, jnp.minimum(1, number * smallest), 1)
 
 
 class SimulatedPredictive(Predictive):
-    r"""The mean of the distributions after `S` simulated pasts: `weights` `[… S d]`, `past` `[… S k]`."""
+    r"""The mean of the distributions after `S` simulated pasts: `weights` `[… S d]`, `given` `[… S k]`."""
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -112,7 +127,7 @@ class SimulatedPredictive(Predictive):
 
     @property
     def _each(self) -> Predictive:
-        return Predictive(self.weights, self.emission, self.past)
+        return Predictive(self.weights, self.emission, self.given)
 
     def _to_each(self, z: Float[Array, "*batch p"]) -> Float[Array, "*futures p"]:
         return jnp.broadcast_to(z[..., None, :], (*self.weights.shape[:-1], z.shape[-1]))

@@ -28,4 +28,4 @@ def most_likely_states_series(hmm: HiddenMarkovModel, data: Any) -> Int[Array, "
     """The path of greatest joint density with the observations, as `most_likely_states_tokens`. **Raises:** as `filter_series`."""
     z = as_observations(hmm, data)
     chain, _ = seen_chain(hmm, jnp.asarray(z))
-    return likeliest_path(chain, jnp.asarray(numbers_of(z)), data, lambda: filter_series(hmm, data))
+    return likeliest_path(chain, jnp.asarray(numbers_of(z, hmm.emission)), data, lambda: filter_series(hmm, data))

@@ -37,7 +37,7 @@ def random_start(key: Any, data: Sequences, kind: HMM, prior: Prior, regimes: bo
     """
     rng, d = generator(key), kind.n_states
     z = data.values[data.inside]
-    points = _standardised(z)
+    points = _standardised(z[:, : z.shape[1] - data.n_inputs])
     if regimes:
         points = np.concatenate([_in_windows(part) for part in np.split(points, np.cumsum(data.lengths)[:-1])])
     label = _grouped(points, d, rng)

@@ -56,7 +56,7 @@ def step_series(
 
 @jax.jit
 def _step(hmm: HiddenMarkovModel, state: Any, z: Float[Array, "*batch p"]) -> tuple[Any, Prediction]:
-    past = state.recent if hmm.emission.lags else None
+    p, past = hmm.n_channels, state.recent if hmm.emission.lags else None
     read = z if past is None else jnp.concatenate([z, past], -1)
     found = lifted(hmm.emission.log_likelihoods(read), hmm.transition)
     likelihoods, factors = Likelihoods.of(found.reshape(-1, found.shape[-1]))
@@ -66,5 +66,7 @@ def _step(hmm: HiddenMarkovModel, state: Any, z: Float[Array, "*batch p"]) -> tu
     known = after.m, after.e, state.log_likelihood + log_q, state.time + 1
     recent = None if past is None else read[..., : past.shape[-1]]
     new = TokenStream(*known) if recent is None else RememberingStream(*known, recent)
-    expected = lambda belief, past: Predictive(newest(belief, hmm.transition), hmm.emission, past)
-    return new, Prediction(expected(new.predicted, recent), log_q, expected(state.predicted, past).p_value(z))
+    expected = lambda belief, given: Predictive(newest(belief, hmm.transition), hmm.emission, given)
+    unusual = expected(state.predicted, None if hmm.emission.reads is None else read[..., p:]).p_value(z[..., :p])
+    after_that = jnp.full_like(z[..., p:], jnp.nan) if hmm.emission.n_inputs else recent  # inputs to come are not known
+    return new, Prediction(expected(new.predicted, after_that), log_q, unusual)

@@ -5,6 +5,7 @@ from .base import AbstractEmission, Family, Prior
 from .composed import Mixture, Product
 from .counts import Categorical, NegativeBinomial, Poisson
 from .gaussian import Gaussian, StudentT
+from .regression import Regression
 
 __all__ = [
     "AbstractEmission",
@@ -17,5 +18,6 @@ __all__ = [
     "Poisson",
     "Prior",
     "Product",
+    "Regression",
     "StudentT",
 ]

@@ -26,7 +26,7 @@ class Prior(NamedTuple):
     count of every symbol of a `Categorical`; `centre` `[p]`, means of the data; `spread` `[p]`, their variances over
     $d^{2/p}$, the variance of one of `d` equal parts of the data's space. Where the middle half of the data lies closer
     together than that of a Gaussian of their variance, the variance is that of the Gaussian with this middle half: heavy
-    tails say nothing about the width of a state.
+    tails say nothing about the width of a state. Columns of known inputs stand behind those of the `p` channels, `[p+q]`.
     """
 
     weight: Float[Array, ""]
@@ -35,8 +35,16 @@ class Prior(NamedTuple):
     spread: Float[Array, " p"]
 
     @classmethod
-    def of(cls, z: Float[np.ndarray, "N p"], n_states: int, weight: float, pseudocount: float, dtype: Any) -> "Prior":
-        """The prior of some data, NaN where missing."""
+    def of(
+        cls,
+        z: Float[np.ndarray, "N w"],
+        n_states: int,
+        weight: float,
+        pseudocount: float,
+        dtype: Any,
+        n_inputs: int = 0,
+    ) -> "Prior":
+        """The prior of some data, NaN where missing, of which the last columns are inputs."""
         seen = np.isfinite(z)
         number = np.maximum(seen.sum(0), 1)
         centre = np.where(seen, z, 0).sum(0) / number
@@ -44,7 +52,7 @@ class Prior(NamedTuple):
         some = np.where(seen.any(0), z, 0)
         half = np.diff(np.nanquantile(some, [0.25, 0.75], axis=0), axis=0)[0] / 1.349
         variance = np.where(half > 0, np.minimum(variance, half**2), variance)
-        spread = np.where(variance > 0, variance, 1) / n_states ** (2 / z.shape[1])
+        spread = np.where(variance > 0, variance, 1) / n_states ** (2 / (z.shape[1] - n_inputs))
         return cls(*(jnp.asarray(a, dtype) for a in (weight, pseudocount, centre, spread)))
 
     def channels(self, start: int, stop: int) -> "Prior":
@@ -66,6 +74,11 @@ class Family:
     def lags(self) -> int:
         """Those of its emissions."""
         return dict(self.options).get("lags", 0)
+
+    @property
+    def n_inputs(self) -> int:
+        """That of its emissions."""
+        return dict(self.options).get("inputs", 0)
 
     def started(
         self, weights: Float[np.ndarray, "N d"], z: Float[np.ndarray, "N w"], prior: Prior, rng: np.random.Generator
@@ -104,6 +117,22 @@ class AbstractEmission(eqx.Module):
         return 0
 
     @property
+    def n_inputs(self) -> int:
+        r"""$q$, how many known inputs $u_t$ the distribution reads: the last columns of data, so that methods take rows $(z_t,u_t)$ of
+        $w=p+q$ numbers in place of observations."""
+        return 0
+
+    @property
+    def n_columns(self) -> int:
+        """$p+q$, the columns of data."""
+        return self.n_channels + self.n_inputs
+
+    @property
+    def reads(self) -> str | None:
+        """What it depends on besides the state, for a sentence; `None` for nothing."""
+        return None
+
+    @property
     @abc.abstractmethod
     def n_parameters(self) -> int:
         """Free parameters."""
@@ -121,9 +150,9 @@ class AbstractEmission(eqx.Module):
     def means(self) -> Float[Array, "d p"]:
         r"""$\mathbb E(Z\mid x)$; NaN where it does not exist."""
 
-    def means_after(self, past: Float[Array, "N k"]) -> Float[Array, "N d p"]:
-        """`means` after pasts $(z_{t-1},\\dots,z_{t-L})$."""
-        return jnp.broadcast_to(self.means, (len(past), *self.means.shape))
+    def means_given(self, given: Float[Array, "N k"]) -> Float[Array, "N d p"]:
+        r"""`means` after pasts $(z_{t-1},\dots,z_{t-L})$, or for inputs $u_t$."""
+        return jnp.broadcast_to(self.means, (len(given), *self.means.shape))
 
     @property
     @abc.abstractmethod

@@ -14,7 +14,9 @@ from ..._bounds import COUNT
 from ..._errors import ConfigurationError
 from .base import AbstractEmission, Family, Prior, check_kind, checked, logs, require
 
-_NO_PAST = "The {} cannot read the observations before; use an Autoregressive emission by itself."
+_BY_ITSELF = (
+    "The {} cannot read the observations before, nor inputs; use an Autoregressive emission or a Regression by itself."
+)
 
 
 class Mixture(AbstractEmission):
@@ -31,7 +33,7 @@ class Mixture(AbstractEmission):
     def __init__(self, weights: Any, components: AbstractEmission):
         (self.weights,) = checked(weights=(weights, 2))
         self.components = components
-        require(components.lags == 0, _NO_PAST.format("components of a mixture"))
+        require(components.reads is None, _BY_ITSELF.format("components of a mixture"))
         near = np.sqrt(np.finfo(self.weights.dtype).eps)
         require((self.weights >= 0).all(), "`weights` holds a negative entry.")
         require((jnp.abs(self.weights.sum(-1) - 1) <= near).all(), "A row of `weights` does not sum to one.")
@@ -145,7 +147,7 @@ class Mixture(AbstractEmission):
         """The kind with this many components of a kind in each state. **Raises:** `ConfigurationError` for what is no kind or number."""
         COUNT.check("n_components", n_components)
         check_kind("component", component)
-        require(component.lags == 0, _NO_PAST.format("components of a mixture"))
+        require(component.lags == component.n_inputs == 0, _BY_ITSELF.format("components of a mixture"))
         return Family(cls, (("n_components", n_components), ("component", component)))
 
     @classmethod
@@ -178,7 +180,7 @@ class Product(AbstractEmission):
     def __init__(self, parts: Any):
         self.parts = tuple(parts)
         require(self.parts, "A product of emissions needs at least one part.")
-        require(all(part.lags == 0 for part in self.parts), _NO_PAST.format("parts of a product"))
+        require(all(part.reads is None for part in self.parts), _BY_ITSELF.format("parts of a product"))
         require(
             len({part.n_states for part in self.parts}) == 1,
             f"The parts of a product have {[part.n_states for part in self.parts]} states; all need the same number.",
@@ -287,7 +289,9 @@ class Product(AbstractEmission):
         if not parts:
             raise ConfigurationError("A product needs at least one part, (Gaussian.kind(), 2) for instance.")
         parts = tuple((family, number) for family, number in parts)
-        require(all(family.lags == 0 for family, _ in parts), _NO_PAST.format("parts of a product"))
+        require(
+            all(family.lags == family.n_inputs == 0 for family, _ in parts), _BY_ITSELF.format("parts of a product")
+        )
         return Family(cls, (("parts", parts),))
 
     @classmethod

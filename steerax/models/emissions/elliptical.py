@@ -51,10 +51,10 @@ def distances(
         return _distance(_deviations(z, mean), inverse_roots(L)), jnp.where(any_seen, log_det[None], 0)
 
     def with_gaps():
-        one = lambda x: jax.vmap(_seen_part, (0, 0, None))(S, x[0][None] - mean, x[1])[:2]
+        one = lambda x: jax.vmap(seen_part, (0, 0, None))(S, x[0][None] - mean, x[1])[:2]
         return lax.map(one, (jnp.where(seen, z, 0), seen), batch_size=_BATCH)
 
-    return lax.cond(_has_gaps(seen), with_gaps, complete)
+    return lax.cond(has_gaps(seen), with_gaps, complete)
 
 
 def moments(
@@ -82,7 +82,7 @@ def moments(
     def with_gaps():
         def one(x):
             e, seen, w, wu = x
-            _, _, filled, C = jax.vmap(_seen_part, (0, 0, None))(S, e[None] - mean, seen)
+            _, _, filled, C = jax.vmap(seen_part, (0, 0, None))(S, e[None] - mean, seen)
             return wu[:, None] * filled, wu[:, None, None] * filled[:, :, None] * filled[:, None] + w[:, None, None] * C
 
         size = min(_BATCH, len(z))
@@ -93,7 +93,7 @@ def moments(
         add = lambda total, part: (jax.tree.map(lambda t, s: t + s.sum(0), total, jax.vmap(one)(part)), None)
         return lax.scan(add, (jnp.zeros_like(mean), jnp.zeros_like(S)), parts)[0]
 
-    return Moments(*sums, *lax.cond(_has_gaps(seen), with_gaps, complete))
+    return Moments(*sums, *lax.cond(has_gaps(seen), with_gaps, complete))
 
 
 def translated(found: Moments, shift: Float[Array, "d p"], structure: Structure) -> Moments:
@@ -202,11 +202,11 @@ def _weighted(
     return jnp.stack([part.sum(0) for part in weighted], axis=-1), jnp.stack(second, axis=-2)
 
 
-def _has_gaps(seen: Bool[Array, "N p"]) -> Bool[Array, ""]:
+def has_gaps(seen: Bool[Array, "N p"]) -> Bool[Array, ""]:
     return (seen.any(-1) & ~seen.all(-1)).any()
 
 
-def _seen_part(S: Float[Array, "p p"], e: Float[Array, " p"], seen: Bool[Array, " p"]):
+def seen_part(S: Float[Array, "p p"], e: Float[Array, " p"], seen: Bool[Array, " p"]):
     """Distance, log-determinant, deviation with missing channels filled in, and what is not known of them."""
     both = seen[:, None] & seen[None]
     L = cholesky(jnp.where(both, S, jnp.eye(len(S), dtype=S.dtype)))

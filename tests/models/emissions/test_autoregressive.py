@@ -42,7 +42,7 @@ def test_densities_and_cumulative_probabilities_are_those_of_scipy_given_the_pas
             if n >= L and known:
                 exact = stats.norm.cdf(read[n, :P], mean[n, x], np.sqrt(np.diag(S)))
                 np.testing.assert_allclose(below[n, x], exact, rtol=1e-9, atol=1e-14)
-    np.testing.assert_allclose(emission.means_after(jnp.asarray(read[L:, P:])), mean[L:], rtol=1e-12)
+    np.testing.assert_allclose(emission.means_given(jnp.asarray(read[L:, P:])), mean[L:], rtol=1e-12)
     assert np.isnan(below[0]).all()  # not known: no number
 
 
@@ -51,7 +51,7 @@ def test_samples_leave_over_white_noise():
     states = jnp.asarray(np.random.default_rng(1).integers(0, D, 20_000))
     z = np.asarray(emission.sample(jax.random.key(3), states))
     read = windows_of(z, L)[L:]
-    e = read[:, :P] - np.asarray(emission.means_after(jnp.asarray(read[:, P:])))[np.arange(len(read)), states[L:]]
+    e = read[:, :P] - np.asarray(emission.means_given(jnp.asarray(read[:, P:])))[np.arange(len(read)), states[L:]]
     for x in range(D):
         own = e[np.asarray(states[L:]) == x]
         S = np.asarray(emission.covariance[x])
@@ -197,7 +197,7 @@ S1 = np.ones((1, 1, 1))
         (lambda: E.Autoregressive([[0.0]], np.zeros((1, 1, 1, 1)), S1, "round"), "structure='round'"),
         (lambda: E.Autoregressive.kind(lags=0), "lags"),
         (lambda: E.Autoregressive.kind(structure="round"), "structure='round'"),
-        (lambda: E.Autoregressive([[0.0]], np.zeros((1, 1, 1, 1)), S1).means, "means_after"),
+        (lambda: E.Autoregressive([[0.0]], np.zeros((1, 1, 1, 1)), S1).means, "means_given"),
         (lambda: E.Product([E.Autoregressive([[0.0]], np.zeros((1, 1, 1, 1)), S1)]), "cannot read"),
         (lambda: E.Mixture([[1.0]], E.Autoregressive([[0.0]], np.zeros((1, 1, 1, 1)), S1)), "cannot read"),
         (lambda: E.Mixture.kind(2, E.Autoregressive.kind()), "cannot read"),
@@ -212,7 +212,7 @@ def test_rejects_parameters_that_are_no_autoregressions(build, words):
 def test_other_emissions_say_the_same_after_any_past():
     emission = E.Gaussian(np.arange(4.0).reshape(2, 2), matrices(np.random.default_rng(0), 2, 2))
     assert emission.lags == 0
-    np.testing.assert_array_equal(emission.means_after(jnp.zeros((3, 0))), np.repeat(emission.means[None], 3, 0))
+    np.testing.assert_array_equal(emission.means_given(jnp.zeros((3, 0))), np.repeat(emission.means[None], 3, 0))
 
 
 def test_statistics_about_other_coefficients_become_those_about_these():

@@ -32,7 +32,7 @@ def futures(
             which, what = jax.random.split(key)
             own = newest(p, transition)
             state = jax.random.categorical(which, jnp.log(own))
-            z = emission.sample_after(what, state, past)
+            z = emission.sample_given(what, state, past)
             read = jnp.concatenate([z, past])
             log_l = lifted(emission.log_densities(read[None])[0], transition)
             joint = jax.nn.softmax(jnp.log(p) + log_l)
