@@ -254,7 +254,7 @@ def curve(method: str, by_size: dict[int, Cost]) -> figures.Line:
 
 
 def numbers(costs: dict, orders: dict, words: dict[int, Cost], passes: dict[str, int]) -> dict:
-    """Everything measured, as JSON."""
+    """Everything measured, and the exponents of the theory, as JSON."""
     plain = lambda by_size: {
         str(s): dataclasses.asdict(c) | {"seconds": c.seconds, "mebibytes": c.bytes / 2**20} for s, c in by_size.items()
     }
@@ -266,4 +266,5 @@ def numbers(costs: dict, orders: dict, words: dict[int, Cost], passes: dict[str,
         "passes": passes,
         "fewest_passes": min(passes.values()),
         "most_passes": max(passes.values()),
+        "theory": THEORY,
     }
